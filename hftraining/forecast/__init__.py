@@ -1,0 +1,1 @@
+"""What the model thinks comes next: the transformer, its objective, the forecaster."""

@@ -1,0 +1,66 @@
+"""The `model` and `objective` groups: the shape of the transformer, and what it learns to do."""
+
+import itertools
+from dataclasses import dataclass, field
+
+LABELS = ("open", "close")
+
+
+@dataclass
+class ModelConfig:
+    """The causal transformer over bars."""
+
+    name: str = "small"
+    hidden_size: int = 64  # width; must be a multiple of num_heads, with an even share each
+    num_layers: int = 3
+    num_heads: int = 4
+    context: int = 64  # bars that one layer looks back on, today included
+    dropout: float = 0.1  # higher fits the training days less
+    cross_asset: bool = False  # attention across the symbols of one session
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that cannot be built."""
+        for name in ("hidden_size", "num_layers", "num_heads", "context"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1")
+        if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
+            raise ValueError(
+                f"model.hidden_size={self.hidden_size} does not divide into num_heads={self.num_heads} heads of even "
+                f"width: try hidden_size={2 * self.num_heads * max(1, round(self.hidden_size / self.num_heads / 2))}"
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"model.dropout={self.dropout} must lie in [0, 1)")
+
+
+@dataclass
+class ObjectiveConfig:
+    """What training minimises: forecast_weight * pinball loss - profit_weight * net Sharpe."""
+
+    name: str = "mixed"
+    forecast_weight: float = 1.0
+    profit_weight: float = 0.05  # higher moves the position head, and the trunk, towards profit after costs
+    horizons: list[int] = field(default_factory=lambda: [1, 5, 20])  # sessions
+    quantiles: list[float] = field(default_factory=lambda: [0.1, 0.25, 0.5, 0.75, 0.9])
+    label: str = "open"  # open: what a decision can earn; close: close to close, for comparison, not tradeable
+    relative: bool = False  # learn the return minus the universe's mean of the day
+
+    def __post_init__(self) -> None:
+        """Refuse objectives without a task or with a malformed one."""
+        if self.forecast_weight < 0 or self.profit_weight < 0 or self.forecast_weight + self.profit_weight == 0:
+            raise ValueError(
+                f"objective.forecast_weight={self.forecast_weight} and profit_weight={self.profit_weight} "
+                "must not be negative, and one must be positive"
+            )
+        if not self.horizons or min(self.horizons) < 1 or not _rises(self.horizons):
+            raise ValueError(f"objective.horizons={self.horizons} must be rising numbers of sessions, e.g. [1,5,20]")
+        levels = self.quantiles
+        if not levels or not 0 < levels[0] or not levels[-1] < 1 or not _rises(levels) or 0.5 not in levels:
+            raise ValueError(f"objective.quantiles={levels} must rise within (0, 1) and contain 0.5")
+        if len(levels) < 3:
+            raise ValueError(f"objective.quantiles={levels} needs one below and one above 0.5: they give the uncertainty")
+        if self.label not in LABELS:
+            raise ValueError(f"objective.label={self.label} is not one of {', '.join(LABELS)}")
+
+
+def _rises(values: list[int] | list[float]) -> bool:
+    return all(low < high for low, high in itertools.pairwise(values))

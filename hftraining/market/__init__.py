@@ -1,0 +1,1 @@
+"""What the market said: bars, features and windows."""

@@ -1,0 +1,61 @@
+"""The `stocks` group: which bars a run sees, and where training, validation and test begin."""
+
+from dataclasses import dataclass, field
+from datetime import date
+
+SOURCES = ("sample", "yahoo", "files")
+BAD_ROWS = ("refuse", "drop")
+
+
+class MarketDataError(ValueError):
+    """The bars cannot be used or reached. Its message is one line: what, where, what to do."""
+
+
+@dataclass
+class StocksConfig:
+    """Which symbols, from where, over which days. Dates are ISO (2011-01-03); null means as said beside it."""
+
+    name: str = "sample"  # names the run folder
+    source: str = "sample"  # sample (packaged, offline), yahoo (cached snapshot) or files (csv or parquet)
+    path: str | None = None  # files: a csv or parquet file, or a folder of them
+    symbols: list[str] = field(default_factory=list)  # empty: all that the source has (yahoo needs a list)
+    exclude: list[str] = field(default_factory=list)  # symbols to leave out
+    start: str | None = None  # first session used; null: the first there is
+    end: str | None = None  # last session used; null: the last there is
+    valid_start: str | None = None  # first validation session; null: after 70 % of the sessions
+    test_start: str | None = None  # first test session; null: after 85 % of the sessions
+    bad_rows: str = "refuse"  # duplicated, all-NaN or non-positive rows: refuse the data, or drop them and say so
+    snapshots: str = "outputs/snapshots"  # where immutable yahoo snapshots are kept
+    snapshot: str | None = None  # yahoo: use this stored snapshot instead of asking the source
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be loaded, before anything is read."""
+        _one_of("stocks.source", self.source, SOURCES)
+        _one_of("stocks.bad_rows", self.bad_rows, BAD_ROWS)
+        if self.source == "files" and not self.path:
+            raise ValueError("stocks.path is missing: say which csv or parquet file or folder, e.g. stocks.path=my_bars")
+        if self.source != "files" and self.path:
+            raise ValueError(
+                f"stocks.path={self.path} needs stocks.source=files (stocks=folder), not source={self.source}"
+            )
+        if self.source == "yahoo" and not self.symbols:
+            raise ValueError("stocks.symbols is empty: yahoo needs a list, e.g. stocks.symbols=[AAPL,MSFT]")
+        if self.snapshot and self.source != "yahoo":
+            raise ValueError(f"stocks.snapshot={self.snapshot} needs stocks.source=yahoo, not source={self.source}")
+        given = [(n, getattr(self, n)) for n in ("start", "valid_start", "test_start", "end") if getattr(self, n)]
+        days = [(name, _iso_date(f"stocks.{name}", text)) for name, text in given]
+        for (name, day), (later_name, later) in zip(days, days[1:], strict=False):
+            if day >= later:
+                raise ValueError(f"stocks.{name}={day} must come before stocks.{later_name}={later}")
+
+
+def _iso_date(name: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{name}={text} is not an ISO date such as 2011-01-03") from None
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value} is not one of {', '.join(allowed)}")

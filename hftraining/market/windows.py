@@ -1,0 +1,134 @@
+"""Chronological splits with purge, and the sampler of contiguous training windows.
+
+Legend: T sessions, S symbols, F features, H horizons, W windows of days in a batch, K symbols in each, L bars.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hftraining.market.bars import Bars, MarketDataError
+from hftraining.market.config import StocksConfig
+
+TRAIN_SHARE, TRAIN_AND_VALID_SHARE = 0.70, 0.85  # where validation and test begin when no date is given
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows of the sessions on which decisions of each set are taken; the purged rows are in none."""
+
+    train: slice
+    valid: slice
+    test: slice
+
+
+def make_splits(sessions_T: np.ndarray, config: StocksConfig, purge: int) -> Splits:
+    """Train, validation and test in the order of time.
+
+    purge: lag + longest horizon. The last `purge` sessions of train and of validation are in no set, since
+    their labels would reach over the border. The test set runs to the end of the bars.
+    """
+    valid_start = _first_row(sessions_T, config.valid_start, TRAIN_SHARE, "valid_start")
+    test_start = _first_row(sessions_T, config.test_start, TRAIN_AND_VALID_SHARE, "test_start")
+    splits = Splits(
+        slice(0, valid_start - purge), slice(valid_start, test_start - purge), slice(test_start, len(sessions_T))
+    )
+    for name, rows in (("training", splits.train), ("validation", splits.valid), ("test", splits.test)):
+        if rows.stop - rows.start <= purge:
+            raise MarketDataError(
+                f"stocks: no {name} days are left: of {len(sessions_T)} sessions, validation begins at row "
+                f"{valid_start} and test at row {test_start}, and each set needs more than the purge of {purge} "
+                "sessions (lag + longest horizon): use more data, other dates or shorter objective.horizons"
+            )
+    return splits
+
+
+def _first_row(sessions_T: np.ndarray, day: str | None, share: float, name: str) -> int:
+    if day is None:
+        return int(len(sessions_T) * share)
+    row = int(np.searchsorted(sessions_T, np.datetime64(day)))
+    if row == 0 or row == len(sessions_T):
+        raise MarketDataError(
+            f"stocks.{name}={day} lies outside the data, which run from {sessions_T[0]} to {sessions_T[-1]}"
+        )
+    return row
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A step's windows: the same L sessions for the K symbols of a window, so that they can share an account.
+
+    present_WKL is False where a symbol has no features that day, and all along an empty place (a window for
+    which fewer than K symbols have labels); prices are NaN where there is no bar, and all along an empty place.
+    """
+
+    x_WKLF: np.ndarray  # float32
+    label_WKLH: np.ndarray  # float32, NaN where unknown
+    present_WKL: np.ndarray  # bool
+    open_WKL: np.ndarray  # float32, in currency
+    close_WKL: np.ndarray  # float32, in currency
+
+
+class WindowSampler:
+    """Draws batches of contiguous windows from the training days. A batch is a function of (seed, step)."""
+
+    def __init__(
+        self,
+        bars: Bars,
+        scaled_TSF: np.ndarray,
+        known_TS: np.ndarray,
+        labels_TSH: np.ndarray,
+        train: slice,
+        window: int,
+        batch_size: int,
+        symbols_per_window: int,
+    ):
+        n_starts = train.stop - train.start - window + 1
+        if n_starts < 1:
+            raise MarketDataError(
+                f"training.window={window} is longer than the {train.stop - train.start} training days: "
+                "use a shorter window or more data"
+            )
+        self.window, self.symbols_per_window = window, symbols_per_window
+        self.windows_per_batch = batch_size // symbols_per_window
+        self.scaled_TSF, self.known_TS = scaled_TSF[train], known_TS[train]
+        self.labels_TSH = np.where(self.known_TS[:, :, None], labels_TSH[train], np.float32(np.nan))
+        self.open_TS = bars.open_TS[train].astype(np.float32)
+        self.close_TS = bars.close_TS[train].astype(np.float32)
+
+        # A symbol takes part in a window when at least half of the window's bars have a label.
+        labelled_TS = np.isfinite(self.labels_TSH).any(axis=2)
+        total_TS = np.concatenate([np.zeros((1, labelled_TS.shape[1]), int), np.cumsum(labelled_TS, axis=0)])
+        eligible = total_TS[window:] - total_TS[:-window] >= window / 2
+        self.starts = np.flatnonzero(eligible.any(axis=1))
+        self.eligible_TS = eligible
+        if not len(self.starts):
+            raise MarketDataError(
+                f"training.window={window}: no symbol has labels on half of any {window} training days in a row: "
+                "use a shorter window or more data"
+            )
+
+    def batch(self, seed: int, step: int) -> Batch:
+        """The windows of a step: always the same for the same seed and step."""
+        rng = np.random.default_rng([seed, step])
+        start_W = rng.choice(self.starts, self.windows_per_batch)
+        key_WS = rng.random((self.windows_per_batch, self.eligible_TS.shape[1]))
+        key_WS[~self.eligible_TS[start_W]] = np.inf
+        symbol_WK = np.argsort(key_WS, axis=1)[:, : self.symbols_per_window]
+        if (lacking := self.symbols_per_window - symbol_WK.shape[1]) > 0:  # fewer symbols than places
+            symbol_WK = np.pad(symbol_WK, ((0, 0), (0, lacking)))
+            key_WS = np.pad(key_WS, ((0, 0), (0, lacking)), constant_values=np.inf)
+        taken_WK = np.isfinite(np.take_along_axis(key_WS, symbol_WK, axis=1))
+        if lacking > 0:
+            taken_WK[:, -lacking:] = False
+
+        at = (start_W[:, None, None] + np.arange(self.window), symbol_WK[:, :, None])  # broadcasts to WKL
+        taken_WK1 = taken_WK[:, :, None]
+        unknown = np.float32(np.nan)
+        return Batch(
+            x_WKLF=self.scaled_TSF[at],
+            label_WKLH=np.where(taken_WK1[..., None], self.labels_TSH[at], unknown),
+            present_WKL=self.known_TS[at] & taken_WK1,
+            open_WKL=np.where(taken_WK1, self.open_TS[at], unknown),
+            close_WKL=np.where(taken_WK1, self.close_TS[at], unknown),
+        )

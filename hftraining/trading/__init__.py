@@ -1,0 +1,1 @@
+"""What a decision would have earned: policies, the fill engine, metrics."""

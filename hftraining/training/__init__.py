@@ -1,0 +1,1 @@
+"""How the model learns: the step loop, the optimiser, checkpoints."""

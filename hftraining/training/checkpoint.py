@@ -1,0 +1,124 @@
+"""Checkpoints: model, optimiser, random state and step, written atomically and verified when read.
+
+A checkpoint is a folder `step_00000250` with model.safetensors, optimizer.safetensors (random state included)
+and state.json, which holds the sha256 of both. It is written under a temporary name, synced and renamed, so a
+kill at any moment leaves whole checkpoints only. Kept are the newest two and the best by the validation metric.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn, optim
+
+KEPT = 2  # newest checkpoints, so that there is one to fall back on when the last is damaged
+TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
+
+logger = logging.getLogger("hftraining")
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def save(self, step: int, model: nn.Module, optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
+        """Write the checkpoint of a step; `state` is JSON and must name `best_step`. Removes what is not kept."""
+        final = self.folder / f"step_{step:08d}"
+        temporary = self.folder / f".writing_{step:08d}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, temporary / TENSOR_FILES[0])
+        save_file(_optimizer_tensors(optimizer), temporary / TENSOR_FILES[1])
+        hashes = {name: _sha256(temporary / name) for name in TENSOR_FILES}
+        (temporary / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}, indent=2) + "\n")
+        for name in (*TENSOR_FILES, "state.json"):
+            _sync(temporary / name)
+        _sync(temporary)
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one that a resumed run reaches again
+        temporary.rename(final)
+        _sync(self.folder)
+        self._remove_all_but(state["best_step"])
+
+    def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Any] | None:
+        """Load the newest whole checkpoint and return its state, or None where there is none."""
+        step = self.newest()
+        if step == 0:
+            return None
+        self.load_model(step, model)
+        _load_optimizer(optimizer, load_file(self._path(step) / TENSOR_FILES[1]))
+        return json.loads((self._path(step) / "state.json").read_text())
+
+    def newest(self) -> int:
+        """The step of the newest whole checkpoint, 0 where there is none. Damaged ones are named in the log."""
+        return next((step for step in reversed(self.steps()) if self._is_whole(step)), 0)
+
+    def load_model(self, step: int, model: nn.Module) -> None:
+        """Put the weights of a checkpoint into the model."""
+        model.load_state_dict(load_file(self._path(step) / TENSOR_FILES[0]))
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, rising."""
+        return sorted(int(path.name.removeprefix("step_")) for path in self.folder.glob("step_*"))
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step_{step:08d}"
+
+    def _is_whole(self, step: int) -> bool:
+        path = self._path(step)
+        try:
+            hashes = json.loads((path / "state.json").read_text())["sha256"]
+            damaged = [name for name in TENSOR_FILES if _sha256(path / name) != hashes[name]]
+        except (OSError, json.JSONDecodeError, KeyError) as error:
+            damaged = [str(error)]
+        if damaged:
+            logger.warning("checkpoint %s is damaged (%s): falling back on the one before", path, ", ".join(damaged))
+        return not damaged
+
+    def _remove_all_but(self, best_step: int | None) -> None:
+        for step in self.steps()[:-KEPT]:
+            if step != best_step:
+                shutil.rmtree(self._path(step))
+
+
+def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's moments by parameter index, and torch's random states. Rates are a function of the step."""
+    tensors = {
+        f"{index}.{name}": value.contiguous().cpu()
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def _load_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    torch.set_rng_state(tensors.pop("random.cpu"))
+    if "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors.pop("random.cuda"))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

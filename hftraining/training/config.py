@@ -1,0 +1,52 @@
+"""The `training` group: how long, how fast and how carefully the model learns."""
+
+from dataclasses import dataclass
+
+PRECISIONS = ("fp32", "bf16")
+BEST_METRICS = ("eval/loss", "profit/sharpe_ratio", "profit/total_return")
+
+
+@dataclass
+class TrainingConfig:
+    """The step loop."""
+
+    name: str = "quick"
+    max_steps: int = 1000
+    batch_size: int = 16  # windows a step; a multiple of symbols_per_window
+    window: int = 128  # contiguous bars in a window
+    symbols_per_window: int = 4  # symbols that share the days of a window, and one account in the profit objective
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50  # steps of linear warm-up; a cosine decay to a tenth follows
+    weight_decay: float = 0.05
+    grad_clip: float = 1.0  # largest gradient norm
+    precision: str = "fp32"  # fp32, or bf16 for the linear layers (attention and the loss stay fp32)
+    device: str = "cpu"  # cpu or cuda
+    threads: int = 0  # threads of torch; 0 leaves its default. Another count gives other bits
+    checkpoint_every: int = 250  # steps
+    log_every: int = 10  # steps
+    best_metric: str = "eval/loss"  # which probe metric chooses the model that is kept
+
+    def __post_init__(self) -> None:
+        """Refuse a loop that cannot run."""
+        for name in ("max_steps", "batch_size", "symbols_per_window", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name}={getattr(self, name)} must be at least 1")
+        if self.window < 2:
+            raise ValueError(f"training.window={self.window} must be at least 2 bars")
+        if self.batch_size % self.symbols_per_window:
+            raise ValueError(
+                f"training.batch_size={self.batch_size} must be a multiple of "
+                f"training.symbols_per_window={self.symbols_per_window}"
+            )
+        for name in ("warmup_steps", "weight_decay", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name}={getattr(self, name)} must not be negative")
+        for name in ("learning_rate", "grad_clip"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"training.{name}={getattr(self, name)} must be positive")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"training.precision={self.precision} is not one of {', '.join(PRECISIONS)}")
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"training.device={self.device} is not one of cpu, cuda")
+        if self.best_metric not in BEST_METRICS:
+            raise ValueError(f"training.best_metric={self.best_metric} is not one of {', '.join(BEST_METRICS)}")

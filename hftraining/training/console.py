@@ -1,0 +1,126 @@
+"""What the terminal shows while a run trains: a progress bar, or plain lines where there is no terminal."""
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hftraining.profit_tracker import ProfitReport
+
+logger = logging.getLogger("hftraining")
+
+# name, what people call it, whether it is a fraction that people read in percent
+REPORTED = (
+    ("total_return", "total return", True),
+    ("sharpe_ratio", "Sharpe ratio", False),
+    ("sortino_ratio", "Sortino ratio", False),
+    ("max_drawdown", "maximum drawdown", True),
+    ("volatility", "volatility a year", True),
+    ("win_rate", "win rate", True),
+    ("trade_count", "closed trades", False),
+    ("turnover", "turnover a year", False),
+    ("costs", "costs, of the initial capital", True),
+    ("exposure", "mean exposure", True),
+)
+PLAIN_LINES = 20  # about so many lines a run where there is no progress bar
+
+
+class Console:
+    """Prints to the terminal and writes the same lines into train.log."""
+
+    def __init__(self, max_steps: int, first_step: int, report_every: int):
+        self.out = RichConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
+        self.max_steps, self.first_step, self.report_every = max_steps, first_step, report_every
+        self.line_every = max(1, max_steps // PLAIN_LINES)
+        self.sharpe = self.eval_loss = math.nan
+        self.warnings = logging.StreamHandler(sys.stderr)  # what goes wrong on the way is seen, not only logged
+        self.warnings.setLevel(logging.WARNING)
+        self.bar: Progress | None = None
+        self.started = time.monotonic()
+        if self.out.is_terminal:
+            columns = "loss {task.fields[loss]:.4f}  Sharpe {task.fields[sharpe]:.2f}  {task.fields[rate]:.1f} steps/s"
+            self.bar = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(columns),
+                TimeRemainingColumn(),
+                console=self.out,
+            )
+            self.task = self.bar.add_task("", total=max_steps, completed=first_step, loss=math.nan, sharpe=math.nan, rate=0)
+
+    def say(self, line: str) -> None:
+        """A line for people, on the terminal and in train.log. Text from outside is not read as markup."""
+        self.out.print(line, markup=False)
+        logger.info("%s", line)
+
+    def step(self, step: int, values: Mapping[str, float], report: ProfitReport | None) -> None:
+        """A step went by. `report` is the last probe's."""
+        self.sharpe = values.get("profit/sharpe_ratio", self.sharpe)
+        self.eval_loss = values.get("eval/loss", self.eval_loss)
+        rate = (step - self.first_step) / max(1e-9, time.monotonic() - self.started)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, loss=values["train/loss"], sharpe=self.sharpe, rate=rate)
+        elif step % self.line_every == 0 or step == self.max_steps:
+            left = (self.max_steps - step) / rate
+            self.say(
+                f"step {step}/{self.max_steps}  loss {values['train/loss']:.4f}  eval loss {self.eval_loss:.4f}  "
+                f"Sharpe {self.sharpe:.2f}  {rate:.1f} steps/s  {left:.0f} s left"
+            )
+        if report is not None and (step % self.report_every == 0 or step == self.max_steps):
+            self._table(
+                f"validation days after step {step}",
+                {"strategy": report.metrics, "buy and hold": report.buy_and_hold.metrics},
+            )
+
+    def summary(self, result: Mapping[str, Any]) -> None:
+        """The end of a run: what was learned and what it earned, beside what doing nothing would have."""
+        for name in ("train", "valid"):
+            losses = result["loss"][name]
+            if losses["model"] is None or not math.isfinite(losses["model"]):
+                continue
+            verb = "is below" if losses["model"] < losses["nothing_changes"] else "is NOT below"
+            self.say(
+                f"{name} days: forecast loss {losses['model']:.4f} {verb} \"nothing changes\" "
+                f"({losses['nothing_changes']:.4f}); the training distribution alone gives {losses['unconditional']:.4f}"
+            )
+        for name in ("valid", "test"):
+            part = result[name]
+            title = f"{name} days, {part['first']} to {part['last']}"
+            self._table(title, {"strategy": part["profit"], "buy and hold": part["baselines"]["buy_and_hold"]})
+
+    def _table(self, title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table.add_column("")
+        for column in columns:
+            table.add_column(column, justify="right")
+        for name, words, percent in REPORTED:
+            table.add_row(words, *(_shown(metrics[name], percent) for metrics in columns.values()))
+        self.out.print(table)
+        logger.info("%s: %s", title, {c: {n: metrics[n] for n, *_ in REPORTED} for c, metrics in columns.items()})
+
+    def __enter__(self) -> "Console":
+        logger.addHandler(self.warnings)
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        logger.removeHandler(self.warnings)
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _shown(value: float | None, percent: bool) -> str:
+    if value is None or not math.isfinite(value):
+        return "-"
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 10):
+        return f"{value:.0f}"
+    return f"{value:.2%}" if percent else f"{value:.2f}"

@@ -1,0 +1,115 @@
+"""Stretches of days and what a forecaster is worth on them: as a forecast, and as money.
+
+Legend: T sessions, S symbols, H horizons, Q quantiles.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hftraining.forecast.differentiable import account_equity
+from hftraining.forecast.forecaster import Forecaster
+from hftraining.forecast.objective import net_sharpe, pinball_loss, position_weights
+from hftraining.market.bars import Bars
+from hftraining.market.features import Features
+from hftraining.profit_tracker import ProfitTracker
+from hftraining.trading.config import TradingRules
+from hftraining.trading.policy import Forecast
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Days to be scored: their bars, labels, and the features that a forecast of them can depend on."""
+
+    bars: Bars
+    labels_TSH: np.ndarray  # in volatility units
+    span_TSH: np.ndarray  # the unit: log return that one unit is
+    features: Features  # of these days and of the receptive field before them
+    lead: int  # rows of features before the first day
+
+    @classmethod
+    def cut(
+        cls,
+        bars: Bars,
+        features: Features,
+        labels_TSH: np.ndarray,
+        horizons: list[int],
+        rows: slice,
+        lead: int,
+    ) -> "Stretch":
+        """The days of `rows`, with up to `lead` rows of features before them."""
+        first = max(0, rows.start - lead)
+        with_lead = Features(features.values_TSF[first : rows.stop], features.volatility_TS[first : rows.stop])
+        span_TSH = features.volatility_TS[rows, :, None] * np.sqrt(np.asarray(horizons, float))
+        return cls(bars.rows(rows), labels_TSH[rows], span_TSH, with_lead, rows.start - first)
+
+    def forecast(self, forecaster: Forecaster) -> Forecast:
+        """The forecaster's forecasts of exactly these days."""
+        whole = forecaster.forecast_features(self.features)
+        return Forecast(whole.quantiles_TSHQ[self.lead :], whole.head_TS[self.lead :], whole.horizons, whole.levels)
+
+    @property
+    def scored_labels_TSH(self) -> np.ndarray:
+        """The labels of the days and symbols that have features, and so a forecast; NaN elsewhere."""
+        return np.where(self.features.known_TS[self.lead :, :, None], self.labels_TSH, np.nan)
+
+    def forecast_loss(self, forecast: Forecast) -> float:
+        """Pinball loss in volatility units over the labels of these days; NaN where none is known."""
+        return self._pinball(forecast.quantiles_TSHQ / self.span_TSH[..., None], forecast.levels)
+
+    def constant_loss(self, quantiles_HQ: np.ndarray, levels: tuple[float, ...]) -> float:
+        """The same loss of a forecast that is the same every day and for every symbol, in volatility units."""
+        return self._pinball(np.broadcast_to(quantiles_HQ, (*self.labels_TSH.shape[:2], *quantiles_HQ.shape)), levels)
+
+    def profit_loss(self, forecast: Forecast, rules: TradingRules) -> float:
+        """Negative net Sharpe of the position head over these days, as the profit objective counts it."""
+        weights = position_weights(
+            torch.from_numpy(np.nan_to_num(forecast.head_TS)), torch.from_numpy(np.isfinite(forecast.head_TS)), rules
+        )
+        prices = (torch.from_numpy(part)[None] for part in (self.bars.open_TS, self.bars.close_TS))
+        equity = account_equity(*prices, weights[None], rules)
+        return -net_sharpe(equity).item()
+
+    def _pinball(self, quantiles_TSHQ: np.ndarray, levels: tuple[float, ...]) -> float:
+        labels_TSH = self.scored_labels_TSH
+        if not np.isfinite(labels_TSH).any():
+            return math.nan
+        quantiles = torch.from_numpy(np.nan_to_num(quantiles_TSHQ))
+        return pinball_loss(quantiles, torch.from_numpy(labels_TSH), torch.tensor(levels, dtype=torch.float64)).item()
+
+
+def unconditional_quantiles(train: Stretch, levels: tuple[float, ...]) -> np.ndarray:
+    """quantiles_HQ of all training labels: what one would forecast knowing the distribution and nothing else."""
+    labels_TSH = train.scored_labels_TSH
+    return np.stack([np.nanquantile(labels_TSH[:, :, h], levels) for h in range(labels_TSH.shape[2])])
+
+
+def score_losses(stretch: Stretch, train: Stretch, forecaster: Forecaster, forecast: Forecast) -> dict[str, float]:
+    """The forecast loss beside that of "nothing changes" (every quantile at zero) and of the training distribution."""
+    levels = forecaster.levels
+    return {
+        "model": stretch.forecast_loss(forecast),
+        "nothing_changes": stretch.constant_loss(np.zeros((len(forecaster.horizons), len(levels))), levels),
+        "unconditional": stretch.constant_loss(unconditional_quantiles(train, levels), levels),
+    }
+
+
+@dataclass(frozen=True)
+class ProfitScore:
+    """What trading the forecasts of a stretch earned, beside buying and holding everything."""
+
+    metrics: dict[str, float]
+    held: dict[str, float]  # the metrics of buy and hold
+    equity: pd.DataFrame  # date, equity, buy_and_hold
+    trades: pd.DataFrame
+
+
+def score_profit(stretch: Stretch, tracker: ProfitTracker, forecast: Forecast) -> ProfitScore:
+    """Trade the forecasts of a stretch through the fill engine."""
+    report = tracker.evaluate(stretch.bars, forecast)
+    curves = {"equity": report.equity.to_numpy(), "buy_and_hold": report.buy_and_hold.equity.to_numpy()}
+    equity = pd.DataFrame({"date": stretch.bars.sessions_T, **curves})
+    return ProfitScore(report.metrics, report.buy_and_hold.metrics, equity, report.trades)

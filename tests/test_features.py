@@ -1,0 +1,130 @@
+"""Features, scaler and labels of hftraining/market/features.py."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
+from tests.conftest import make_bars
+
+ARRAYS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")
+
+
+def column(values_TSF, name, symbol=0):
+    return values_TSF[:, symbol, FEATURES.index(name)]
+
+
+def test_features_of_day_t_do_not_change_when_later_bars_change():
+    bars = make_bars(missing=0.05)
+    before = make_features(bars)
+    rng = np.random.default_rng(1)
+    for day in (40, 150, 399):
+        noise = {name: getattr(bars, name).copy() for name in ARRAYS}
+        for array in noise.values():
+            array[day + 1 :] = rng.uniform(1, 1000, array[day + 1 :].shape)
+        after = make_features(replace(bars, **noise))
+        np.testing.assert_array_equal(before.values_TSF[: day + 1], after.values_TSF[: day + 1])
+        np.testing.assert_array_equal(before.volatility_TS[: day + 1], after.volatility_TS[: day + 1])
+
+
+def test_features_do_not_change_when_the_prices_of_a_symbol_are_multiplied():
+    bars = make_bars()
+    factor = np.array([1.0, 7.0, 0.01])
+    scaled = replace(bars, **{name: getattr(bars, name) * factor for name in ARRAYS[:4]})
+    np.testing.assert_allclose(make_features(bars).values_TSF, make_features(scaled).values_TSF, atol=1e-5)
+
+
+def test_features_equal_those_worked_out_with_pandas():
+    bars = make_bars(n_sessions=300, n_symbols=2)
+    values = make_features(bars).values_TSF.astype(float)
+    close, open_ = pd.Series(bars.close_TS[:, 0]), pd.Series(bars.open_TS[:, 0])
+    log_return = np.log(close).diff()
+    volatility = log_return.rolling(20).std()
+    market = np.log(pd.DataFrame(bars.close_TS)).diff().mean(axis=1).fillna(0.0)
+    expected = {
+        "return_1d": log_return / volatility,
+        "gap": np.log(open_ / close.shift()) / volatility,
+        "momentum_5": np.log(close / close.shift(5)) / volatility / np.sqrt(5),
+        "momentum_21": np.log(close / close.shift(21)) / volatility / np.sqrt(21),
+        "market_return": market / market.iloc[1:].rolling(20).std(),
+        "relative_return": (log_return - market) / volatility,
+        "volatility": np.log(volatility / np.sqrt((log_return**2).rolling(252, min_periods=1).mean())),
+    }
+    volume = pd.Series(bars.volume_TS[:, 0])
+    expected["relative_volume"] = np.log((volume + 1) / (volume.rolling(20).mean().shift() + 1))
+    for name, series in expected.items():
+        np.testing.assert_allclose(column(values, name)[22:], series.to_numpy()[22:], rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_a_symbol_counts_its_own_bars_and_has_no_features_where_it_has_no_bar():
+    whole = make_bars(n_sessions=120, n_symbols=1)
+    halted = {name: np.insert(getattr(whole, name), 60, np.nan, axis=0) for name in ARRAYS}
+    sessions = np.busday_offset(np.datetime64("2015-01-01"), np.arange(121), roll="forward")
+    values = make_features(replace(whole, sessions_T=sessions, **halted)).values_TSF
+    assert np.isnan(values[60]).all()
+    own = slice(0, FEATURES.index("market_return"))
+    np.testing.assert_array_equal(np.delete(values, 60, axis=0)[:, :, own], make_features(whole).values_TSF[:, :, own])
+
+
+def test_the_first_twenty_bars_of_a_symbol_have_no_features():
+    known = make_features(make_bars(n_symbols=1)).known_TS[:, 0]
+    assert not known[:20].any()
+    assert known[21:].all()
+
+
+def test_prices_that_stand_still_give_finite_features():
+    bars = make_bars(n_symbols=1)
+    still = {name: np.full_like(getattr(bars, name), 5.0) for name in ARRAYS}
+    assert np.isfinite(make_features(replace(bars, **still)).values_TSF[30:]).all()
+
+
+def test_the_scaler_is_fitted_on_training_days_alone():
+    features = make_features(make_bars())
+    changed = replace(features, values_TSF=features.values_TSF.copy())
+    changed.values_TSF[200:] *= 100.0
+    assert Scaler.fit(features, slice(0, 200)) == Scaler.fit(changed, slice(0, 200))
+    assert Scaler.fit(features, slice(0, 300)) != Scaler.fit(changed, slice(0, 300))
+
+
+def test_scaled_training_features_have_mean_zero_and_spread_one_and_unknown_ones_are_zero():
+    features = make_features(make_bars(n_sessions=600))
+    scaled = Scaler.fit(features, slice(0, 600)).scale(features.values_TSF)
+    assert np.abs(scaled[features.known_TS].mean(axis=0)).max() < 0.05
+    assert np.abs(scaled[features.known_TS].std(axis=0) - 1).max() < 0.1
+    assert (scaled[~features.known_TS] == 0).all()
+
+
+@pytest.mark.parametrize("lag", [1, 2])
+def test_a_label_is_what_a_fill_at_the_open_earns_until_the_open_a_horizon_later(lag):
+    bars = make_bars(n_sessions=60, n_symbols=2)
+    volatility = np.full(bars.close_TS.shape, 0.02)
+    labels = make_labels(bars, volatility, [1, 5], lag, "open", relative=False)
+    for t, h, i in ((0, 1, 0), (30, 5, 1)):
+        earned = np.log(bars.open_TS[t + lag + h] / bars.open_TS[t + lag]) / (0.02 * np.sqrt(h))
+        np.testing.assert_allclose(labels[t, :, i], earned, rtol=1e-6)
+    assert np.isnan(labels[60 - lag - 5 :, :, 1]).all()
+    assert np.isfinite(labels[: 60 - lag - 5, :, 1]).all()
+
+
+def test_close_labels_run_from_close_to_close_and_ignore_the_lag():
+    bars = make_bars(n_sessions=60, n_symbols=1)
+    volatility = np.full(bars.close_TS.shape, 0.01)
+    labels = make_labels(bars, volatility, [5], 1, "close", relative=False)
+    np.testing.assert_allclose(labels[7, 0, 0], np.log(bars.close_TS[12, 0] / bars.close_TS[7, 0]) / 0.01 / 5**0.5, 1e-6)
+
+
+def test_relative_labels_of_a_day_have_mean_zero_over_the_universe():
+    bars = make_bars(n_sessions=60, n_symbols=4)
+    labels = make_labels(bars, np.full(bars.close_TS.shape, 0.02), [1], 1, "open", relative=True)
+    np.testing.assert_allclose(labels[:58].mean(axis=1), 0, atol=1e-6)
+
+
+def test_a_label_over_a_missing_bar_is_unknown():
+    bars = make_bars(n_sessions=60, n_symbols=1)
+    for name in ARRAYS:
+        getattr(bars, name)[30] = np.nan
+    labels = make_labels(bars, np.full(bars.close_TS.shape, 0.02), [1], 1, "open", relative=False)[:, 0, 0]
+    assert np.isnan(labels[[28, 29, 30]]).all()
+    assert np.isfinite(labels[[27, 31]]).all()

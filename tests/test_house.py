@@ -1,0 +1,147 @@
+"""The house stands as it is drawn: imports run down only, and a library is known by the file that may know it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = {
+    "market": 1,
+    "trading": 1,
+    "runs": 1,
+    "forecast": 2,
+    "profit_tracker": 2,
+    "training": 3,
+    "experiment": 4,
+    "train": 5,
+}
+ONLY_KNOWN_BY = {
+    "tensorboard": {"hftraining/runs/record.py"},
+    "hydra": {"train.py"},
+    "omegaconf": {"train.py", "hftraining/experiment.py"},
+    "optuna": set(),
+    "yfinance": {"hftraining/market/yahoo.py"},
+}
+HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}
+
+
+def sources(root: Path = ROOT) -> list[Path]:
+    return [root / "train.py", *sorted((root / "hftraining").rglob("*.py"))]
+
+
+def imports(path: Path, *, at_the_top: bool = False) -> set[str]:
+    """Dotted names of all modules that a file imports, inside functions too unless only the top is asked for."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if at_the_top else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where they lead"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return parts[0] if len(parts) == 1 else parts[1]
+
+
+def wrong_imports(root: Path = ROOT) -> list[str]:
+    wrong = []
+    for path in sources(root):
+        own = room(path, root)
+        if own == "__init__":
+            continue
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] != "hftraining" or parts[1] == own:
+                continue
+            if FLOORS[parts[1]] >= FLOORS[own]:
+                wrong.append(f"{path.relative_to(root)} imports {name}")
+    return wrong
+
+
+def circles(root: Path = ROOT) -> list[str]:
+    """Files of the package that lie on a circle of imports."""
+    modules = {".".join(path.relative_to(root).with_suffix("").parts): path for path in sources(root)}
+    arrows = {
+        name: {m for m in modules if any(i == m or i.startswith(m + ".") for i in imports(path)) and "." in m}
+        for name, path in modules.items()
+    }
+
+    def reaches(start: str) -> set[str]:
+        seen, todo = set(), [start]
+        while todo:
+            for target in arrows[todo.pop()] - seen:
+                seen.add(target)
+                todo.append(target)
+        return seen
+
+    return [name for name in modules if name in reaches(name)]
+
+
+def test_every_room_stands_on_a_floor():
+    assert {room(path, ROOT) for path in sources()} - {"__init__"} == set(FLOORS)
+
+
+def test_imports_run_down_only():
+    assert wrong_imports() == []
+
+
+def test_no_file_lies_on_a_circle_of_imports():
+    assert circles() == []
+
+
+def test_a_wrong_import_would_be_seen(tmp_path):
+    for path in sources():
+        target = tmp_path / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(path.read_text())
+    features = tmp_path / "hftraining/market/features.py"
+    features.write_text(features.read_text() + "\n\ndef late():\n    from hftraining.trading.config import TradingRules\n")
+    assert wrong_imports(tmp_path) == ["hftraining/market/features.py imports hftraining.trading.config.TradingRules"]
+    windows = tmp_path / "hftraining/market/windows.py"
+    features.write_text(features.read_text() + "    import hftraining.market.windows\n")
+    windows.write_text(windows.read_text() + "\nimport hftraining.market.features\n")
+    assert {"hftraining.market.features", "hftraining.market.windows"} <= set(circles(tmp_path))
+
+
+@pytest.mark.parametrize("library", ONLY_KNOWN_BY)
+def test_a_library_is_known_only_by_the_files_that_may_know_it(library):
+    knowing = {
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert knowing <= ONLY_KNOWN_BY[library]
+
+
+def test_what_help_and_completion_import_is_light():
+    seen, todo = set(), [ROOT / "train.py"]
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        names = imports(path, at_the_top=True)
+        assert not {name.split(".")[0] for name in names} & HEAVY, f"{path} imports something heavy at its top"
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "hftraining":
+                module = ROOT.joinpath(*parts[:-1]).with_suffix(".py")
+                if module.exists() and module not in seen:
+                    todo.append(module)
+    assert len(seen) >= 6
+
+
+def test_package_inits_re_export_nothing():
+    for path in (ROOT / "hftraining").rglob("__init__.py"):
+        assert imports(path) == set()
+
+
+def test_no_module_of_the_package_hides_a_standard_one():
+    import sys
+
+    names = {path.stem for path in (ROOT / "hftraining").glob("*.py")} - {"__init__", "__main__"}
+    assert not names & set(sys.stdlib_module_names)
