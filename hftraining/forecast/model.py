@@ -43,7 +43,7 @@ class BarTransformer(nn.Module):
         Row l depends on rows <= l alone. Quantiles are sorted, so they never cross (Chernozhukov,
         Fernandez-Val and Galichon 2010). Rows that are not present give numbers without a meaning.
         """
-        x_WKLD = self.embed(x_WKLF)
+        x_WKLD = self.embed(x_WKLF).float()  # the residual stream and the norms stay fp32 under autocast
         length = x_WKLF.shape[2]
         rotation = rotary(length, self.config.hidden_size // self.config.num_heads, x_WKLF.device)
         mask = band_mask(present_WKL.flatten(0, 1), self.config.context)

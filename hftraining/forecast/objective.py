@@ -53,7 +53,10 @@ class Objective:
                 part.transpose(1, 2) for part in (open_WKL, close_WKL, head_WKL, present_WKL)
             )
             weights_WLK = position_weights(head_WLK, present_WLK, self.rules)
-            profit = -net_sharpe(account_equity(open_WLK, close_WLK, weights_WLK, self.rules))
+            if torch.isfinite(weights_WLK).all():
+                profit = -net_sharpe(account_equity(open_WLK, close_WLK, weights_WLK, self.rules))
+            else:  # the model has diverged: no account, and a loss that the trainer skips and counts
+                profit = weights_WLK.sum()
             total = total + config.profit_weight * profit
         return Loss(total, forecast, profit)
 

@@ -77,7 +77,8 @@ class Stretch:
         labels_TSH = self.scored_labels_TSH
         if not np.isfinite(labels_TSH).any():
             return math.nan
-        quantiles = torch.from_numpy(np.nan_to_num(quantiles_TSHQ))
+        # A model that gives NaN where a label is known gets a NaN loss.
+        quantiles = torch.from_numpy(np.where(np.isfinite(labels_TSH)[..., None], quantiles_TSHQ, 0.0))
         return pinball_loss(quantiles, torch.from_numpy(labels_TSH), torch.tensor(levels, dtype=torch.float64)).item()
 
 

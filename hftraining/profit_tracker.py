@@ -1,0 +1,114 @@
+"""ProfitTracker: what a forecast would have earned over given bars, beside buy and hold.
+
+Legend: T sessions, S symbols.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from hftraining.market.bars import Bars
+from hftraining.trading.config import ProfitTrackerConfig
+from hftraining.trading.metrics import summarize
+from hftraining.trading.policy import Forecast, target_weights
+from hftraining.trading.simulator import Simulation, check_sessions, simulate
+
+
+@dataclass(frozen=True)
+class Held:
+    """Buy and hold over the same bars: its account, equity by session in currency, and metrics."""
+
+    simulation: Simulation
+    equity: pd.Series
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ProfitReport:
+    """What the forecast earned.
+
+    metrics: as `trading.metrics.summarize`. trades: as `Simulation.trades_frame`. equity: by session, in
+    currency. weights_TS: what the policy wanted. simulation: the account in full. buy_and_hold: the benchmark.
+    """
+
+    metrics: dict[str, float]
+    trades: pd.DataFrame
+    equity: pd.Series
+    weights_TS: np.ndarray
+    simulation: Simulation
+    buy_and_hold: Held
+
+
+class ProfitTracker:
+    """Turns forecasts into money by the rules of the simulation.
+
+    >>> tracker = ProfitTracker(initial_capital=10000, commission=0.001, slippage=0.0005,
+    ...                         max_position_size=0.3, stop_loss=0.02, take_profit=0.05)
+    >>> report = tracker.evaluate(bars, forecast)        # the forecast has a row for each session of the bars
+    >>> report.metrics["sharpe_ratio"], report.buy_and_hold.metrics["sharpe_ratio"]
+    >>> report.trades                                    # symbol, side, shares, entry, exit, costs, pnl, reason
+    >>> report.equity                                    # a Series by session
+
+    Takes a ProfitTrackerConfig, or its fields, or both (fields then replace the config's); what is left out has
+    its default. Raises ValueError for rules that no market has, TypeError for a field that does not exist.
+    """
+
+    def __init__(self, config: ProfitTrackerConfig | None = None, /, **fields: object) -> None:
+        self.config = replace(config or ProfitTrackerConfig(), **fields)  # type: ignore[arg-type]
+        self._last_held: tuple[Bars, Held] | None = None
+
+    def evaluate(self, bars: Bars, forecast: Forecast) -> ProfitReport:
+        """Trade the forecast over the bars and measure it beside buy and hold.
+
+        Where the forecast is NaN nothing is held. No sessions give NaN metrics. Raises ValueError where forecast
+        and bars have other shapes, where a price is not positive or dates do not rise.
+        """
+        weights_TS = target_weights(forecast, self.config)
+        simulation = _simulate(bars, weights_TS, self.config)
+        return ProfitReport(
+            metrics=summarize(simulation, self.config),
+            trades=simulation.trades_frame(bars.sessions_T, bars.symbols_S),
+            equity=_by_session(simulation, bars, "equity"),
+            weights_TS=weights_TS,
+            simulation=simulation,
+            buy_and_hold=self.buy_and_hold(bars),
+        )
+
+    def buy_and_hold(self, bars: Bars) -> Held:
+        """Equal weights of the symbols with a bar at the first session, bought once, with costs and without stops.
+
+        Never rebalanced. All of the capital is invested whatever max_position_size says. The answer for the last
+        Bars object is kept, so that a probe that is repeated over the same bars pays for it once.
+        """
+        if self._last_held is None or self._last_held[0] is not bars:
+            simulation = _simulate(bars, _hold_weights(bars, self.config.lag), _without_exits(self.config), hold=True)
+            held = Held(simulation, _by_session(simulation, bars, "buy_and_hold"), summarize(simulation, self.config))
+            self._last_held = (bars, held)
+        return self._last_held[1]
+
+
+def _simulate(bars: Bars, weights_TS: np.ndarray, rules: ProfitTrackerConfig, hold: bool = False) -> Simulation:
+    check_sessions(bars.sessions_T, len(bars.close_TS))
+    prices = (bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS)
+    return simulate(*prices, weights_TS, rules, never_rebalance=hold)
+
+
+def _without_exits(config: ProfitTrackerConfig) -> ProfitTrackerConfig:
+    return replace(config, stop_loss=0.0, take_profit=0.0, max_position_size=1.0, max_gross=1.0)
+
+
+def _hold_weights(bars: Bars, lag: int) -> np.ndarray:
+    """1 / n for the symbols that have a bar at the first session."""
+    weights_TS = np.zeros(bars.close_TS.shape)
+    if len(weights_TS):
+        present_S = bars.present_TS[0]
+        weights_TS[:] = present_S / max(1, present_S.sum())
+        # With lag 2 a second order would be on its way before the first is filled.
+        weights_TS[1:lag] = 0.0
+    return weights_TS
+
+
+def _by_session(simulation: Simulation, bars: Bars, name: str) -> pd.Series:
+    index = pd.DatetimeIndex(np.asarray(bars.sessions_T).astype("datetime64[s]"), name="session")
+    return pd.Series(simulation.equity_T, index=index, name=name)

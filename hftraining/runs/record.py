@@ -1,0 +1,312 @@
+"""RunRecord: the folder of one run, written so that a process killed at any moment leaves it readable."""
+
+import json
+import logging
+import math
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+import yaml  # type: ignore[import-untyped,unused-ignore]
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOGGER = logging.getLogger("hftraining")
+EQUITY_COLUMNS = ("window", "date", "equity", "buy_and_hold")
+TRADE_COLUMNS = tuple(
+    "window symbol side shares entry_date entry_price exit_date exit_price costs pnl exit_reason".split()
+)
+_SAFE_NAME = re.compile(r"[\w^=+@][\w^=+@,. -]{0,119}\Z")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write into; on success it takes its place, on an error it is removed.
+
+    The file is synced before the rename and the folder after it, so that a power cut leaves the old content or
+    the new one, never a part.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text so that a reader sees the old file or the new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    """Write strict JSON: NaN and infinity become null, numpy scalars numbers, tuples lists, paths text."""
+    write_text_atomically(path, json.dumps(without_nan(plain(value)), indent=2, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """The same value in the types that JSON and YAML know. Keys become text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
+        return plain(value.tolist())
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted names; an empty one disappears."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def dig(values: Any, *path: str) -> Any:
+    """The value at a path of nested dicts, None where the path ends early."""
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def without_nan(value: Any) -> Any:
+    """A plain value with null where a float is not finite."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The logged steps of a run, in order; null is read back as NaN, and no file as no steps.
+
+    A last line cut short by a kill is left out; any other line that is not a logged step raises ValueError.
+    """
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            rows.append({"step": int(row["step"])} | {k: _number(v) for k, v in row.items() if k != "step"})
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines):  # every whole line ends with a newline, so only the last piece may be cut short
+                raise ValueError(f"{path}, line {number} is not a logged step: {line[:80]!r}") from None
+    return rows
+
+
+class RunRecord:
+    """The folder of one run. Open it with `create` or `reopen`, and close it (or use it as a context manager)."""
+
+    def __init__(self, folder: Path, *, purge_step: int | None = None, seconds_before: float = 0.0) -> None:
+        self.folder = folder
+        self.last_step = -1
+        self._purge_step = purge_step
+        self._started = time.monotonic() - seconds_before
+        self._metrics: IO[str] = open(folder / "metrics.jsonl", "a", encoding="utf-8")
+        self._board: Any = None
+        self._log = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        LOGGER.addHandler(self._log)
+        if LOGGER.level == logging.NOTSET:  # else the root's WARNING would keep the log empty
+            LOGGER.setLevel(logging.INFO)
+
+    @classmethod
+    def create(
+        cls, outputs: Path, kind: str, name: str, config: dict, config_diff: dict, manifest: dict
+    ) -> "RunRecord":
+        """A new folder outputs/kind/name/date_time with config.yaml, config_diff.yaml and run.json in it.
+
+        Two runs started in one second get two folders, the later one with _2 at its end. Raises ValueError for a
+        kind or name that is not a plain folder name.
+        """
+        for what, text in (("kind", kind), ("name", name)):
+            if not _SAFE_NAME.match(text) or ".." in text or text[-1] in ". ":
+                raise ValueError(f"{what}={text!r} is not a plain folder name")
+        folder = _new_folder(outputs / kind / name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+        write_text_atomically(folder / "config.yaml", _yaml(config))
+        write_text_atomically(folder / "config_diff.yaml", _yaml(config_diff))
+        write_json_atomically(folder / "run.json", {"kind": kind, "name": name} | manifest)
+        return cls(folder)
+
+    @classmethod
+    def reopen(cls, folder: Path, step: int) -> "RunRecord":
+        """Go on in the folder of an interrupted run, from its checkpoint at `step`.
+
+        What was logged after `step` is dropped, from metrics.jsonl and (by a purge mark) from TensorBoard; the
+        clock goes on from the last step kept. Raises ValueError when the folder is not a run.
+        """
+        missing = [name for name in ("config.yaml", "run.json") if not (folder / name).is_file()]
+        if missing:
+            raise ValueError(f"{folder} is not a run: it has no {' and no '.join(missing)}")
+        kept = [row for row in read_metrics(folder) if row["step"] <= step]
+        write_text_atomically(folder / "metrics.jsonl", "".join(_line(row) for row in kept))
+        record = cls(folder, purge_step=step + 1, seconds_before=kept[-1].get("seconds", 0.0) if kept else 0.0)
+        record.last_step = int(kept[-1]["step"]) if kept else -1
+        LOGGER.info("resumed from step %d", step)
+        return record
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints go; not made here."""
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """Where the finished model goes; not made here."""
+        return self.folder / "model"
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line to metrics.jsonl and the same values to TensorBoard, both flushed.
+
+        One call a step, in rising order: a step's losses and its probe belong in one line. Log a step before
+        saving its checkpoint, or a kill between the two loses the line for good.
+        """
+        assert step > self.last_step, f"step {step} was logged after step {self.last_step}"
+        assert not {"step", "seconds"} & set(values), "step and seconds are written here"
+        self.last_step = step
+        numbers = {tag: plain(values[tag]) for tag in sorted(values)}
+        seconds = round(time.monotonic() - self._started, 3)
+        self._metrics.write(_line({"step": step} | numbers | {"seconds": seconds}))
+        self._metrics.flush()
+        self._tensorboard().scalars(step, numbers)
+
+    def history(self) -> list[dict[str, float]]:
+        """All logged steps, read back from metrics.jsonl; null as NaN."""
+        return read_metrics(self.folder)
+
+    def write_result(self, result: dict) -> None:
+        """Write result.json, and the config beside the result as HParams in TensorBoard."""
+        write_json_atomically(self.folder / "result.json", result)
+        config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        hparams = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in flatten(config).items()}
+        metrics = {
+            "result/eval_loss": dig(result, "eval", "loss"),
+            **{
+                f"result/{window}_{name}": dig(result, window, "profit", name)
+                for window in ("valid", "test")
+                for name in ("total_return", "sharpe_ratio", "max_drawdown")
+            },
+        }
+        known = {tag: float(v) for tag, v in metrics.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+        self._tensorboard().hparams(max(self.last_step, 0), hparams, known)
+
+    def write_equity(self, frame: "pd.DataFrame") -> None:
+        """Write equity.parquet: one row a day and window."""
+        self._write_parquet("equity.parquet", frame, EQUITY_COLUMNS)
+
+    def write_trades(self, frame: "pd.DataFrame") -> None:
+        """Write trades.parquet: one row a trade, none if there was none."""
+        self._write_parquet("trades.parquet", frame, TRADE_COLUMNS)
+
+    def close(self) -> None:
+        """Close the files; twice does no harm."""
+        LOGGER.removeHandler(self._log)
+        self._log.close()
+        self._metrics.close()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def __enter__(self) -> "RunRecord":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _tensorboard(self) -> "_Board":
+        if self._board is None:
+            self._board = _Board(self.folder, self._purge_step)
+        return self._board
+
+    def _write_parquet(self, name: str, frame: "pd.DataFrame", columns: tuple[str, ...]) -> None:
+        missing = [column for column in columns if column not in frame.columns]
+        assert not missing, f"{name} lacks {missing}"
+        with replacing(self.folder / name) as temporary:
+            frame[list(columns)].to_parquet(temporary, index=False)
+
+
+class _Board:
+    """TensorBoard's event file, one record an event, flushed at once.
+
+    Not torch's SummaryWriter, which would pull torch into this floor, nor TensorBoard's EventFileWriter, whose
+    thread flushes late (a kill loses steps) and can flush at the same moment as the caller.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = Event, Summary
+        # TensorBoard reads event files in the order of their names: a resume within the same second must come later.
+        earlier = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+        stamp = max([int(time.time()), *(second + 1 for second in earlier)])
+        name = f"events.out.tfevents.{stamp:010d}.{socket.gethostname()}.{os.getpid()}"
+        self._file = open(folder / name, "xb")
+        self._records = RecordWriter(self._file)
+        self._add(file_version="brain.Event:2")
+        if purge_step is not None:
+            self._add(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        pairs = [self._summary.Value(tag=tag, simple_value=_number(value)) for tag, value in values.items()]
+        self._add(step=step, summary=self._summary(value=pairs))
+
+    def hparams(self, step: int, hparams: dict[str, Any], metrics: dict[str, float]) -> None:
+        from tensorboard.plugins.hparams import summary_v2 as api  # plugins.hparams.api would need tensorflow
+
+        names = [api.HParam(name) for name in hparams]
+        self._add(step=0, summary=api.hparams_config_pb(names, [api.Metric(tag) for tag in metrics]))
+        self._add(step=0, summary=api.hparams_pb(hparams, trial_id="."))
+        self.scalars(step, metrics)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _add(self, **fields: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())
+        self._file.flush()
+
+
+def _new_folder(parent: Path, stamp: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = parent / (stamp if number == 1 else f"{stamp}_{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:  # another run took this second
+            number += 1
+
+
+def _yaml(values: dict) -> str:
+    return yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(without_nan(dict(row)), allow_nan=False) + "\n"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

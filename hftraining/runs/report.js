@@ -1,0 +1,32 @@
+// Draws the report's charts in the colours of the page, again when the page turns dark or goes to paper.
+addEventListener("DOMContentLoaded", () => {
+  const root = document.documentElement;
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+
+  function dress(value) {
+    if (Array.isArray(value)) return value.map(dress);
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, dress(item)]));
+    }
+    const isVariable = typeof value === "string" && value.startsWith("--");
+    return isVariable ? getComputedStyle(root).getPropertyValue(value).trim() : value;
+  }
+
+  function draw() {
+    for (const [id, figure] of Object.entries(figures)) {
+      const { data, layout } = dress(figure);
+      Plotly.react(id, data, layout, { displayModeBar: false });
+    }
+  }
+
+  if (typeof Plotly === "undefined") {
+    root.classList.add("chartless");
+    return;
+  }
+  draw();
+  const resized = new ResizeObserver((entries) => entries.forEach((entry) => Plotly.Plots.resize(entry.target)));
+  for (const id of Object.keys(figures)) resized.observe(document.getElementById(id));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  addEventListener("beforeprint", () => { root.classList.add("printed"); draw(); });
+  addEventListener("afterprint", () => { root.classList.remove("printed"); draw(); });
+});

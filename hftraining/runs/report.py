@@ -1,0 +1,315 @@
+"""The report of a run: one page of HTML, built from the files of its folder alone."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml  # type: ignore[import-untyped,unused-ignore]
+
+from hftraining.runs.charts import WINDOWS, Figure, drawdown_chart, equity_chart, probes_chart
+from hftraining.runs.record import dig, plain, read_metrics, replacing, write_text_atomically
+from hftraining.runs.tables import count, fixed, loss_table, metrics_table, percent, trades_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SYMBOLS_SHOWN = 12
+
+
+@dataclass
+class _Run:
+    """What a folder holds; a file that an interrupted run has not written yet is empty or None here."""
+
+    config_diff: dict[str, Any]
+    manifest: dict[str, Any]
+    history: list[dict[str, float]]
+    result: dict[str, Any]
+    equity: "pd.DataFrame | None"
+    trades: "pd.DataFrame | None"
+    initial_capital: float | None  # None: take the first value of the curve
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html, and plotly.min.js beside it, into a run folder, finished or interrupted.
+
+    Raises ValueError when the folder is not a run.
+    """
+    run = _read(folder)
+    figures: dict[str, Figure] = {}
+    body = "\n".join(
+        part
+        for part in (
+            _headline(run),
+            _warnings(run),
+            _equity(run, figures),
+            _probes(run, figures),
+            metrics_table(run.result),
+            loss_table(run.result),
+            trades_table(run.trades),
+            _changes(run),
+            _provenance(run),
+        )
+        if part
+    )
+    _place_plotly(folder, run.manifest)
+    path = folder / "report.html"
+    write_text_atomically(path, _page(run, body, figures))
+    return path
+
+
+def _read(folder: Path) -> _Run:
+    if not (folder / "run.json").is_file():
+        raise ValueError(f"{folder} is not a run: it has no run.json")
+    config = _yaml(folder / "config.yaml")
+    return _Run(
+        config_diff=_yaml(folder / "config_diff.yaml"),
+        manifest=json.loads((folder / "run.json").read_text(encoding="utf-8")),
+        history=read_metrics(folder),
+        result=json.loads(text) if (text := _text(folder / "result.json")) else {},
+        equity=_frame(folder / "equity.parquet"),
+        trades=_frame(folder / "trades.parquet"),
+        initial_capital=dig(config, "profit_tracker", "initial_capital"),
+    )
+
+
+def _headline(run: _Run) -> str:
+    started = str(run.manifest.get("started") or "")[:16].replace("T", " ")
+    eyebrow = [str(run.manifest.get(key) or "") for key in ("kind", "name", "signature")] + [started]
+    lede = [sentence for sentence in (_profit_sentence(run), _loss_sentence(run.result)) if sentence]
+    tiles = "".join(_tile(run.result, window) for window in WINDOWS if dig(run.result, window, "profit"))
+    untested = tiles and not run.result.get("verdict")
+    labels = " &middot; ".join(f"<span>{escape(text)}</span>" for text in eyebrow if text)
+    return (
+        f'<header><p class="eyebrow">{labels}</p>'
+        f'<h1 id="headline">{escape(_headline_text(run))}</h1>'
+        + "".join(f'<p class="lede">{sentence}</p>' for sentence in lede)
+        + (f'<div class="windows">{tiles}</div>' if tiles else "")
+        + ('<p class="quiet">None of these numbers has been tested against luck.</p>' if untested else "")
+        + "</header>"
+    )
+
+
+def _headline_text(run: _Run) -> str:
+    """The verdict where evidence has reached one; else what the two windows show beside buy and hold."""
+    if run.result.get("verdict"):
+        return str(run.result["verdict"])
+    if not run.result:
+        steps = f"at step {run.history[-1]['step']:,}" if run.history else "before its first step"
+        return f"Not finished: the run stands {steps}, not yet evaluated."
+    how = {}
+    for window, label in WINDOWS.items():
+        ours = dig(run.result, window, "profit", "total_return")
+        theirs = dig(run.result, window, "baselines", "buy_and_hold", "total_return")
+        if ours is not None and theirs is not None:
+            how[label] = "more than" if ours > theirs else "less than" if ours < theirs else "as much as"
+    if all(dig(run.result, window, "profit", "exposure") == 0 for window in WINDOWS if window in run.result) and how:
+        return "Took no position at all."
+    if len(set(how.values())) == 2:
+        (first, one), (second, other) = how.items()
+        return f"Earned {one} buy and hold in {first}, but {other} it in {second}."
+    if how:
+        return f"Earned {next(iter(how.values()))} buy and hold in {' and in '.join(how)}."
+    return "Finished, without a profit to show."
+
+
+def _profit_sentence(run: _Run) -> str:
+    clauses = []
+    for window, label in WINDOWS.items():
+        ours, theirs = dig(run.result, window, "profit"), dig(run.result, window, "baselines", "buy_and_hold")
+        if ours and theirs:
+            clauses.append(
+                f"over the {count(dig(run.result, window, 'days'))} {label} days it returned "
+                f"{percent(ours.get('total_return'))} at a Sharpe ratio of {fixed(ours.get('sharpe_ratio'))}, where "
+                f"buy and hold returned {percent(theirs.get('total_return'))} at {fixed(theirs.get('sharpe_ratio'))}"
+            )
+    probes = [row for row in run.history if "profit/total_return" in row]
+    if not run.result and probes:
+        last = probes[-1]
+        clauses.append(
+            f"its last probe, at step {count(last['step'])}, returned {percent(last['profit/total_return'])} on the "
+            f"validation days at a Sharpe ratio of {fixed(last.get('profit/sharpe_ratio'))}"
+        )
+    text = "; ".join(clauses)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _loss_sentence(result: dict) -> str:
+    names = ("model", "nothing_changes", "unconditional")
+    model, naive, constant = (dig(result, "loss", "valid", name) for name in names)
+    if model is None or naive is None:
+        return ""
+    beats = "beats" if model < naive else "does not beat"
+    losses = f"a loss of {fixed(model, 4)} against {fixed(naive, 4)}"
+    if model < naive and constant is not None and model >= constant:
+        losses += f"; one constant forecast, at {fixed(constant, 4)}, does as well or better"
+    return f"Its forecast {beats} &ldquo;nothing changes&rdquo; on validation: {losses}."
+
+
+def _tile(result: dict, window: str) -> str:
+    ours, theirs = dig(result, window, "profit"), dig(result, window, "baselines", "buy_and_hold")
+    days = f"{count(dig(result, window, 'days'))} days"
+    span = [str(dig(result, window, end))[:10] for end in ("first", "last") if dig(result, window, end)]
+    against = f"buy and hold <b>{percent(theirs.get('total_return'))}</b>" if theirs else "&nbsp;"
+    return (
+        f'<article class="window"><h3>{WINDOWS[window].capitalize()}'
+        f"<span>{escape(' to '.join(span))} &middot; {days}</span></h3>"
+        f'<p class="big">{percent(ours.get("total_return"))}</p><p class="against">{against}</p></article>'
+    )
+
+
+def _warnings(run: _Run) -> str:
+    warnings = [str(warning) for warning in run.result.get("warnings") or []]
+    skipped = run.result.get("skipped_steps")
+    if skipped:
+        warnings.append(f"{skipped} training step{'s were' if skipped > 1 else ' was'} skipped: not finite.")
+    if not warnings:
+        return ""
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
+    return f'<aside class="note" aria-label="Warnings"><ul>{items}</ul></aside>'
+
+
+def _equity(run: _Run, figures: dict[str, Figure]) -> str:
+    if run.equity is None or run.equity.empty:
+        return ""
+    start = float(run.initial_capital or run.equity["equity"].iloc[0])
+    figures["equity-chart"] = equity_chart(run.equity, start)
+    figures["drawdown-chart"] = drawdown_chart(run.equity, start)
+    return (
+        '<section><h2>Equity</h2><div class="chart" id="equity-chart"></div><p class="quiet">The account at each '
+        f"close, after all costs; each window starts with {count(start)}. The model was trained on neither; the "
+        "validation days decided which step of it was kept.</p>"
+        '</section><section><h2>Drawdown</h2><div class="chart low" id="drawdown-chart"></div></section>'
+    )
+
+
+def _probes(run: _Run, figures: dict[str, Figure]) -> str:
+    held = dig(run.result, "valid", "baselines", "buy_and_hold", "sharpe_ratio")
+    figure = probes_chart(run.history, run.result.get("best_step"), held)
+    if figure is None:
+        return ""
+    figures["probes-chart"] = figure
+    found = run.result.get("profit_loss_correlation") or {}
+    text = ""
+    if found.get("rank_correlation") is not None:
+        interval = found.get("interval") or []
+        between = f" (interval {fixed(interval[0])} to {fixed(interval[1])})" if len(interval) == 2 else ""
+        text = (
+            f'<p class="quiet">Over {count(found.get("probes"))} probes the rank correlation of loss and profit is '
+            f"{fixed(found['rank_correlation'])}{between}. Below zero, a better forecast went with more profit.</p>"
+        )
+    return f'<section><h2>Loss and profit</h2><div class="chart tall" id="probes-chart"></div>{text}</section>'
+
+
+def _changes(run: _Run) -> str:
+    if not run.config_diff:
+        return '<section><h2>What differs from the defaults</h2><p class="quiet">Nothing.</p></section>'
+    rows = ((f"<code>{escape(name)}</code>", f"<code>{_value(v)}</code>") for name, v in run.config_diff.items())
+    return f'<section class="wide"><h2>What differs from the defaults</h2>{_definitions(rows)}</section>'
+
+
+def _provenance(run: _Run) -> str:
+    m = run.manifest
+    data, code = m.get("data") or {}, m.get("code") or {}
+    symbols = [str(symbol) for symbol in data.get("symbols") or []]
+    more = len(symbols) - _SYMBOLS_SHOWN
+    shown = ", ".join(symbols[:_SYMBOLS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    state = ", with uncommitted changes" if code.get("dirty") else ""
+    versions = ", ".join(f"{name} {version}" for name, version in (m.get("versions") or {}).items() if version)
+    span = [str(data[end]) for end in ("first", "last") if data.get(end)]
+    facts: dict[str, Any] = {
+        "Signature": m.get("signature"),
+        "Command": " ".join(str(word) for word in m.get("argv") or []),
+        "Started": m.get("started"),
+        "Duration": _duration(run.result.get("seconds")),
+        "Steps": f"{run.result['steps']:,}" if run.result.get("steps") is not None else None,
+        "Seed": m.get("seed"),
+        "Data": data.get("source"),
+        "Symbols": f"{len(symbols):,}: {shown}" if symbols else None,
+        "Sessions": " to ".join(span),
+        "Data fingerprint": data.get("fingerprint"),
+        "Code": f"{str(code['commit'])[:12]}{state}" if code.get("commit") else "not in a commit",
+        "Machine": f"{m.get('platform')}, {m.get('cpu_count')} processors, {m.get('threads')} threads used",
+        "Versions": f"Python {m.get('python')}, {versions}",
+    }
+    rows = ((name, escape(str(value))) for name, value in facts.items() if value not in (None, ""))
+    return f"<section><h2>Provenance</h2>{_definitions(rows)}</section>"
+
+
+def _definitions(rows: Iterable[tuple[str, str]]) -> str:
+    return f"<dl>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in rows)}</dl>"
+
+
+def _value(value: Any) -> str:
+    return escape(value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False))
+
+
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _page(run: _Run, body: str, figures: dict[str, Figure]) -> str:
+    # In a script element only "<" could end it or open a comment.
+    embedded = json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    title = f"{run.manifest.get('name') or 'run'} - {run.manifest.get('signature') or 'report'}"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n<style>\n{_asset("report.css")}</style>\n'
+        '<script src="plotly.min.js" defer></script>\n'
+        f'<script type="application/json" id="figures">{embedded}</script>\n'
+        f"<script>\n{_asset('report.js')}</script>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _place_plotly(folder: Path, manifest: dict[str, Any]) -> None:
+    """Put Plotly's script into the run folder: a hard link to one copy in the outputs folder, not 5 MB a run.
+
+    A folder that no longer lies where its run was made, outputs/kind/name/..., gets a copy of its own.
+    """
+    folder = folder.resolve()
+    in_place = folder.parts[-3:-1] == (manifest.get("kind"), manifest.get("name"))
+    with resources.as_file(resources.files("plotly") / "package_data" / "plotly.min.js") as script:
+        shared = folder.parents[2] / ".plotly.min.js" if in_place else script
+        if in_place and not (shared.exists() and shared.stat().st_size == script.stat().st_size):
+            with replacing(shared) as temporary:
+                shutil.copyfile(script, temporary)
+        with replacing(folder / "plotly.min.js") as temporary:
+            if in_place:
+                _link_or_copy(shared, temporary)
+            else:
+                shutil.copyfile(script, temporary)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another device, or a file system without hard links
+        shutil.copyfile(source, target)
+
+
+def _asset(name: str) -> str:
+    return (resources.files("hftraining.runs") / name).read_text(encoding="utf-8")
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(_text(path)) or {}
+
+
+def _frame(path: Path) -> "pd.DataFrame | None":
+    import pandas as pd
+
+    return pd.read_parquet(path) if path.exists() else None

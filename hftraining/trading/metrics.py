@@ -1,0 +1,196 @@
+"""What an account earned and what it took to earn it, as fractions: pure functions of equity curves and trades.
+
+Every function of an equity curve takes (n_days,) and gives a float, or takes (n_days, n_accounts) and gives an
+array (n_accounts,). Equity is the account value at each close, in currency. Daily returns are simple returns
+from close to close, so n_days closes give n_days - 1 of them; flat days count; a day after a bankruptcy
+returns 0. Years are 252 days long and the risk-free rate is 0. NaN in equity gives NaN.
+
+Where others differ: vectorbt counts one more return, 0 on the first day, and so divides by n_days;
+backtesting.py's Sharpe ratio divides the geometric annual return by the volatility.
+
+Legend: T sessions, W accounts.
+"""
+
+# mypy: allow-untyped-defs
+
+import math
+
+import numpy as np
+from numba import njit
+
+from hftraining.trading import step as engine
+from hftraining.trading.config import TradingRules
+from hftraining.trading.simulator import SESSIONS_PER_YEAR, Draws, Simulation
+
+Number = float | np.ndarray
+
+# Rounding alone gives returns a spread of about 1e-16; below this there is no variance.
+_NO_SPREAD = 1e-14
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _moments(equity_TW, initial):
+    """Mean return, sum of squared deviations, sum of squared losses, deepest drawdown; an array (W,) each.
+
+    One pass, Welford's update. The loops over accounts are short and many so that each of them vectorises.
+    """
+    n_days, n_accounts = equity_TW.shape
+    peak_W, drawdown_W, sum_W = np.full(n_accounts, initial), np.zeros(n_accounts), np.zeros(n_accounts)
+    return_W, mean_W, deviations_W = np.zeros(n_accounts), np.zeros(n_accounts), np.zeros(n_accounts)
+    losses_W = np.zeros(n_accounts)
+    for t in range(n_days):
+        equity_W = equity_TW[t]
+        for w in range(n_accounts):
+            peak_W[w] = equity_W[w] if equity_W[w] > peak_W[w] else peak_W[w]
+            fall = equity_W[w] / peak_W[w] - 1.0
+            drawdown_W[w] = drawdown_W[w] if fall >= drawdown_W[w] else fall
+        for w in range(n_accounts):
+            sum_W[w] += equity_W[w]
+        if t == 0:
+            continue
+        before_W, share = equity_TW[t - 1], 1.0 / t
+        for w in range(n_accounts):
+            return_W[w] = equity_W[w] / before_W[w] - 1.0 if before_W[w] != 0.0 else 0.0
+        for w in range(n_accounts):
+            delta = return_W[w] - mean_W[w]
+            mean_W[w] += delta * share
+            deviations_W[w] += delta * (return_W[w] - mean_W[w])
+        for w in range(n_accounts):
+            loss = return_W[w] if return_W[w] < 0.0 else 0.0
+            losses_W[w] += loss * loss
+    for w in range(n_accounts):
+        if sum_W[w] != sum_W[w]:
+            mean_W[w] = deviations_W[w] = losses_W[w] = drawdown_W[w] = math.nan
+    return mean_W, deviations_W, losses_W, drawdown_W
+
+
+def daily_returns(equity: np.ndarray) -> np.ndarray:
+    """Simple returns from close to close: one fewer than closes, along the first axis. After a bankruptcy 0."""
+    before = np.asarray(equity[:-1], np.float64)
+    return np.divide(equity[1:], before, out=np.ones_like(before), where=before != 0.0) - 1.0
+
+
+def total_return(equity: np.ndarray, initial_capital: float) -> Number:
+    """equity[-1] / initial_capital - 1. NaN without days."""
+    return _path_metric("total_return", equity, initial_capital)
+
+
+def sharpe_ratio(equity: np.ndarray, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
+    """Mean over standard deviation (ddof 1) of daily returns, times sqrt(periods_per_year).
+
+    NaN with fewer than two returns or without variance. Source: Sharpe (1994).
+    """
+    return _path_metric("sharpe_ratio", equity, math.nan, periods_per_year)
+
+
+def sortino_ratio(equity: np.ndarray, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
+    """Mean daily return over the root of the mean squared loss, times sqrt(periods_per_year).
+
+    Days without a loss count as 0 in that mean. NaN without a losing day. Source: Sortino and Price (1994).
+    """
+    return _path_metric("sortino_ratio", equity, math.nan, periods_per_year)
+
+
+def volatility(equity: np.ndarray, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
+    """Standard deviation (ddof 1) of daily returns, times sqrt(periods_per_year). NaN with fewer than two returns."""
+    return _path_metric("volatility", equity, math.nan, periods_per_year)
+
+
+def cagr(equity: np.ndarray, initial_capital: float, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
+    """(equity[-1] / initial_capital) ** (periods_per_year / n_returns) - 1. NaN without a return."""
+    return _path_metric("cagr", equity, initial_capital, periods_per_year)
+
+
+def max_drawdown(equity: np.ndarray, initial_capital: float) -> Number:
+    """The least of equity[t] / max(equity[:t + 1], initial_capital) - 1, so at most 0. NaN without days."""
+    return _path_metric("max_drawdown", equity, initial_capital)
+
+
+def calmar_ratio(equity: np.ndarray, initial_capital: float, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
+    """cagr / |max_drawdown|. NaN without a drawdown. Source: Young (1991), over the whole curve."""
+    return _path_metric("calmar_ratio", equity, initial_capital, periods_per_year)
+
+
+def trade_count(trades: np.ndarray) -> int:
+    """Closed round trips. trades: structured array of a simulation; those open at the end do not count."""
+    return int((trades["reason"] != engine.OPEN).sum())
+
+
+def win_rate(trades: np.ndarray) -> float:
+    """Closed trades with pnl > 0 after all costs / closed trades. NaN without closed trades."""
+    pnl = trades["pnl"][trades["reason"] != engine.OPEN]
+    return float((pnl > 0.0).mean()) if len(pnl) else math.nan
+
+
+def turnover(traded_T: np.ndarray, equity_T: np.ndarray, periods_per_year: int = SESSIONS_PER_YEAR) -> float:
+    """Traded value / mean equity, a year: bought and sold value both count. NaN without a return.
+
+    traded_T: value of each session's fills, in currency.
+    """
+    if len(equity_T) < 2:
+        return math.nan
+    return float(traded_T.sum() / equity_T.mean() * periods_per_year / (len(equity_T) - 1))
+
+
+def summarize(simulation: Simulation, rules: TradingRules) -> dict[str, float]:
+    """All metrics of one account.
+
+    Keys: total_return, sharpe_ratio, sortino_ratio, calmar_ratio, volatility, cagr, max_drawdown, win_rate,
+    trade_count, turnover, costs (commission, slippage and borrow paid, as a fraction of initial capital),
+    exposure (mean gross weight over all closes). NaN as said at each function.
+    """
+    paths = _path_metrics(simulation.equity_T[:, None], rules.initial_capital, SESSIONS_PER_YEAR)
+    return {name: float(values[0]) for name, values in paths.items()} | {
+        "win_rate": win_rate(simulation.trades),
+        "trade_count": float(trade_count(simulation.trades)),
+        "turnover": turnover(simulation.traded_T, simulation.equity_T),
+        "costs": float(simulation.costs_T.sum() / rules.initial_capital),
+        "exposure": float(simulation.gross_T.mean()) if len(simulation.gross_T) else math.nan,
+    }
+
+
+def summarize_draws(draws: Draws, rules: TradingRules) -> dict[str, np.ndarray]:
+    """The metrics of `summarize` for many accounts, each (n_accounts,)."""
+    n_days = len(draws.equity_TD)
+    paths = _path_metrics(draws.equity_TD, rules.initial_capital, SESSIONS_PER_YEAR)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        yearly_D = draws.traded_D * SESSIONS_PER_YEAR / np.where(n_days > 1, n_days - 1, math.nan)
+        return paths | {
+            "win_rate": np.where(draws.closed_D > 0, draws.won_D / draws.closed_D, math.nan),
+            "trade_count": draws.closed_D.astype(np.float64),
+            "turnover": yearly_D / draws.equity_TD.mean(axis=0),
+            "costs": draws.costs_D / rules.initial_capital,
+            "exposure": draws.exposure_D,
+        }
+
+
+def _path_metric(name: str, equity: np.ndarray, initial: float, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
+    equity = np.asarray(equity, np.float64)
+    values_W = _path_metrics(equity.reshape(len(equity), -1), initial, periods_per_year)[name]
+    return float(values_W[0]) if equity.ndim == 1 else values_W
+
+
+def _path_metrics(equity_TW: np.ndarray, initial: float, periods_per_year: int) -> dict[str, np.ndarray]:
+    """Every metric of equity curves alone, by name."""
+    n_days, n_accounts = equity_TW.shape
+    n = n_days - 1  # returns
+    names = ("total_return", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "volatility", "cagr", "max_drawdown")
+    if n_days == 0:
+        return {name: np.full(n_accounts, math.nan) for name in names}
+    mean_W, deviations_W, losses_W, drawdown_W = _moments(np.ascontiguousarray(equity_TW, np.float64), initial)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread_W = np.sqrt(deviations_W / (n - 1 if n > 1 else math.nan))
+        downside_W = np.sqrt(losses_W / (n or math.nan))
+        growth_W = equity_TW[-1] / initial
+        cagr_W = growth_W ** (periods_per_year / n) - 1.0 if n else np.full(n_accounts, math.nan)
+        year = math.sqrt(periods_per_year)
+        values = (
+            growth_W - 1.0,
+            np.where(spread_W > _NO_SPREAD, mean_W / spread_W, math.nan) * year,
+            np.where(downside_W > 0.0, mean_W / downside_W, math.nan) * year,
+            np.where(drawdown_W < 0.0, cagr_W / -drawdown_W, math.nan),
+            spread_W * year,
+            cagr_W,
+            drawdown_W,
+        )
+    return dict(zip(names, values, strict=True))

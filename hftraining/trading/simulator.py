@@ -1,0 +1,325 @@
+"""The fill engine: target weights and bars in, an account and its trades out.
+
+A decision after the close of session t is an order for shares, filled at the open of t + lag. docs/trading.md
+works an example by hand; trading/step.py holds the compiled bar that everything here calls.
+
+Legend: T sessions, S symbols, D draws (portfolios over the same bars).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hftraining.trading import step as engine
+from hftraining.trading.config import TradingRules
+
+SESSIONS_PER_YEAR = 252
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What one account went through. Values in currency, at each session's close unless said otherwise.
+
+    equity_T: cash + shares * close; 0 for good after a bankruptcy. cash_T. shares_TS: signed. gross_T: sum of
+    |shares| * close as a fraction of equity. traded_T: value of the session's fills. costs_T: commission,
+    slippage and borrow of the session. trades: structured array (dtype step.TRADE), closed ones in the order
+    of their exits, then those that are open at the end.
+    """
+
+    equity_T: np.ndarray
+    cash_T: np.ndarray
+    shares_TS: np.ndarray
+    gross_T: np.ndarray
+    traded_T: np.ndarray
+    costs_T: np.ndarray
+    trades: np.ndarray
+
+    def trades_frame(self, sessions_T: np.ndarray, symbols_S: tuple[str, ...] | list[str]) -> pd.DataFrame:
+        """One row a trade: symbol, side, shares, entry and exit date and price, costs, pnl, exit_reason.
+
+        shares: all that were opened between flat and flat. Prices are averages over the fills, slippage within.
+        costs: commission, slippage and borrow. pnl: side * shares * (exit - entry) - commission - borrow.
+        A trade that is `open` at the end has no exit date (NaT) and counts what is left at its last close.
+        """
+        return _trades_frame(self.trades, sessions_T, symbols_S)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Many accounts without their day-to-day detail; D is a draw, or a symbol where each symbol has its own.
+
+    equity_TD: at each close. traded_D, costs_D: sums in currency. exposure_D: mean gross weight.
+    closed_D, won_D: closed trades, and those with pnl > 0. trades: as in Simulation, empty where not recorded.
+    """
+
+    equity_TD: np.ndarray
+    traded_D: np.ndarray
+    costs_D: np.ndarray
+    exposure_D: np.ndarray
+    closed_D: np.ndarray
+    won_D: np.ndarray
+    trades: np.ndarray
+
+    def trades_frame(self, sessions_T: np.ndarray, symbols_S: tuple[str, ...] | list[str]) -> pd.DataFrame:
+        """As Simulation.trades_frame; only simulate_alone records trades."""
+        return _trades_frame(self.trades, sessions_T, symbols_S)
+
+
+class Account:
+    """One account that lives bar by bar, as paper trading needs it; a whole run through it equals `simulate`.
+
+    account = Account(n_symbols, rules)
+    account.step(open_S, high_S, low_S, close_S, weights_S)   # after each close, with the decision just taken
+    account.orders_S                                          # shares wanted at the next open, NaN: no order
+
+    rules: fills and costs. never_rebalance: a position once held is left alone until its weight is zero or
+    changes side. The state is plain numpy records (`account_1`, `book_S`), to be saved and restored as bytes.
+    """
+
+    def __init__(self, n_symbols: int, rules: TradingRules, *, never_rebalance: bool = False) -> None:
+        self.account_1 = _accounts(1, rules)
+        self.book_S = _book(n_symbols)
+        self.sessions = 0
+        self._rules_1 = _rules(rules, never_rebalance)
+        self._trades = np.zeros(2 * n_symbols + 16, engine.TRADE)
+
+    def step(
+        self,
+        open_S: np.ndarray,
+        high_S: np.ndarray,
+        low_S: np.ndarray,
+        close_S: np.ndarray,
+        weights_S: np.ndarray,
+        is_last_S: np.ndarray | None = None,
+    ) -> None:
+        """Live through one session: fills at its open, exits inside it, its close, and the decision after it.
+
+        Prices are NaN for a symbol without a bar. weights_S: target weights decided after this close.
+        is_last_S: symbols that never trade again after this bar; none if absent. Raises ValueError as `simulate`.
+        """
+        bars = [np.array(row, np.float64, ndmin=2) for row in (open_S, high_S, low_S, close_S)]
+        weights = np.array(weights_S, np.float64, ndmin=2)
+        _check(bars, weights)
+        if weights.shape[1] != self.book_S.size:
+            raise ValueError(f"weights: {weights.shape[1]} symbols, but the account has {self.book_S.size}")
+        is_last = np.zeros(self.book_S.size, np.bool_) if is_last_S is None else np.asarray(is_last_S, np.bool_)
+        if self._n_closed + 2 * self.book_S.size > self._trades.size:
+            self._trades = np.concatenate([self._trades, np.zeros_like(self._trades)])
+        engine.step(
+            self.sessions, *(bar[0] for bar in bars), weights[0], is_last,
+            self.account_1[0], self.book_S, self._rules_1[0], self._trades,
+        )  # fmt: skip
+        self.sessions += 1
+
+    @property
+    def equity(self) -> float:
+        """Cash and positions at the last close, in currency."""
+        return float(self.account_1[0]["equity"])
+
+    @property
+    def cash(self) -> float:
+        """In currency."""
+        return float(self.account_1[0]["cash"])
+
+    @property
+    def shares_S(self) -> np.ndarray:
+        """Signed shares held."""
+        return self.book_S["shares"].copy()
+
+    @property
+    def orders_S(self) -> np.ndarray:
+        """Shares wanted at the next open, signed; NaN where there is no order."""
+        return self.book_S["order"].copy()
+
+    @property
+    def trades(self) -> np.ndarray:
+        """Trades closed so far, then what is open now marked at its last close, as in Simulation."""
+        held = np.flatnonzero(self.book_S["shares"])
+        trades = np.concatenate([self._trades[: self._n_closed], np.zeros(len(held), engine.TRADE)])
+        for row, symbol in enumerate(held):
+            engine.write_open(self.book_S[symbol], symbol, trades[self._n_closed + row])
+        return trades
+
+    @property
+    def _n_closed(self) -> int:
+        return int(self.account_1[0]["closed"])
+
+
+def simulate(
+    open_TS: np.ndarray,
+    high_TS: np.ndarray,
+    low_TS: np.ndarray,
+    close_TS: np.ndarray,
+    weights_TS: np.ndarray,
+    rules: TradingRules,
+    *,
+    sessions_T: np.ndarray | None = None,
+    never_rebalance: bool = False,
+) -> Simulation:
+    """Trade target weights over bars in one account that all symbols share.
+
+    open, high, low, close_TS: adjusted prices in currency, all four NaN where a symbol has no bar.
+    weights_TS: signed fractions of equity decided after each close, finite; they are traded as given
+    (policy.cap_weights holds them within max_position_size and max_gross).
+    sessions_T: the dates of the rows, if they are to be checked to rise.
+    never_rebalance: a position once held is left alone until its weight is zero or changes side.
+    Raises ValueError that names the argument and its first offending place. No sessions or no symbols give an
+    account that never trades.
+    """
+    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_TS, sessions_T)
+    n_sessions, n_symbols = weights.shape
+    account_1, book_S = _accounts(1, rules), _book(n_symbols)
+    path, shares_TS = np.empty((n_sessions, 5)), np.empty((n_sessions, n_symbols))
+    rules_1 = _rules(rules, never_rebalance)
+    trades = engine.run(*bars, weights, last_S, account_1[0], book_S, rules_1[0], path, shares_TS)
+    equity_T, cash_T, gross_T, traded_T, costs_T = np.ascontiguousarray(path.T)
+    return Simulation(equity_T, cash_T, shares_TS, gross_T, traded_T, costs_T, trades)
+
+
+def simulate_draws(
+    open_TS: np.ndarray,
+    high_TS: np.ndarray,
+    low_TS: np.ndarray,
+    close_TS: np.ndarray,
+    weights_DTS: np.ndarray,
+    rules: TradingRules,
+) -> Draws:
+    """Trade many weights over the same bars, each in an account of its own that its symbols share.
+
+    As `simulate` for each draw; trades are counted and not recorded. weights_DTS may be a strided view.
+    """
+    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_DTS, None)
+    accounts_D, book_S = _accounts(weights.shape[0], rules), _book(weights.shape[2])
+    equity_TD = np.empty(weights.shape[1::-1])
+    engine.run_draws(*bars, weights, last_S, accounts_D, book_S, _rules(rules)[0], equity_TD)
+    return _draws(accounts_D, equity_TD, np.empty(0, engine.TRADE))
+
+
+def simulate_alone(
+    open_TS: np.ndarray,
+    high_TS: np.ndarray,
+    low_TS: np.ndarray,
+    close_TS: np.ndarray,
+    weights_TS: np.ndarray,
+    rules: TradingRules,
+) -> Draws:
+    """Trade each symbol in an account of its own, each with the whole initial capital. As `simulate` for each."""
+    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_TS, None)
+    n_symbols = weights.shape[1]
+    accounts_S, book_S = _accounts(n_symbols, rules), _book(n_symbols)
+    equity_TS = np.empty(weights.shape)
+    trades = engine.run_alone(*bars, weights, last_S, accounts_S, book_S, _rules(rules)[0], equity_TS)
+    return _draws(accounts_S, equity_TS, trades)
+
+
+_BARS = ("open", "high", "low", "close")
+
+
+def _prepared(
+    open_TS: np.ndarray,
+    high_TS: np.ndarray,
+    low_TS: np.ndarray,
+    close_TS: np.ndarray,
+    weights: np.ndarray,
+    sessions_T: np.ndarray | None,
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Bars and weights as the compiled code wants them, checked, and each symbol's last bar."""
+    bars = [np.ascontiguousarray(array, np.float64) for array in (open_TS, high_TS, low_TS, close_TS)]
+    weights = np.asarray(weights, np.float64)
+    if weights.ndim == 2:
+        weights = np.ascontiguousarray(weights)
+    _check(bars, weights)
+    if sessions_T is not None:
+        check_sessions(sessions_T, len(bars[0]))
+    return bars, weights, engine.last_bars(bars[3])
+
+
+def _check(bars: list[np.ndarray], weights: np.ndarray) -> None:
+    """Refuse what is not a market or not a portfolio, naming the argument and the first offending place."""
+    close_TS = bars[3]
+    if close_TS.ndim != 2:
+        raise ValueError(f"close: {close_TS.ndim} axes, but the engine wants (sessions, symbols)")
+    for name, array in zip(_BARS, bars, strict=True):
+        if array.shape != close_TS.shape:
+            raise ValueError(f"{name}: shape {array.shape}, but close has {close_TS.shape}")
+    if weights.ndim not in (2, 3) or weights.shape[-2:] != close_TS.shape:
+        raise ValueError(f"weights: shape {weights.shape}, but close has {close_TS.shape}")
+    t, s = engine.first_bad_bar(*bars)
+    if t >= 0:
+        values = [array[t, s] for array in bars]
+        for name, value in zip(_BARS, values, strict=True):
+            if not 0.0 < value < np.inf:
+                rest = "" if np.isfinite(value) else "; a bar without trading is NaN in all four prices"
+                raise ValueError(f"{name}: {value} at session {t}, symbol {s} is not a positive price{rest}")
+    finite = np.isfinite(weights)
+    if not finite.all():
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        where = ("draw ", "session ", "symbol ")[-len(place) :]
+        at = ", ".join(name + str(i) for name, i in zip(where, place, strict=True))
+        raise ValueError(f"weights: {weights[place]} at {at}; a symbol without a position has weight 0")
+
+
+def check_sessions(sessions_T: np.ndarray, n_sessions: int) -> None:
+    """Raise ValueError unless there is a date for every row and the dates rise."""
+    if len(sessions_T) != n_sessions:
+        raise ValueError(f"sessions: {len(sessions_T)} dates for {n_sessions} rows of bars")
+    days_T = np.asarray(sessions_T)
+    falls = ~(days_T[1:] > days_T[:-1])
+    if falls.any():
+        t = int(np.argmax(falls)) + 1
+        raise ValueError(f"sessions: {days_T[t]} at row {t} does not come after {days_T[t - 1]}")
+
+
+def _accounts(count: int, rules: TradingRules) -> np.ndarray:
+    accounts = np.zeros(count, engine.ACCOUNT)
+    accounts["cash"] = accounts["equity"] = rules.initial_capital
+    return accounts
+
+
+def _book(n_symbols: int) -> np.ndarray:
+    book_S = np.zeros(n_symbols, engine.POSITION)
+    book_S["lower"], book_S["upper"] = -np.inf, np.inf
+    book_S["mark"] = book_S["order"] = book_S["later"] = np.nan
+    return book_S
+
+
+def _rules(rules: TradingRules, never_rebalance: bool = False) -> np.ndarray:
+    rules_1 = np.zeros(1, engine.RULES)
+    for name in ("commission", "slippage", "stop_loss", "take_profit", "whole_shares", "lag"):
+        rules_1[name] = getattr(rules, name)
+    rules_1["borrow"] = rules.borrow_rate / SESSIONS_PER_YEAR
+    rules_1["leverage"] = max(1.0, rules.max_gross)
+    rules_1["band"] = rules.rebalance_band
+    rules_1["never_rebalance"] = never_rebalance
+    return rules_1
+
+
+def _draws(accounts_D: np.ndarray, equity_TD: np.ndarray, trades: np.ndarray) -> Draws:
+    exposure_D = accounts_D["gross_sum"] / max(1, len(equity_TD))
+    kept = [accounts_D[name].copy() for name in ("traded", "costs")]
+    counts = [accounts_D[name].copy() for name in ("closed", "won")]
+    return Draws(equity_TD, *kept, exposure_D, *counts, trades)
+
+
+def _trades_frame(
+    trades: np.ndarray, sessions_T: np.ndarray, symbols_S: tuple[str, ...] | list[str]
+) -> pd.DataFrame:
+    days_T = np.asarray(sessions_T).astype("datetime64[s]")
+    exit_dates = np.full(len(trades), np.datetime64("NaT"), "datetime64[s]")
+    is_closed = trades["exit_t"] >= 0
+    exit_dates[is_closed] = days_T[trades["exit_t"][is_closed]]
+    return pd.DataFrame(
+        {
+            "symbol": np.asarray(symbols_S, object)[trades["symbol"]],
+            "side": np.where(trades["side"] > 0, "long", "short").astype(object),
+            "shares": trades["shares"],
+            "entry_date": days_T[trades["entry_t"]],
+            "entry_price": trades["entry_price"],
+            "exit_date": exit_dates,
+            "exit_price": trades["exit_price"],
+            "costs": trades["costs"],
+            "pnl": trades["pnl"],
+            "exit_reason": np.asarray(engine.REASONS, object)[trades["reason"]],
+        }
+    )
