@@ -42,11 +42,12 @@ def run(composed: DictConfig) -> float:
     except (ConfigError, OmegaConfBaseException) as error:
         _stop(ConfigError(explain(error)), EXIT_USER)
 
+    from hftraining.runs.record import RecordError
     from hftraining.training.trainer import Diverged, Interrupted  # torch, which a wrong config need not wait for
 
     try:
         result = run_experiment(config, sys.argv)
-    except (ConfigError, MarketDataError) as error:
+    except (ConfigError, MarketDataError, RecordError) as error:
         _stop(error, EXIT_USER)
     except Interrupted as interruption:
         _stop(interruption, EXIT_INTERRUPTED)

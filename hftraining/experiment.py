@@ -56,8 +56,8 @@ class ExperimentConfig:
             )
         if objective.forecast_weight == 0 and tracker.policy != "head":
             raise ValueError(
-                f"profit_tracker.policy={tracker.policy} trades forecasts, but objective.forecast_weight=0 trains none: "
-                "use profit_tracker.policy=head"
+                f"profit_tracker.policy={tracker.policy} trades forecasts, but objective.forecast_weight=0 trains "
+                "none: use profit_tracker.policy=head"
             )
         if objective.profit_weight == 0 and tracker.policy == "head":
             raise ValueError(
@@ -105,7 +105,9 @@ def unknown_key(key: str) -> str:
     known = [name for name in _field_names(ExperimentConfig()) if ("." in name) == ("." in key)]
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if not close:  # the right field, under a wrong group or none
-        close = [name for name in _field_names(ExperimentConfig()) if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]][:1]
+        close = [
+            name for name in _field_names(ExperimentConfig()) if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]
+        ][:1]
     return f"{key}: there is no such field" + (f"; did you mean {close[0]}?" if close else "")
 
 
@@ -153,9 +155,7 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     lag, purge = config.profit_tracker.lag, config.profit_tracker.lag + max(objective.horizons)
     splits = make_splits(bars.sessions_T, config.stocks, purge)
     features = make_features(bars)
-    labels_TSH = make_labels(
-        bars, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative
-    )
+    labels_TSH = make_labels(bars, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative)
     scaler = Scaler.fit(features, splits.train)
     sampler = WindowSampler(
         bars,
@@ -172,9 +172,7 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     torch.manual_seed(config.seed)
     forecaster = Forecaster.fresh(model, scaler, objective.horizons, objective.quantiles, training.device)
     stretches = {
-        name: Stretch.cut(
-            bars, features, labels_TSH, objective.horizons, rows, forecaster.model.receptive_field - 1
-        )
+        name: Stretch.cut(bars, features, labels_TSH, objective.horizons, rows, forecaster.model.receptive_field - 1)
         for name, rows in (("train", splits.train), ("valid", splits.valid), ("test", splits.test))
     }
     tracker = ProfitTracker(config.profit_tracker)

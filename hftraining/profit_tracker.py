@@ -12,7 +12,7 @@ from hftraining.market.bars import Bars
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import summarize
 from hftraining.trading.policy import Forecast, target_weights
-from hftraining.trading.simulator import Simulation, check_sessions, simulate
+from hftraining.trading.simulator import Simulation, simulate
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,8 @@ class ProfitTracker:
 
 
 def _simulate(bars: Bars, weights_TS: np.ndarray, rules: ProfitTrackerConfig, hold: bool = False) -> Simulation:
-    check_sessions(bars.sessions_T, len(bars.close_TS))
     prices = (bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS)
-    return simulate(*prices, weights_TS, rules, never_rebalance=hold)
+    return simulate(*prices, weights_TS, rules, sessions_T=bars.sessions_T, never_rebalance=hold)
 
 
 def _without_exits(config: ProfitTrackerConfig) -> ProfitTrackerConfig:

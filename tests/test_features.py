@@ -55,7 +55,9 @@ def test_features_equal_those_worked_out_with_pandas():
     volume = pd.Series(bars.volume_TS[:, 0])
     expected["relative_volume"] = np.log((volume + 1) / (volume.rolling(20).mean().shift() + 1))
     for name, series in expected.items():
-        np.testing.assert_allclose(column(values, name)[22:], series.to_numpy()[22:], rtol=2e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            column(values, name)[22:], series.to_numpy()[22:], rtol=2e-5, atol=1e-6, err_msg=name
+        )
 
 
 def test_a_symbol_counts_its_own_bars_and_has_no_features_where_it_has_no_bar():
@@ -112,7 +114,9 @@ def test_close_labels_run_from_close_to_close_and_ignore_the_lag():
     bars = make_bars(n_sessions=60, n_symbols=1)
     volatility = np.full(bars.close_TS.shape, 0.01)
     labels = make_labels(bars, volatility, [5], 1, "close", relative=False)
-    np.testing.assert_allclose(labels[7, 0, 0], np.log(bars.close_TS[12, 0] / bars.close_TS[7, 0]) / 0.01 / 5**0.5, 1e-6)
+    np.testing.assert_allclose(
+        labels[7, 0, 0], np.log(bars.close_TS[12, 0] / bars.close_TS[7, 0]) / 0.01 / 5**0.5, 1e-6
+    )
 
 
 def test_relative_labels_of_a_day_have_mean_zero_over_the_universe():

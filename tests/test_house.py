@@ -101,7 +101,9 @@ def test_a_wrong_import_would_be_seen(tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path.read_text())
     features = tmp_path / "hftraining/market/features.py"
-    features.write_text(features.read_text() + "\n\ndef late():\n    from hftraining.trading.config import TradingRules\n")
+    features.write_text(
+        features.read_text() + "\n\ndef late():\n    from hftraining.trading.config import TradingRules\n"
+    )
     assert wrong_imports(tmp_path) == ["hftraining/market/features.py imports hftraining.trading.config.TradingRules"]
     windows = tmp_path / "hftraining/market/windows.py"
     features.write_text(features.read_text() + "    import hftraining.market.windows\n")

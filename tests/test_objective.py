@@ -57,7 +57,10 @@ def test_an_account_that_stays_flat_scores_zero_and_still_has_a_gradient():
 
 def test_position_weights_keep_both_caps_and_absent_symbols_out():
     rules = TradingRules(max_position_size=0.6, max_gross=1.0)
-    head, present = torch.tensor([[1.0, -1.0, 0.5], [0.1, 0.1, 0.9]]), torch.tensor([[True, True, True], [True, True, False]])
+    head, present = (
+        torch.tensor([[1.0, -1.0, 0.5], [0.1, 0.1, 0.9]]),
+        torch.tensor([[True, True, True], [True, True, False]]),
+    )
     weights = position_weights(head, present, rules)
     torch.testing.assert_close(weights[0], torch.tensor([0.6, -0.6, 0.3]) / 1.5)
     torch.testing.assert_close(weights[1], torch.tensor([0.06, 0.06, 0.0]))

@@ -1,5 +1,6 @@
 """The step loop and its schedule: hftraining/training/."""
 
+import itertools
 import math
 
 import numpy as np
@@ -31,9 +32,7 @@ def make_trainer(folder, probe=None, seed=1, bars=None, sampler=None, **fields):
     )
     sampler = sampler or WindowSampler(bars, scaled, features.known_TS, labels, slice(0, 200), config.window, 4, 2)
     torch.manual_seed(seed)
-    model = BarTransformer(
-        ModelConfig(hidden_size=16, num_layers=1, num_heads=2, context=8), len(FEATURES), 2, LEVELS
-    )
+    model = BarTransformer(ModelConfig(hidden_size=16, num_layers=1, num_heads=2, context=8), len(FEATURES), 2, LEVELS)
     objective = Objective(ObjectiveConfig(horizons=[1, 5], quantiles=list(LEVELS)), TradingRules())
     probe = probe or (lambda step: {"eval/loss": 1.0 / step})
     return Trainer(model, objective, sampler, config, seed, probe, 5, Checkpoints(folder))
@@ -73,7 +72,9 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted_and_changes_nothing(tm
 
     trainer.sampler.batch = poisoned
     seen = {}
-    trainer.train(lambda *_: None, lambda step, _: seen.__setitem__(step, [p.clone() for p in trainer.model.parameters()]))
+    trainer.train(
+        lambda *_: None, lambda step, _: seen.__setitem__(step, [p.clone() for p in trainer.model.parameters()])
+    )
     assert all(torch.equal(a, b) for a, b in zip(seen[1], seen[2], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(seen[2], seen[3], strict=True))
     assert trainer.progress.skipped_steps == 1
@@ -95,7 +96,7 @@ def test_the_best_probe_by_the_chosen_metric_gives_the_model_that_is_kept(tmp_pa
         weights = {}
 
         def probe(step, weights=weights):
-            weights[step] = trainer.model.embed.weight.clone()
+            weights[step] = trainer.model.embed.weight.clone()  # noqa: B023
             return {"eval/loss": values[step][0], "profit/sharpe_ratio": values[step][1]}
 
         trainer = make_trainer(tmp_path / metric.replace("/", "_"), probe=probe, best_metric=metric)
@@ -112,7 +113,7 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth():
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert rates[59] == pytest.approx(0.55)
     assert rates[-1] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
 
 
 def test_matrices_decay_and_biases_and_norms_do_not(tmp_path):

@@ -15,7 +15,7 @@ class ModelConfig:
     num_layers: int = 3
     num_heads: int = 4
     context: int = 64  # bars that one layer looks back on, today included
-    dropout: float = 0.1  # higher fits the training days less
+    dropout: float = 0.2  # higher fits the training days less
     cross_asset: bool = False  # attention across the symbols of one session
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class ObjectiveConfig:
 
     name: str = "mixed"
     forecast_weight: float = 1.0
-    profit_weight: float = 0.05  # higher moves the position head, and the trunk, towards profit after costs
+    profit_weight: float = 0.02  # higher moves the position head, and the trunk, towards profit after costs
     horizons: list[int] = field(default_factory=lambda: [1, 5, 20])  # sessions
     quantiles: list[float] = field(default_factory=lambda: [0.1, 0.25, 0.5, 0.75, 0.9])
     label: str = "open"  # open: what a decision can earn; close: close to close, for comparison, not tradeable
@@ -57,7 +57,9 @@ class ObjectiveConfig:
         if not levels or not 0 < levels[0] or not levels[-1] < 1 or not _rises(levels) or 0.5 not in levels:
             raise ValueError(f"objective.quantiles={levels} must rise within (0, 1) and contain 0.5")
         if len(levels) < 3:
-            raise ValueError(f"objective.quantiles={levels} needs one below and one above 0.5: they give the uncertainty")
+            raise ValueError(
+                f"objective.quantiles={levels} needs one below and one above 0.5: they give the uncertainty"
+            )
         if self.label not in LABELS:
             raise ValueError(f"objective.label={self.label} is not one of {', '.join(LABELS)}")
 

@@ -7,6 +7,9 @@ torch operations they would be some thirty a session.
 Legend: W windows (an account each), T sessions, S symbols.
 """
 
+# mypy: allow-untyped-defs
+# numba infers the types of compiled functions from the calls.
+
 import math
 from typing import Any
 
@@ -15,9 +18,9 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from hftraining.trading.checks import last_bars
 from hftraining.trading.config import TradingRules
 from hftraining.trading.simulator import SESSIONS_PER_YEAR
-from hftraining.trading.step import last_bars
 
 
 def account_equity(open_WTS: Tensor, close_WTS: Tensor, weights_WTS: Tensor, rules: TradingRules) -> Tensor:
@@ -35,7 +38,7 @@ def account_equity(open_WTS: Tensor, close_WTS: Tensor, weights_WTS: Tensor, rul
             f"weights: shape {tuple(weights_WTS.shape)}, but open has {tuple(open_WTS.shape)} "
             f"and close {tuple(close_WTS.shape)}; all must be (windows, sessions, symbols)"
         )
-    equity_WT: Tensor = _AccountEquity.apply(weights_WTS, open_WTS, close_WTS, rules)  # type: ignore[no-untyped-call]
+    equity_WT: Tensor = _AccountEquity.apply(weights_WTS, open_WTS, close_WTS, rules)
     return equity_WT
 
 

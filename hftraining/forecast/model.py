@@ -73,6 +73,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_WKLD: Tensor, mask: Tensor, rotation: Tensor, present_WKL: Tensor) -> Tensor:
+        """Three residual steps; mask and rotation are those of TimeAttention."""
         x_WKLD = x_WKLD + self.dropout(self.time(self.time_norm(x_WKLD), mask, rotation))
         if self.assets is not None and self.assets_norm is not None:
             x_WKLD = x_WKLD + self.dropout(self.assets(self.assets_norm(x_WKLD), present_WKL))
@@ -93,6 +94,7 @@ class TimeAttention(nn.Module):
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x_WKLD: Tensor, mask: Tensor, rotation: Tensor) -> Tensor:
+        """mask: see band_mask; rotation: see rotary. Any length L."""
         n_windows, n_symbols, length, width = x_WKLD.shape
         context = self.context
         qkv = self.qkv(x_WKLD).float().view(n_windows * n_symbols, length, 3, self.num_heads, -1)
@@ -125,6 +127,7 @@ class AssetAttention(nn.Module):
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x_WKLD: Tensor, present_WKL: Tensor) -> Tensor:
+        """A symbol that is absent is seen by itself alone."""
         n_windows, n_symbols, length, _ = x_WKLD.shape
         x_BKD = x_WKLD.transpose(1, 2).flatten(0, 1)
         qkv = self.qkv(x_BKD).float().unflatten(-1, (3, self.num_heads, -1))
@@ -143,8 +146,7 @@ def band_mask(present_BL: Tensor, context: int) -> Tensor:
 
     A key is seen when it lies within the last C bars and is present; a bar always sees itself.
     """
-    batch, length = present_BL.shape
-    present = F.pad(present_BL, (0, -length % context)).unflatten(1, (-1, context))
+    present = F.pad(present_BL, (0, -present_BL.shape[1] % context)).unflatten(1, (-1, context))
     both = torch.cat([F.pad(present[:, :-1], (0, 0, 1, 0)), present], dim=2).flatten(0, 1)
     distance = torch.arange(context, device=present_BL.device)[:, None] + context
     distance = distance - torch.arange(2 * context, device=present_BL.device)[None, :]

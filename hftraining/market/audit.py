@@ -12,14 +12,20 @@ from hftraining.market.config import MarketDataError
 
 PRICES = ["open", "high", "low", "close"]
 FEWEST_ROWS = 60  # features need 21 rows, and a symbol with less than a quarter of a year says nothing
-SLIP = 1.5  # a price this many times outside its own bar is a slipped decimal point, not a move
-WIDEST_BAR = 3.0  # high / low of one session
-LARGEST_JUMP = 20.0  # close to close
-# New shares for an old one, or old ones for a new one. Smaller ones (5:4) look like any bad day.
+
+# Slips of the decimal point. In 966,252 rows of 300 stocks no true open or close lies outside its own low to high at
+# all, and the widest true bar (a bank in 2008) has a high of 3.9 times its low.
+OUTSIDE = 1.2  # open or close this many times beyond the bar's own high or low
+WIDEST_BAR = 5.0  # high / low of one session
+SPIKE, RETURNED = 5.0, 1.5  # a close this far from both closes beside it, which agree among themselves
+LARGEST_JUMP = 20.0  # close to close, and no way back: another stock under the same name
+
+# Splits: new shares for an old one, or old ones for a new one. Smaller ones (5:4) look like any bad day.
 SPLITS = np.array([1.5, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50])
-GAP_TOLERANCE, CLOSE_TOLERANCE = 0.07, 0.11  # distance of the logs of price change and split ratio
-# A split leaves what is traded in money about as it was; a fall by half brings everyone to market. Calibrated on
-# eleven splits and 40 true moves beyond 28 %: a move of a third can be true on a calm day.
+GAP_TOLERANCE, CLOSE_TOLERANCE, STAY_TOLERANCE = 0.07, 0.11, 0.3  # of the log price change at open, close, and after
+# A split leaves the traded value about as it was; a fall by half brings everyone to market. Calibrated on 21 splits
+# and some 40 true moves beyond 28 %: the calmest true move near 2:1 traded 4.2 times the usual value, the busiest
+# split 2.3 times, but a move of a third can be true on a calmer day.
 CALM, CALM_FOR_3_FOR_2 = 2.5, 1.5  # traded value against the median of 20 rows before
 
 
@@ -32,20 +38,25 @@ def check_rows(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, list[s
     table = table.sort_values(["symbol", "date"], kind="stable", ignore_index=True)
     prices = table[[*PRICES, *(["adj_close"] if "adj_close" in table else [])]]
     missing = prices.isna()
-    checks = [
-        ("has no prices at all", missing.all(axis=1)),
-        ("lacks some of its prices", missing.any(axis=1) & ~missing.all(axis=1)),
-        ("has a price that is zero or negative", (prices <= 0).any(axis=1)),
-        ("has an infinite price", np.isinf(prices).any(axis=1)),
-        ("has no volume, or a negative one", ~(table["volume"] >= 0)),
+    checks: list[tuple[str, np.ndarray]] = [
+        ("has no prices at all", missing.all(axis=1).to_numpy()),
+        ("lacks some of its prices", missing.any(axis=1).to_numpy()),
+        ("has a price that is zero or negative", (prices <= 0).any(axis=1).to_numpy()),
+        ("has an infinite price", np.isinf(prices.to_numpy()).any(axis=1)),
+        (
+            "has no volume, or one that is negative or infinite",
+            ~table["volume"].between(0, np.finfo(float).max).to_numpy(),
+        ),
     ]
-    notes, bad = [], np.zeros(len(table), bool)
+    notes: list[str] = []
+    bad = np.zeros(len(table), bool)
     for what, wrong in checks:
-        notes += _refuse_or_note(table, what, wrong.to_numpy() & ~bad, bad_rows)
-        bad |= wrong.to_numpy()
+        notes += _refuse_or_note(table, what, wrong & ~bad, bad_rows)
+        bad |= wrong
     table = table[~bad]
     repeated = table.duplicated(["symbol", "date"], keep="last").to_numpy()
-    notes += _refuse_or_note(table, "is not the only row of its day", repeated, bad_rows)
+    what = "is not the only row of its day" if bad_rows == "refuse" else "is followed by another one for the same day"
+    notes += _refuse_or_note(table, what, repeated, bad_rows)
     return table[~repeated].reset_index(drop=True), notes
 
 
@@ -53,78 +64,128 @@ def _refuse_or_note(table: pd.DataFrame, what: str, wrong: np.ndarray, bad_rows:
     if not wrong.any():
         return []
     if bad_rows == "refuse":
+        first = table.iloc[int(wrong.argmax())]
+        file = f" in {first['file']}" if "file" in table else ""
         raise MarketDataError(
-            f"{_places(table, wrong, most=1)} {what} ({int(wrong.sum())} such rows): "
+            f"{first['symbol']} on {first['date'].date()}{file} {what} ({_count(wrong, 'such row')}): "
             "mend the data, or leave such rows out with stocks.bad_rows=drop"
         )
-    return [f"{int(wrong.sum())} rows left out, since each {what}: {_places(table, wrong)}"]
+    return [f"{_count(wrong, 'row')} left out, since each {what}: {_places(table, wrong, 3)}"]
 
 
 def drop_slips(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Without bars whose prices contradict each other by more than any market could, and which those were.
 
-    Also widens high and low to hold open and close where rounding left them a little outside.
+    Also widens high and low to hold open and close where rounding left them a little outside. The table must be
+    sorted by symbol and date, with positive prices.
     """
-    highest, lowest = table[["open", "close"]].max(axis=1), table[["open", "close"]].min(axis=1)
-    slipped = (highest > table["high"] * SLIP) | (lowest < table["low"] / SLIP) | (table["high"] < table["low"] / SLIP)
-    slipped |= table["high"] > table["low"] * WIDEST_BAR
-    notes = []
-    if slipped.any():
+    opens, highs, lows, closes = (table[name].to_numpy() for name in PRICES)
+    close_slipped = _outside(closes, highs, lows) & ~_outside(opens, highs, lows) & (highs >= lows)
+    slipped = _outside(closes, highs, lows) | _outside(opens, highs, lows) | (highs * OUTSIDE < lows)
+    slipped |= highs > lows * WIDEST_BAR
+    others = slipped & ~close_slipped
+    notes = [
+        f"{_count(wrong, 'bar')} left out, since {what} is out by a decimal point or so: {_places(table, wrong, 10)}"
+        for what, wrong in (("the close", close_slipped), ("an open, high or low", others))
+        if wrong.any()
+    ]
+    table = table[~slipped].reset_index(drop=True)
+
+    spiked = _spikes(table)
+    if spiked.any():
         notes.append(
-            f"{int(slipped.sum())} bars left out, since their own prices contradict each other (slipped decimal "
-            f"points): {_places(table, slipped.to_numpy())}"
+            f"{_count(spiked, 'bar')} left out, since the close is more than {SPIKE:g} times off both the close "
+            f"before and the close after: {_places(table, spiked, 10)}"
         )
-    table = table[~slipped]
-    high, low = (table[PRICES].max(axis=1), table[PRICES].min(axis=1))
-    narrow = (high > table["high"] * (1 + 1e-6)) | (low < table["low"] * (1 - 1e-6))
+        table = table[~spiked].reset_index(drop=True)
+
+    high, low = table[PRICES].max(axis=1), table[PRICES].min(axis=1)
+    narrow = ((high > table["high"] * (1 + 1e-6)) | (low < table["low"] * (1 - 1e-6))).to_numpy()
     if narrow.any():
-        notes.append(f"high or low widened on {int(narrow.sum())} bars to hold their open and close")
-    return table.assign(high=high, low=low).reset_index(drop=True), notes
+        notes.append(
+            f"high or low widened on {_count(narrow, 'bar')} to hold its open and close: {_places(table, narrow, 3)}"
+        )
+    return table.assign(high=high, low=low), notes
+
+
+def _outside(prices: np.ndarray, highs: np.ndarray, lows: np.ndarray) -> np.ndarray:
+    return (prices > highs * OUTSIDE) | (prices * OUTSIDE < lows)
+
+
+def _spikes(table: pd.DataFrame) -> np.ndarray:
+    """Where a bar as a whole is off by a factor, with agreeing closes before and after it."""
+    close, same = np.log(table["close"].to_numpy()), _follows(table)
+    spiked = np.zeros(len(table), bool)
+    if len(table) < 3:
+        return spiked
+    step = np.diff(close)
+    spiked[1:-1] = (
+        (same[1:-1] & same[2:])
+        & (np.minimum(np.abs(step[:-1]), np.abs(step[1:])) > np.log(SPIKE))
+        & (np.abs(step[:-1] + step[1:]) < np.log(RETURNED))
+    )
+    return spiked
 
 
 def refuse_splits(table: pd.DataFrame) -> None:
-    """Raise MarketDataError where a split was left in, or where a price jumps as no price does.
-
-    A split: open and close both stand near a usual ratio to the close before, on a day when no more money than
-    usual changed hands.
-    """
-    symbol, close = table["symbol"].to_numpy(), table["close"].to_numpy()
-    follows = np.concatenate([[False], symbol[1:] == symbol[:-1]])
-    before = np.concatenate([[np.nan], close[:-1]])
-    with np.errstate(invalid="ignore"):
-        log_close, log_gap = np.log(close / before), np.log(table["open"].to_numpy() / before)
-    candidates = np.flatnonzero(follows & (np.abs(log_gap) > 0.3))
-    splits = {row: ratio for row in candidates if (ratio := _split_ratio(table, row, log_gap[row], log_close[row]))}
-    if splits:
-        first = min(splits)
-        terms = f"{splits[first]:g} for 1" if log_close[first] < 0 else f"1 for {splits[first]:g}"
+    """Raise MarketDataError where a split was left in, or where a price jumps as no price does."""
+    splits = find_splits(table)
+    if len(splits):
+        first = splits.iloc[0]
+        ratio = first["ratio"]
+        terms = f"{ratio:g} for 1" if ratio > 1 else f"1 for {1 / ratio:g}"
+        symbols = splits["symbol"].unique()
+        others = f" (one of {len(splits)}, in {', '.join(symbols[:10])})" if len(splits) > 1 else ""
         raise MarketDataError(
-            f"{table['symbol'][first]} on {table['date'][first].date()}: the close goes from {before[first]:g} to "
-            f"{close[first]:g}, a split ({terms}) that was left in"
-            + (f" (one of {len(splits)})" if len(splits) > 1 else "")
-            + ": use split-adjusted bars or an adj_close column, or leave the symbol out with stocks.exclude"
+            f"{first['symbol']} on {first['date'].date()}: the close goes from {first['before']:g} to "
+            f"{first['close']:g}, a split of {terms} left in{others}: use split-adjusted bars or an adj_close column, "
+            f"or leave it out with stocks.exclude=[{','.join(symbols)}]"
         )
-    jumps = follows & (np.abs(log_close) > np.log(LARGEST_JUMP))
+    close = np.log(table["close"].to_numpy())
+    change = np.concatenate([[0.0], np.diff(close)])
+    jumps = _follows(table) & (np.abs(change) > np.log(LARGEST_JUMP))
     if jumps.any():
+        symbol = table["symbol"].iloc[int(jumps.argmax())]
         raise MarketDataError(
-            f"{_places(table, jumps, most=1)} closes at {np.exp(log_close[jumps][0]):,.3g} times the close before: "
-            "mend the data, or leave the symbol out with stocks.exclude"
+            f"{_places(table, jumps, 1)}: the close is {np.exp(change[jumps][0]):,.3g} times the close before, "
+            f"which no price does: mend the data, or leave it out with stocks.exclude=[{symbol}]"
         )
 
 
-def _split_ratio(table: pd.DataFrame, row: int, log_gap: float, log_close: float) -> float:
-    """The ratio of the split that happened at a row, whichever way it went; 0 where the move was a true one."""
-    distance = np.abs(abs(log_gap) - np.log(SPLITS))
-    nearest = int(distance.argmin())
-    if distance[nearest] > GAP_TOLERANCE or abs(abs(log_close) - np.log(SPLITS[nearest])) > CLOSE_TOLERANCE:
-        return 0.0
-    before = table.iloc[max(0, row - 20) : row]
-    before = before[before["symbol"] == table["symbol"][row]]
-    usual = float((before["close"] * before["volume"]).median())
-    if not usual > 0:
-        return 0.0
-    traded = table["close"][row] * table["volume"][row] / usual
-    return float(SPLITS[nearest]) if traded < (CALM_FOR_3_FOR_2 if nearest == 0 else CALM) else 0.0
+def find_splits(table: pd.DataFrame) -> pd.DataFrame:
+    """The splits that were left in: columns symbol, date, before and close (currency), ratio (new shares for one).
+
+    A split: open and close both stand near a usual ratio to the close before, the median of the next three closes
+    stays there, and no more money than usual changed hands. The table must be sorted by symbol and date.
+    """
+    codes = table["symbol"].cat.codes.to_numpy()
+    close, opens, volume = (table[name].to_numpy() for name in ("close", "open", "volume"))
+    before = np.concatenate([close[:1], close[:-1]])
+    log_gap, log_close = np.log(opens / before), np.log(close / before)
+    rows = np.flatnonzero(_follows(table) & (np.abs(log_gap) > np.log(SPLITS[0]) - GAP_TOLERANCE))
+    ratio = SPLITS[np.abs(np.abs(log_gap[rows])[:, None] - np.log(SPLITS)).argmin(axis=1)]
+    log_ratio = np.sign(log_gap[rows]) * np.log(ratio)
+    fits = (np.abs(log_gap[rows] - log_ratio) < GAP_TOLERANCE) & (np.abs(log_close[rows] - log_ratio) < CLOSE_TOLERANCE)
+    fits &= (ratio != SPLITS[0]) | (log_ratio < 0)  # nobody merges three shares into two
+    found = []
+    for row, size, change in zip(rows[fits], ratio[fits], log_ratio[fits], strict=True):
+        past, future = np.arange(max(0, row - 20), row), np.arange(row + 1, min(len(table), row + 4))
+        past, future = past[codes[past] == codes[row]], future[codes[future] == codes[row]]
+        if len(future) and abs(np.log(np.median(close[future]) / before[row]) - change) > STAY_TOLERANCE:
+            continue
+        usual = float(np.median(close[past] * volume[past]))
+        if close[row] * volume[row] < usual * (CALM_FOR_3_FOR_2 if size == SPLITS[0] else CALM):
+            found.append((row, before[row], float(np.exp(-change))))
+    places = [row for row, _, _ in found]
+    return pd.DataFrame(
+        {
+            "symbol": table["symbol"].iloc[places].to_numpy(),
+            "date": table["date"].iloc[places].to_numpy(),
+            "before": [value for _, value, _ in found],
+            "close": close[places],
+            "ratio": [value for _, _, value in found],
+        }
+    )
 
 
 def refuse_short(table: pd.DataFrame) -> None:
@@ -132,14 +193,25 @@ def refuse_short(table: pd.DataFrame) -> None:
     counts = table["symbol"].value_counts()
     short = counts[counts < FEWEST_ROWS].sort_index()
     if len(short):
-        named = ", ".join(f"{symbol} has {count} rows" for symbol, count in list(short.items())[:5])
+        named = ", ".join(f"{symbol} has {count} row{'s' * (count != 1)}" for symbol, count in list(short.items())[:5])
         raise MarketDataError(
-            f"stocks: {named}, fewer than the {FEWEST_ROWS} that are needed: leave such symbols out with "
-            f"stocks.exclude=[{','.join(short.index)}]"
+            f"{named}{' and so on' * (len(short) > 5)}, and at least {FEWEST_ROWS} are needed: leave "
+            f"{'it' if len(short) == 1 else 'them'} out with stocks.exclude=[{','.join(map(str, short.index))}]"
         )
 
 
-def _places(table: pd.DataFrame, wrong: np.ndarray, most: int = 3) -> str:
+def _follows(table: pd.DataFrame) -> np.ndarray:
+    """Where the row before is of the same symbol."""
+    codes = table["symbol"].cat.codes.to_numpy()
+    return np.concatenate([[False], codes[1:] == codes[:-1]])[: len(table)]
+
+
+def _count(wrong: np.ndarray, what: str) -> str:
+    count = int(wrong.sum())
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _places(table: pd.DataFrame, wrong: np.ndarray, most: int) -> str:
     rows = np.flatnonzero(wrong)
     named = [f"{table['symbol'].iloc[row]} on {table['date'].iloc[row].date()}" for row in rows[:most]]
-    return ", ".join(named) + (f" and {len(rows) - most} more" if most > 1 and len(rows) > most else "")
+    return ", ".join(named) + (f" and {len(rows) - most} more" if 1 < most < len(rows) else "")

@@ -33,6 +33,7 @@ class Bars:
     volume_TS: np.ndarray
     events: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["symbol", "date", "split", "dividend"]))
     source: str = ""
+    snapshot: str | None = None  # id of the stored yahoo snapshot that these bars come from
     warnings: tuple[str, ...] = ()
 
     def rows(self, rows: slice) -> "Bars":

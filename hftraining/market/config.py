@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 
 SOURCES = ("sample", "yahoo", "files")
 BAD_ROWS = ("refuse", "drop")
@@ -26,14 +27,17 @@ class StocksConfig:
     test_start: str | None = None  # first test session; null: after 85 % of the sessions
     bad_rows: str = "refuse"  # duplicated, all-NaN or non-positive rows: refuse the data, or drop them and say so
     snapshots: str = "outputs/snapshots"  # where immutable yahoo snapshots are kept
-    snapshot: str | None = None  # yahoo: use this stored snapshot instead of asking the source
+    snapshot: str | None = None  # yahoo: use the stored snapshot of this id; null: the one of the same request, if any
+    refresh: bool = False  # yahoo: ask anew, though the same request has a stored snapshot
 
     def __post_init__(self) -> None:
         """Refuse what cannot be loaded, before anything is read."""
         _one_of("stocks.source", self.source, SOURCES)
         _one_of("stocks.bad_rows", self.bad_rows, BAD_ROWS)
         if self.source == "files" and not self.path:
-            raise ValueError("stocks.path is missing: say which csv or parquet file or folder, e.g. stocks.path=my_bars")
+            raise ValueError(
+                "stocks.path is missing: say which csv or parquet file or folder, e.g. stocks.path=my_bars"
+            )
         if self.source != "files" and self.path:
             raise ValueError(
                 f"stocks.path={self.path} needs stocks.source=files (stocks=folder), not source={self.source}"
@@ -42,9 +46,17 @@ class StocksConfig:
             raise ValueError("stocks.symbols is empty: yahoo needs a list, e.g. stocks.symbols=[AAPL,MSFT]")
         if self.snapshot and self.source != "yahoo":
             raise ValueError(f"stocks.snapshot={self.snapshot} needs stocks.source=yahoo, not source={self.source}")
+        if self.snapshot and self.refresh:
+            raise ValueError(f"stocks.snapshot={self.snapshot} is a stored one: stocks.refresh=true contradicts it")
+        if self.refresh and self.source != "yahoo":
+            raise ValueError(f"stocks.refresh=true needs stocks.source=yahoo, not source={self.source}")
+        for name in ("symbols", "exclude"):
+            for symbol in getattr(self, name):
+                if getattr(self, name).count(symbol) > 1:
+                    raise ValueError(f"stocks.{name} names {symbol} twice")
         given = [(n, getattr(self, n)) for n in ("start", "valid_start", "test_start", "end") if getattr(self, n)]
         days = [(name, _iso_date(f"stocks.{name}", text)) for name, text in given]
-        for (name, day), (later_name, later) in zip(days, days[1:], strict=False):
+        for (name, day), (later_name, later) in pairwise(days):
             if day >= later:
                 raise ValueError(f"stocks.{name}={day} must come before stocks.{later_name}={later}")
 

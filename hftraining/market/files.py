@@ -9,7 +9,8 @@ import difflib
 import gzip
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -62,6 +63,8 @@ def read_files(path: Path) -> pd.DataFrame:
     if claimed > MOST_ROWS:
         raise MarketDataError(f"{path}: {claimed:,} rows, more than the {MOST_ROWS:,} that are read into memory")
     tables = [_read_file(file) for file in paths]
+    if any("adj_close" in table.column_names for table in tables):  # a file without it is adjusted already
+        tables = [t if "adj_close" in t.column_names else t.append_column("adj_close", t["close"]) for t in tables]
     return pa.concat_tables(tables, promote_options="default").to_pandas(self_destruct=True, date_as_object=False)
 
 
@@ -73,7 +76,7 @@ def adjusted(table: pd.DataFrame) -> pd.DataFrame:
     """
     if "adj_close" not in table:
         return table
-    factor = (table["adj_close"] / table["close"]).fillna(1.0)
+    factor = table["adj_close"] / table["close"]
     prices = {name: table[name] * factor for name in ("open", "high", "low", "close")}
     return table.drop(columns="adj_close").assign(**prices, volume=table["volume"] / factor)
 
@@ -82,7 +85,8 @@ def _claimed_rows(path: Path) -> int:
     """What a parquet footer says, before anything is read; 0 for csv, whose size bounds its rows."""
     if not path.name.endswith(".parquet"):
         return 0
-    rows = int(_told_by(path, lambda: pq.read_metadata(path)).num_rows)
+    with _naming(path):
+        rows = int(pq.read_metadata(path).num_rows)
     size = path.stat().st_size
     if rows > TRAP_ROWS and size < rows * FEWEST_BYTES_A_ROW:
         raise MarketDataError(f"{path} claims {rows:,} rows in {size:,} bytes, which no real bars do: not read")
@@ -90,32 +94,29 @@ def _claimed_rows(path: Path) -> int:
 
 
 def _read_file(path: Path) -> pa.Table:
-    raw = _told_by(path, lambda: _read_parquet(path) if path.name.endswith(".parquet") else _read_csv(path))
+    with _naming(path):
+        raw = _read_parquet(path) if path.name.endswith(".parquet") else _read_csv(path)
     if not raw.num_rows:
         raise MarketDataError(f"{path} has no rows")
     symbols = pa.repeat(path.name.removesuffix(".gz").rpartition(".")[0], raw.num_rows)
     if "symbol" in raw.column_names:
-        symbols = pc.utf8_trim_whitespace(raw["symbol"].cast(pa.string()))
+        symbols = pc.utf8_trim_whitespace(raw["symbol"].cast(pa.string()).combine_chunks())
         if symbols.null_count or pc.any(pc.equal(symbols, "")).as_py():
             raise MarketDataError(f"{path}: some rows have an empty symbol")
-    columns = {
-        # Encoded in one chunk, so that equal symbols get equal codes.
-        "symbol": pa.chunked_array(symbols).combine_chunks().dictionary_encode()
-        if isinstance(symbols, pa.Array)
-        else symbols.combine_chunks().dictionary_encode(),
-        "date": _days(raw["date"], path),
-    }
+    columns = {"symbol": symbols.dictionary_encode(), "date": _days(raw["date"], path)}
     for name in (*NEEDED, "adj_close"):
         if name in raw.column_names:
-            columns[name] = _told_by(path, lambda name=name: raw[name].cast(pa.float64()), f", column {name}")
+            with _naming(path, f", column {name},"):
+                columns[name] = raw[name].cast(pa.float64())
     columns["file"] = pa.repeat(str(path), raw.num_rows).dictionary_encode()
     return pa.table(columns)
 
 
-def _told_by[T](path: Path, read: Callable[[], T], place: str = "") -> T:
-    """What `read` returns; its own errors in one line that names the file."""
+@contextmanager
+def _naming(path: Path, place: str = "") -> Iterator[None]:
+    """Turn the errors of reading into one line that names the file."""
     try:
-        return read()
+        yield
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         raise MarketDataError(f"{path}{place} cannot be read: {' '.join(str(error).split())[:200]}") from error
 
@@ -136,7 +137,9 @@ def _read_csv(path: Path) -> pa.Table:
         raise MarketDataError(f"{path} is empty")
     header = next(csv.reader([content[: 2**16].decode("utf-8-sig", errors="replace").splitlines()[0]]))
     names = _find_columns(header, path)
-    kinds = {header_name: pa.string() if name in ("symbol", "date") else pa.float64() for name, header_name in names.items()}
+    kinds = {
+        header_name: pa.string() if name in ("symbol", "date") else pa.float64() for name, header_name in names.items()
+    }
     options = pa_csv.ConvertOptions(column_types=kinds, include_columns=list(names.values()), null_values=NO_NUMBER)
     return pa_csv.read_csv(io.BytesIO(content), convert_options=options).rename_columns(list(names))
 

@@ -2,7 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,81 +13,118 @@ from hftraining.market import audit, files
 from hftraining.market.bars import Bars
 from hftraining.market.config import MarketDataError, StocksConfig
 
+SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holidays beside the data
 
-def load_bars(config: StocksConfig) -> Bars:
+
+def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     """The bars that the config asks for, all of them, or MarketDataError in one line; never others.
 
     Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any of
-    them has a bar.
+    them has a bar. What was repaired stands in Bars.warnings.
+    session: of curl_cffi, for yahoo; by default a new one.
     """
     notes: list[str] = []
     events = None
     if config.source == "yahoo":
         from hftraining.market import yahoo
 
-        table, events, source, notes = yahoo.fetch(config)
-    elif config.source == "files":
-        assert config.path is not None
-        table, source = files.read_files(Path(config.path)), config.path
+        _refuse_unknown("stocks.exclude", config.exclude, set(config.symbols), "among stocks.symbols")
+        table, events, source, notes = yahoo.read_yahoo(config, session)
     else:
-        table, source = files.read_sample(), "packaged sample"
+        if config.source == "files":
+            assert config.path is not None
+            table, source = files.read_files(Path(config.path)), config.path
+        else:
+            table, source = files.read_sample(), "packaged sample"
+        table = _between(_choose(table, config), config)
 
-    table = _choose(table, config)
     table, dropped = audit.check_rows(table, config.bad_rows)
-    table = _between(files.adjusted(table), config)
-    table, slipped = audit.drop_slips(table)
-    audit.refuse_short(table)
-    audit.refuse_splits(table)
-    symbols = config.symbols or sorted(table["symbol"].unique())
-    bars = _align(table, [symbol for symbol in symbols if symbol not in config.exclude], source, [*notes, *dropped, *slipped])
     if events is None:
-        return bars
-    return Bars(**{**bars.__dict__, "events": events})
+        table = files.adjusted(table)
+    else:
+        table, doubts = yahoo.adjusted(table, events)
+        notes += doubts
+    table, slipped = audit.drop_slips(table)
+    audit.refuse_splits(table)
+    _refuse_without_rows(table)
+    audit.refuse_short(table)
+    bars = _align(table, config.symbols, source, [*notes, *dropped, *slipped])
+    return bars if events is None else replace(bars, events=events, snapshot=source.rpartition(" ")[2])
 
 
 def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
-    known = set(table["symbol"].unique())
-    for name, asked in (("symbols", config.symbols), ("exclude", config.exclude)):
-        for symbol in asked:
-            if symbol not in known:
-                close = difflib.get_close_matches(symbol, known, n=1)
-                hint = f"; did you mean {close[0]}?" if close else f" (there are {_some(known)})"
-                raise MarketDataError(f"stocks.{name}: {symbol} is not in the data{hint}")
-    repeated = {symbol for symbol in config.symbols if config.symbols.count(symbol) > 1}
-    if repeated:
-        raise MarketDataError(f"stocks.symbols names {_some(repeated)} twice")
+    known = set(table["symbol"].cat.categories)
+    _refuse_unknown("stocks.symbols", config.symbols, known, "in the data")
+    _refuse_unknown("stocks.exclude", config.exclude, known, "in the data")
     wanted = set(config.symbols or known) - set(config.exclude)
     if not wanted:
-        raise MarketDataError("stocks.exclude leaves no symbol")
-    return table if wanted == known else table[table["symbol"].isin(wanted)]
+        raise MarketDataError(f"stocks.exclude=[{','.join(config.exclude)}] leaves no symbol")
+    table = table[table["symbol"].isin(wanted)]
+    # Sorted categories, so that sorting by symbol is the alphabet's order.
+    return table.assign(symbol=table["symbol"].cat.set_categories(sorted(wanted)))
+
+
+def _refuse_unknown(name: str, asked: list[str], known: set[str], where: str) -> None:
+    for symbol in asked:
+        if symbol not in known:
+            close = [s for s in known if s.upper() == symbol.upper()]
+            close = close or difflib.get_close_matches(symbol, sorted(known), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {_some(known)}"
+            raise MarketDataError(f"{name}: {symbol} is not {where}; {hint}")
 
 
 def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
-    first, last = table["date"].min(), table["date"].max()
-    for name, day in (("start", config.start), ("end", config.end)):
-        if day and not first <= pd.Timestamp(day) <= last:
+    dates = table["date"].to_numpy()
+    first, last = dates.min(), dates.max()
+    keep = np.ones(len(table), bool)
+    for name, text in (("start", config.start), ("end", config.end)):
+        if text is None:
+            continue
+        day = np.datetime64(text)
+        if not first - SLACK <= day <= last + SLACK:
             raise MarketDataError(
-                f"stocks.{name}={day} lies outside the data, which run from {first.date()} to {last.date()}"
+                f"stocks.{name}={text} lies outside the data, which run from {_day(first)} to {_day(last)}"
             )
-    if config.start:
-        table = table[table["date"] >= pd.Timestamp(config.start)]
-    if config.end:
-        table = table[table["date"] <= pd.Timestamp(config.end)]
-    return table.reset_index(drop=True)
+        keep &= dates >= day if name == "start" else dates <= day
+    return table[keep]
 
 
-def _align(table: pd.DataFrame, symbols: list[str], source: str, notes: list[str]) -> Bars:
+def _refuse_without_rows(table: pd.DataFrame) -> None:
+    counts = table["symbol"].value_counts()
+    if len(counts) and counts.max() == 0:
+        raise MarketDataError("stocks: no rows are left between stocks.start and stocks.end")
+
+
+def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]) -> Bars:
     """Put each row at the session and symbol that it names."""
+    known = list(table["symbol"].cat.categories)
+    symbols = [symbol for symbol in wanted or known if symbol in known]
+    place_of_code = np.array([symbols.index(symbol) for symbol in known])
+    columns = place_of_code[table["symbol"].cat.codes.to_numpy()]
     sessions_T, rows = np.unique(table["date"].to_numpy().astype("datetime64[D]"), return_inverse=True)
-    columns = table["symbol"].map({symbol: s for s, symbol in enumerate(symbols)}).to_numpy()
-    arrays = {}
-    for name in files.NEEDED:
-        arrays[f"{name}_TS"] = np.full((len(sessions_T), len(symbols)), np.nan)
-        arrays[f"{name}_TS"][rows, columns] = table[name].to_numpy()
-    idle = int((table["volume"] == 0).sum())
-    if idle:
-        notes = [*notes, f"{idle} bars have a volume of zero; they are kept"]
-    return Bars(tuple(symbols), sessions_T, **arrays, source=source, warnings=tuple(notes))
+    arrays = np.full((len(files.NEEDED), len(sessions_T), len(symbols)), np.nan)
+    for array_TS, name in zip(arrays, files.NEEDED, strict=True):
+        array_TS[rows, columns] = table[name].to_numpy()
+    idle = (table["volume"] == 0).to_numpy()
+    if idle.any():
+        named = _some(table["symbol"][idle].astype(str).unique())
+        notes = [*notes, f"{int(idle.sum()):,} bars have a volume of zero ({named}); they are kept"]
+    open_TS, high_TS, low_TS, close_TS, volume_TS = arrays
+    return Bars(
+        tuple(symbols),
+        sessions_T,
+        open_TS,
+        high_TS,
+        low_TS,
+        close_TS,
+        volume_TS,
+        source=source,
+        warnings=tuple(notes),
+    )
+
+
+def _day(moment: np.datetime64) -> str:
+    return str(moment.astype("datetime64[D]"))
 
 
 def _some(names: Iterable[str], most: int = 10) -> str:

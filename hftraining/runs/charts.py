@@ -43,8 +43,10 @@ def probes_chart(history: list[dict[str, float]], best_step: int | None, buy_and
     probes = [row for row in history if "profit/sharpe_ratio" in row]
     if not probes:
         return None
-    steps = [row["step"] for row in history if "train/loss" in row]
-    train = [_number(row["train/loss"]) for row in history if "train/loss" in row]
+    # Of a mixed objective the forecast part is what compares with the validation loss.
+    tag = "train/forecast_loss" if any("train/forecast_loss" in row for row in history) else "train/loss"
+    steps = [row["step"] for row in history if tag in row]
+    train = [_number(row[tag]) for row in history if tag in row]
     at = [row["step"] for row in probes]
     dots = {"mode": "lines+markers", "marker": {"size": 5}}
     data = [

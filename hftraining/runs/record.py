@@ -28,6 +28,10 @@ TRADE_COLUMNS = tuple(
 _SAFE_NAME = re.compile(r"[\w^=+@][\w^=+@,. -]{0,119}\Z")
 
 
+class RecordError(ValueError):
+    """A run folder cannot be made or gone on with: what, where, in one line."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write into; on success it takes its place, on an error it is removed.
@@ -136,12 +140,12 @@ class RunRecord:
     ) -> "RunRecord":
         """A new folder outputs/kind/name/date_time with config.yaml, config_diff.yaml and run.json in it.
 
-        Two runs started in one second get two folders, the later one with _2 at its end. Raises ValueError for a
-        kind or name that is not a plain folder name.
+        Two runs started in one second get two folders, the later one with _2 at its end. Raises RecordError for
+        a kind or name that is not a plain folder name, and where the folder cannot be made.
         """
         for what, text in (("kind", kind), ("name", name)):
             if not _SAFE_NAME.match(text) or ".." in text or text[-1] in ". ":
-                raise ValueError(f"{what}={text!r} is not a plain folder name")
+                raise RecordError(f"{what}={text!r} is not a plain folder name")
         folder = _new_folder(outputs / kind / name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
         write_text_atomically(folder / "config.yaml", _yaml(config))
         write_text_atomically(folder / "config_diff.yaml", _yaml(config_diff))
@@ -153,11 +157,11 @@ class RunRecord:
         """Go on in the folder of an interrupted run, from its checkpoint at `step`.
 
         What was logged after `step` is dropped, from metrics.jsonl and (by a purge mark) from TensorBoard; the
-        clock goes on from the last step kept. Raises ValueError when the folder is not a run.
+        clock goes on from the last step kept. Raises RecordError when the folder is not a run.
         """
         missing = [name for name in ("config.yaml", "run.json") if not (folder / name).is_file()]
         if missing:
-            raise ValueError(f"{folder} is not a run: it has no {' and no '.join(missing)}")
+            raise RecordError(f"{folder} is not a run: it has no {' and no '.join(missing)}")
         kept = [row for row in read_metrics(folder) if row["step"] <= step]
         write_text_atomically(folder / "metrics.jsonl", "".join(_line(row) for row in kept))
         record = cls(folder, purge_step=step + 1, seconds_before=kept[-1].get("seconds", 0.0) if kept else 0.0)
@@ -289,7 +293,10 @@ class _Board:
 
 
 def _new_folder(parent: Path, stamp: str) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"output_dir: {parent} cannot be made ({error.strerror})") from error
     number = 1
     while True:
         folder = parent / (stamp if number == 1 else f"{stamp}_{number}")

@@ -18,8 +18,8 @@ import math
 import numpy as np
 from numba import njit
 
-from hftraining.trading import step as engine
 from hftraining.trading.config import TradingRules
+from hftraining.trading.records import OPEN
 from hftraining.trading.simulator import SESSIONS_PER_YEAR, Draws, Simulation
 
 Number = float | np.ndarray
@@ -113,12 +113,12 @@ def calmar_ratio(equity: np.ndarray, initial_capital: float, periods_per_year: i
 
 def trade_count(trades: np.ndarray) -> int:
     """Closed round trips. trades: structured array of a simulation; those open at the end do not count."""
-    return int((trades["reason"] != engine.OPEN).sum())
+    return int((trades["reason"] != OPEN).sum())
 
 
 def win_rate(trades: np.ndarray) -> float:
     """Closed trades with pnl > 0 after all costs / closed trades. NaN without closed trades."""
-    pnl = trades["pnl"][trades["reason"] != engine.OPEN]
+    pnl = trades["pnl"][trades["reason"] != OPEN]
     return float((pnl > 0.0).mean()) if len(pnl) else math.nan
 
 

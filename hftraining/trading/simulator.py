@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from hftraining.trading import step as engine
+from hftraining.trading.checks import check_bars_and_weights, check_sessions, last_bars
 from hftraining.trading.config import TradingRules
+from hftraining.trading.records import ACCOUNT, POSITION, REASONS, RULES, TRADE
 
 SESSIONS_PER_YEAR = 252
 
@@ -23,7 +25,7 @@ class Simulation:
 
     equity_T: cash + shares * close; 0 for good after a bankruptcy. cash_T. shares_TS: signed. gross_T: sum of
     |shares| * close as a fraction of equity. traded_T: value of the session's fills. costs_T: commission,
-    slippage and borrow of the session. trades: structured array (dtype step.TRADE), closed ones in the order
+    slippage and borrow of the session. trades: structured array (dtype records.TRADE), closed ones in the order
     of their exits, then those that are open at the end.
     """
 
@@ -82,7 +84,7 @@ class Account:
         self.book_S = _book(n_symbols)
         self.sessions = 0
         self._rules_1 = _rules(rules, never_rebalance)
-        self._trades = np.zeros(2 * n_symbols + 16, engine.TRADE)
+        self._trades = np.zeros(2 * n_symbols + 16, TRADE)
 
     def step(
         self,
@@ -100,7 +102,7 @@ class Account:
         """
         bars = [np.array(row, np.float64, ndmin=2) for row in (open_S, high_S, low_S, close_S)]
         weights = np.array(weights_S, np.float64, ndmin=2)
-        _check(bars, weights)
+        check_bars_and_weights(bars, weights)
         if weights.shape[1] != self.book_S.size:
             raise ValueError(f"weights: {weights.shape[1]} symbols, but the account has {self.book_S.size}")
         is_last = np.zeros(self.book_S.size, np.bool_) if is_last_S is None else np.asarray(is_last_S, np.bool_)
@@ -136,7 +138,7 @@ class Account:
     def trades(self) -> np.ndarray:
         """Trades closed so far, then what is open now marked at its last close, as in Simulation."""
         held = np.flatnonzero(self.book_S["shares"])
-        trades = np.concatenate([self._trades[: self._n_closed], np.zeros(len(held), engine.TRADE)])
+        trades = np.concatenate([self._trades[: self._n_closed], np.zeros(len(held), TRADE)])
         for row, symbol in enumerate(held):
             engine.write_open(self.book_S[symbol], symbol, trades[self._n_closed + row])
         return trades
@@ -193,7 +195,7 @@ def simulate_draws(
     accounts_D, book_S = _accounts(weights.shape[0], rules), _book(weights.shape[2])
     equity_TD = np.empty(weights.shape[1::-1])
     engine.run_draws(*bars, weights, last_S, accounts_D, book_S, _rules(rules)[0], equity_TD)
-    return _draws(accounts_D, equity_TD, np.empty(0, engine.TRADE))
+    return _draws(accounts_D, equity_TD, np.empty(0, TRADE))
 
 
 def simulate_alone(
@@ -213,9 +215,6 @@ def simulate_alone(
     return _draws(accounts_S, equity_TS, trades)
 
 
-_BARS = ("open", "high", "low", "close")
-
-
 def _prepared(
     open_TS: np.ndarray,
     high_TS: np.ndarray,
@@ -229,63 +228,27 @@ def _prepared(
     weights = np.asarray(weights, np.float64)
     if weights.ndim == 2:
         weights = np.ascontiguousarray(weights)
-    _check(bars, weights)
+    check_bars_and_weights(bars, weights)
     if sessions_T is not None:
         check_sessions(sessions_T, len(bars[0]))
-    return bars, weights, engine.last_bars(bars[3])
-
-
-def _check(bars: list[np.ndarray], weights: np.ndarray) -> None:
-    """Refuse what is not a market or not a portfolio, naming the argument and the first offending place."""
-    close_TS = bars[3]
-    if close_TS.ndim != 2:
-        raise ValueError(f"close: {close_TS.ndim} axes, but the engine wants (sessions, symbols)")
-    for name, array in zip(_BARS, bars, strict=True):
-        if array.shape != close_TS.shape:
-            raise ValueError(f"{name}: shape {array.shape}, but close has {close_TS.shape}")
-    if weights.ndim not in (2, 3) or weights.shape[-2:] != close_TS.shape:
-        raise ValueError(f"weights: shape {weights.shape}, but close has {close_TS.shape}")
-    t, s = engine.first_bad_bar(*bars)
-    if t >= 0:
-        values = [array[t, s] for array in bars]
-        for name, value in zip(_BARS, values, strict=True):
-            if not 0.0 < value < np.inf:
-                rest = "" if np.isfinite(value) else "; a bar without trading is NaN in all four prices"
-                raise ValueError(f"{name}: {value} at session {t}, symbol {s} is not a positive price{rest}")
-    finite = np.isfinite(weights)
-    if not finite.all():
-        place = tuple(int(i) for i in np.argwhere(~finite)[0])
-        where = ("draw ", "session ", "symbol ")[-len(place) :]
-        at = ", ".join(name + str(i) for name, i in zip(where, place, strict=True))
-        raise ValueError(f"weights: {weights[place]} at {at}; a symbol without a position has weight 0")
-
-
-def check_sessions(sessions_T: np.ndarray, n_sessions: int) -> None:
-    """Raise ValueError unless there is a date for every row and the dates rise."""
-    if len(sessions_T) != n_sessions:
-        raise ValueError(f"sessions: {len(sessions_T)} dates for {n_sessions} rows of bars")
-    days_T = np.asarray(sessions_T)
-    falls = ~(days_T[1:] > days_T[:-1])
-    if falls.any():
-        t = int(np.argmax(falls)) + 1
-        raise ValueError(f"sessions: {days_T[t]} at row {t} does not come after {days_T[t - 1]}")
+    return bars, weights, last_bars(bars[3])
 
 
 def _accounts(count: int, rules: TradingRules) -> np.ndarray:
-    accounts = np.zeros(count, engine.ACCOUNT)
+    accounts = np.zeros(count, ACCOUNT)
     accounts["cash"] = accounts["equity"] = rules.initial_capital
     return accounts
 
 
 def _book(n_symbols: int) -> np.ndarray:
-    book_S = np.zeros(n_symbols, engine.POSITION)
+    book_S = np.zeros(n_symbols, POSITION)
     book_S["lower"], book_S["upper"] = -np.inf, np.inf
     book_S["mark"] = book_S["order"] = book_S["later"] = np.nan
     return book_S
 
 
 def _rules(rules: TradingRules, never_rebalance: bool = False) -> np.ndarray:
-    rules_1 = np.zeros(1, engine.RULES)
+    rules_1 = np.zeros(1, RULES)
     for name in ("commission", "slippage", "stop_loss", "take_profit", "whole_shares", "lag"):
         rules_1[name] = getattr(rules, name)
     rules_1["borrow"] = rules.borrow_rate / SESSIONS_PER_YEAR
@@ -297,14 +260,11 @@ def _rules(rules: TradingRules, never_rebalance: bool = False) -> np.ndarray:
 
 def _draws(accounts_D: np.ndarray, equity_TD: np.ndarray, trades: np.ndarray) -> Draws:
     exposure_D = accounts_D["gross_sum"] / max(1, len(equity_TD))
-    kept = [accounts_D[name].copy() for name in ("traded", "costs")]
-    counts = [accounts_D[name].copy() for name in ("closed", "won")]
-    return Draws(equity_TD, *kept, exposure_D, *counts, trades)
+    traded_D, costs_D, closed_D, won_D = (accounts_D[name].copy() for name in ("traded", "costs", "closed", "won"))
+    return Draws(equity_TD, traded_D, costs_D, exposure_D, closed_D, won_D, trades)
 
 
-def _trades_frame(
-    trades: np.ndarray, sessions_T: np.ndarray, symbols_S: tuple[str, ...] | list[str]
-) -> pd.DataFrame:
+def _trades_frame(trades: np.ndarray, sessions_T: np.ndarray, symbols_S: tuple[str, ...] | list[str]) -> pd.DataFrame:
     days_T = np.asarray(sessions_T).astype("datetime64[s]")
     exit_dates = np.full(len(trades), np.datetime64("NaT"), "datetime64[s]")
     is_closed = trades["exit_t"] >= 0
@@ -320,6 +280,6 @@ def _trades_frame(
             "exit_price": trades["exit_price"],
             "costs": trades["costs"],
             "pnl": trades["pnl"],
-            "exit_reason": np.asarray(engine.REASONS, object)[trades["reason"]],
+            "exit_reason": np.asarray(REASONS, object)[trades["reason"]],
         }
     )

@@ -15,79 +15,16 @@ import math
 import numpy as np
 from numba import njit
 
-# Exit reasons, the order of the names in REASONS.
-OPEN, SIGNAL, STOP_LOSS, TAKE_PROFIT, DELISTED, BANKRUPT = range(6)
-REASONS = ("open", "signal", "stop_loss", "take_profit", "delisted", "bankrupt")
+from hftraining.trading.records import BANKRUPT, DELISTED, OPEN, SIGNAL, STOP_LOSS, TAKE_PROFIT, TRADE
 
-# Sessions that run_alone takes at a time.
-BLOCK = 32
+# Sessions that run_alone takes at a time: enough for a symbol to go on alone, few enough for the cache to hold them.
+BLOCK = 128
 
 # A common factor below this is what rounding leaves of a full book, not an order.
 SMALLEST_FACTOR = 1e-9
 
 # Division by zero gives inf or NaN as in numpy: testing for it would keep loops from being vectorised.
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
-
-# One symbol of one account. The first eight fields are read at every bar and fill one line of the CPU's cache.
-POSITION = np.dtype(
-    [
-        ("shares", "f8"),  # signed
-        ("lower", "f8"),  # price at or below which the position is left: stop of a long, target of a short
-        ("upper", "f8"),  # price at or above which the position is left
-        ("mark", "f8"),  # last close
-        ("order", "f8"),  # shares wanted at the next open, NaN: no order
-        ("later", "f8"),  # shares wanted at the open after that (lag 2), NaN: no order
-        ("opening", "f8"),  # shares that open or enlarge at this open, before the common factor
-        ("average", "f8"),  # average fill price
-        ("opened", "f8"),  # shares bought (long) or sold (short) since flat
-        ("entry_value", "f8"),  # what they were filled for
-        ("exit_value", "f8"),  # what the reductions were filled for
-        ("fees", "f8"),  # commission and borrow since flat
-        ("slipped", "f8"),  # slippage since flat
-        ("entry_t", "i8"),  # session of the first fill
-    ]
-)
-ACCOUNT = np.dtype(
-    [
-        ("cash", "f8"),
-        ("equity", "f8"),  # at the last close
-        ("gross", "f8"),  # sum of |shares| * close / equity, at the last close
-        ("gross_sum", "f8"),  # of all closes so far
-        ("traded", "f8"),  # value of all fills so far
-        ("costs", "f8"),  # commission, slippage and borrow so far
-        ("closed", "i8"),  # trades closed so far
-        ("won", "i8"),  # of them with pnl > 0
-        ("bankrupt", "i8"),
-    ]
-)
-RULES = np.dtype(
-    [
-        ("commission", "f8"),
-        ("slippage", "f8"),
-        ("borrow", "f8"),  # a session
-        ("leverage", "f8"),  # max(1, max_gross)
-        ("stop_loss", "f8"),
-        ("take_profit", "f8"),
-        ("band", "f8"),
-        ("whole_shares", "i8"),
-        ("never_rebalance", "i8"),
-        ("lag", "i8"),
-    ]
-)
-TRADE = np.dtype(
-    [
-        ("symbol", "i8"),  # index of the symbol, or of the account where each symbol has its own
-        ("side", "i8"),  # 1 long, -1 short
-        ("shares", "f8"),  # all shares opened between flat and flat, unsigned
-        ("entry_t", "i8"),
-        ("entry_price", "f8"),  # average of all openings
-        ("exit_t", "i8"),  # -1: open
-        ("exit_price", "f8"),  # average of all reductions; for an open trade the rest counts at its last close
-        ("costs", "f8"),  # commission, slippage and borrow
-        ("pnl", "f8"),  # side * shares * (exit_price - entry_price) - commission - borrow
-        ("reason", "i8"),  # index into REASONS
-    ]
-)
 
 
 @_compiled
@@ -277,8 +214,8 @@ def _decide(position, rules, equity, close, weight):
 
 
 @_compiled
-def _go_bankrupt(account, book_S, first_symbol, t, trades):
-    """Close everything at the last closes, without costs: the account is flat for good."""
+def _go_bankrupt(account, book_S, first_symbol, t, trades, used):
+    """Close everything at the last closes, without costs: the account is flat for good. Trades begin at used."""
     room = trades.size - 1
     for s in range(book_S.size):
         position = book_S[s]
@@ -288,7 +225,8 @@ def _go_bankrupt(account, book_S, first_symbol, t, trades):
             side = 1 if position.shares > 0.0 else -1
             position.exit_value += abs(position.shares) * position.mark
             position.shares = 0.0
-            _end_trade(account, position, side, BANKRUPT, first_symbol + s, t, trades[min(account.closed, room)])
+            _end_trade(account, position, side, BANKRUPT, first_symbol + s, t, trades[min(used, room)])
+            used += 1
     account.cash = account.equity = account.gross = 0.0
     account.bankrupt = 1
 
@@ -346,7 +284,7 @@ def step(t, open_S, high_S, low_S, close_S, weights_S, is_last_S, account, book_
     equity += account.cash
     account.equity = equity
     if equity <= 0.0:
-        _go_bankrupt(account, book_S, 0, t, trades)
+        _go_bankrupt(account, book_S, 0, t, trades, account.closed)
         if trades.size > 1:
             _write_off(account, -equity, trades[before : account.closed])
         return
@@ -515,47 +453,9 @@ def run_alone(open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, accounts_S
                     )  # fmt: skip
                     if account.equity <= 0.0:
                         debt = -account.equity
-                        _go_bankrupt(account, book_S[s : s + 1], s, t, trades[used + account.closed - before :])
+                        _go_bankrupt(account, book_S[s : s + 1], s, t, trades, used + account.closed - before)
                         _write_off(account, debt, trades[used : used + account.closed - before])
                     used += account.closed - before
                 equity_TS[t, s] = account.equity
                 t += 1
     return _with_open(trades, used, book_S)
-
-
-@_compiled
-def last_bars(close_TS):
-    """The session of each symbol's last bar where more sessions follow it, else -1."""
-    n_sessions, n_symbols = close_TS.shape
-    last_S = np.full(n_symbols, -1, np.int64)
-    for s in range(n_symbols):
-        t = n_sessions - 1
-        while t >= 0 and close_TS[t, s] != close_TS[t, s]:
-            t -= 1
-        if t < n_sessions - 1:
-            last_S[s] = t
-    return last_S
-
-
-@_compiled
-def first_bad_bar(open_TS, high_TS, low_TS, close_TS):
-    """(session, symbol) of the first bar that is not wholly absent and not four finite positive prices, or (-1, -1)."""
-    n_sessions, n_symbols = close_TS.shape
-    for t in range(n_sessions):
-        bad = 0
-        for s in range(n_symbols):
-            bad += _is_bad(open_TS[t, s], high_TS[t, s], low_TS[t, s], close_TS[t, s])
-        if bad:
-            for s in range(n_symbols):
-                if _is_bad(open_TS[t, s], high_TS[t, s], low_TS[t, s], close_TS[t, s]):
-                    return t, s
-    return -1, -1
-
-
-@_compiled
-def _is_bad(open_, high, low, close):
-    """Whether a bar is neither absent nor four finite positive prices; without branches, so that it vectorises."""
-    is_good = (open_ > 0.0) & (high > 0.0) & (low > 0.0) & (close > 0.0)
-    is_good &= (open_ < math.inf) & (high < math.inf) & (low < math.inf) & (close < math.inf)
-    is_absent = (open_ != open_) & (high != high) & (low != low) & (close != close)
-    return not (is_good | is_absent)

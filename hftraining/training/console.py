@@ -54,7 +54,9 @@ class Console:
                 TimeRemainingColumn(),
                 console=self.out,
             )
-            self.task = self.bar.add_task("", total=max_steps, completed=first_step, loss=math.nan, sharpe=math.nan, rate=0)
+            self.task = self.bar.add_task(
+                "", total=max_steps, completed=first_step, loss=math.nan, sharpe=math.nan, rate=0
+            )
 
     def say(self, line: str) -> None:
         """A line for people, on the terminal and in train.log. Text from outside is not read as markup."""
@@ -88,8 +90,8 @@ class Console:
                 continue
             verb = "is below" if losses["model"] < losses["nothing_changes"] else "is NOT below"
             self.say(
-                f"{name} days: forecast loss {losses['model']:.4f} {verb} \"nothing changes\" "
-                f"({losses['nothing_changes']:.4f}); the training distribution alone gives {losses['unconditional']:.4f}"
+                f'{name} days: forecast loss {losses["model"]:.4f} {verb} that of "nothing changes" '
+                f"({losses['nothing_changes']:.4f}); one constant forecast gives {losses['unconditional']:.4f}"
             )
         for name in ("valid", "test"):
             part = result[name]

@@ -69,8 +69,8 @@ class Stretch:
         weights = position_weights(
             torch.from_numpy(np.nan_to_num(forecast.head_TS)), torch.from_numpy(np.isfinite(forecast.head_TS)), rules
         )
-        prices = (torch.from_numpy(part)[None] for part in (self.bars.open_TS, self.bars.close_TS))
-        equity = account_equity(*prices, weights[None], rules)
+        open_TS, close_TS = torch.tensor(self.bars.open_TS), torch.tensor(self.bars.close_TS)
+        equity = account_equity(open_TS[None], close_TS[None], weights[None], rules)
         return -net_sharpe(equity).item()
 
     def _pinball(self, quantiles_TSHQ: np.ndarray, levels: tuple[float, ...]) -> float:

@@ -37,13 +37,17 @@ class Diverged(Exception):
 class Probe(Protocol):
     """Looks at the validation days after a step and says what it saw, tag by tag."""
 
-    def __call__(self, step: int) -> dict[str, float]: ...
+    def __call__(self, step: int) -> dict[str, float]:
+        """The scores after a step."""
+        ...
 
 
 class StepListener(Protocol):
     """Sees every step go by: a progress bar or plain lines."""
 
-    def __call__(self, step: int, values: dict[str, float]) -> None: ...
+    def __call__(self, step: int, values: dict[str, float]) -> None:
+        """values: the step's losses, and what was probed."""
+        ...
 
 
 @dataclass

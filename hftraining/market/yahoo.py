@@ -1,0 +1,553 @@
+"""The yfinance source: daily bars of some symbols, kept as immutable snapshots named after their content.
+
+Yahoo rewrites adjusted closes at every dividend, so what is stored is what does not change: bars as traded but for
+splits (Yahoo's Close is already split-adjusted), with their splits and dividends. Dividends are adjusted for here.
+"""
+
+import email.utils
+import hashlib
+import json
+import logging
+import os
+import random
+import re
+import secrets
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hftraining.market.config import MarketDataError, StocksConfig
+
+SYMBOL = re.compile(r"\^?[A-Z0-9]{1,10}(?:[.\-=][A-Z0-9]{1,6}){0,2}\Z")
+SNAPSHOT = re.compile(r"[0-9a-f]{16}\Z")
+RAW = ("open", "high", "low", "close", "adj_close", "volume", "split", "dividend")  # a snapshot, with symbol and date
+PRICES = ["open", "high", "low", "close"]
+TRAP_ROWS = 100_000
+DOUBT = 0.005  # our adjustment against Yahoo's own: more than rounding
+SETTLED = pd.Timedelta(minutes=30)  # after the close, until the closing auction has reached Yahoo's bar
+CHART, COOKIE = "/v8/finance/chart/", "https://fc.yahoo.com"
+OFFLINE = "stocks=sample works offline"
+
+
+class SourceUnreachable(MarketDataError):
+    """No connection to Yahoo at all."""
+
+
+class UnknownSymbol(MarketDataError):
+    """Yahoo has no such symbol, or no bars of it on these days."""
+
+
+class RateLimited(MarketDataError):
+    """Yahoo refuses to be asked so often."""
+
+
+class BadResponse(MarketDataError):
+    """Yahoo answered, but not with bars that can be used."""
+
+
+@dataclass
+class Politeness:
+    """How often and how fast Yahoo is asked. Waits are in seconds."""
+
+    tries: int = 4  # for each symbol
+    first_wait: float = 1.0  # before the second try; doubles with each, plus up to as much again at random
+    longest_wait: float = 60.0  # a Retry-After beyond it ends the fetch
+    connect_seconds: float = 4.0
+    answer_seconds: float = 15.0
+    workers: int = 4
+
+
+POLITENESS = Politeness()
+
+
+def fetch(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame, pd.DataFrame, str, list[str]]:
+    """read_yahoo and adjusted in one: table, events, source, notes."""
+    table, events, source, notes = read_yahoo(config, session)
+    table, doubts = adjusted(table, events)
+    return table, events, source, notes + doubts
+
+
+def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame, pd.DataFrame, str, list[str]]:
+    """Bars not yet adjusted for dividends, from a stored snapshot or, where none fits, from Yahoo.
+
+    table: symbol (categorical), date (session, without time zone), open, high, low, close, volume, adj_close (Yahoo's
+    own), sorted by symbol and date, from stocks.start to stocks.end inclusive. events: symbol, date, split (new
+    shares for an old one, 0 if none), dividend (currency a share, 0 if none). source: "yahoo snapshot " and its name.
+    notes: one sentence each.
+    session: a curl_cffi Session to use instead of a new one. Raises SourceUnreachable, UnknownSymbol, RateLimited,
+    BadResponse, or their parent MarketDataError for a snapshot that cannot be used.
+    """
+    symbols = _checked_symbols(config)
+    folder, notes = Path(config.snapshots), []
+    request = {"symbols": sorted(symbols), "start": config.start, "end": config.end}
+    if config.snapshot:
+        name = config.snapshot
+        raw = load_snapshot(folder, name)
+        _refuse_uncovered(folder, raw, config, symbols)
+    elif stored := None if config.refresh else _newest(folder, request):
+        retrieved, name = stored
+        raw = load_snapshot(folder, name)
+        notes = [
+            f"snapshot {name}, retrieved {retrieved[:10]}, was reused for the same request; "
+            "stocks.refresh=true asks Yahoo anew"
+        ]
+    else:
+        raw, notes = _download(symbols, config, session)
+        name = save_snapshot(folder, raw, request)
+    raw = raw[raw["symbol"].isin(symbols)]
+    raw = raw[raw["date"].between(config.start or raw["date"].min(), config.end or raw["date"].max())]
+    raw = raw.assign(symbol=pd.Categorical(raw["symbol"], sorted(symbols)))
+    happened = (raw["split"] != 0) | (raw["dividend"] != 0)
+    events = raw.loc[happened, ["symbol", "date", "split", "dividend"]].astype({"symbol": str})
+    barless = raw[PRICES].isna().all(axis=1)  # an event on a day without trading
+    table = raw.loc[~barless, ["symbol", "date", *PRICES, "volume", "adj_close"]]
+    for symbol in symbols:
+        if not (table["symbol"] == symbol).any():
+            raise UnknownSymbol(f"{symbol}: Yahoo has no bars {_span(config)}: change stocks.start or stocks.end")
+    return table.reset_index(drop=True), events.reset_index(drop=True), f"yahoo snapshot {name}", notes
+
+
+def adjusted(table: pd.DataFrame, events: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table of read_yahoo adjusted for dividends, without adj_close, and doubts about it.
+
+    Before an ex-date all prices are multiplied by 1 - dividend / (close before the ex-date), volumes divided by it:
+    the return of holding through it is then the true one (CRSP). A doubt is a symbol for which this differs from
+    Yahoo's Adj Close by more than 0.5 %. The table must be sorted by symbol and date.
+    """
+    doubts: list[str] = []
+    factor = np.ones(len(table))
+    paid = events[events["dividend"] != 0]
+    for symbol, place in table.groupby("symbol", observed=True).indices.items():
+        bars = table.iloc[place]
+        mine = paid[paid["symbol"] == symbol]
+        factor[place] = _dividend_factor(str(symbol), bars, mine)
+        theirs = (bars["adj_close"] / bars["close"]).to_numpy()
+        # Yahoo's factors also hold what was paid after the last bar here, the same for all of them.
+        apart = np.abs(factor[place] / (theirs / theirs[-1]) - 1)
+        if not np.isfinite(apart).all() or apart.max() > DOUBT:
+            worst = int(np.nan_to_num(apart, nan=np.inf).argmax())
+            doubts.append(
+                f"{symbol}: the adjustment for {len(mine)} dividends differs from Yahoo's Adj Close by "
+                f"{apart[worst]:.1%} on {bars['date'].iloc[worst].date()}; the dividends are used"
+            )
+    prices = {name: table[name] * factor for name in PRICES}
+    return table.drop(columns="adj_close").assign(**prices, volume=table["volume"] / factor), doubts
+
+
+def _dividend_factor(symbol: str, bars: pd.DataFrame, paid: pd.DataFrame) -> np.ndarray:
+    dates, close = bars["date"].to_numpy(), bars["close"].to_numpy()
+    step = np.ones(len(bars) + 1)
+    for day, dividend in zip(paid["date"].to_numpy(), paid["dividend"].to_numpy(), strict=True):
+        row = int(np.searchsorted(dates, day))
+        if not 0 < row < len(bars):  # no bar on one side of it: nothing to make comparable
+            continue
+        if not 0 < dividend < close[row - 1]:
+            raise BadResponse(
+                f"{symbol}: Yahoo names a dividend of {dividend:g} on {str(day)[:10]}, after a close of "
+                f"{close[row - 1]:g}: leave it out with stocks.exclude=[{symbol}]"
+            )
+        step[row] *= 1 - dividend / close[row - 1]
+    return np.cumprod(step[::-1])[::-1][1:]
+
+
+def _checked_symbols(config: StocksConfig) -> list[str]:
+    """What to ask for; every symbol is checked before the first request, since it becomes part of an address."""
+    for symbol in config.symbols:
+        if not SYMBOL.match(symbol):
+            upper = symbol.strip().upper()
+            hint = f"did you mean {upper}?" if SYMBOL.match(upper) else "write it as AAPL, BRK-B, 7203.T or ^GSPC"
+            raise UnknownSymbol(f"stocks.symbols: {ascii(symbol)[:60]} cannot be a symbol of Yahoo; {hint}")
+    symbols = [symbol for symbol in dict.fromkeys(config.symbols) if symbol not in config.exclude]
+    if not symbols:
+        raise MarketDataError(f"stocks.exclude=[{','.join(config.exclude)}] leaves no symbol")
+    return symbols
+
+
+def _span(config: StocksConfig) -> str:
+    return f"from {config.start or 'the first day'} to {config.end or 'today'}"
+
+
+# Snapshots: <name>.parquet, raw bars and events; <name>.json, who asked for them and when, no part of the name.
+
+
+def save_snapshot(folder: Path, raw: pd.DataFrame, request: dict[str, Any]) -> str:
+    """Store raw bars under the name of their content, and the request beside them; returns the name."""
+    name = _address(raw)
+    asked = {**request, "retrieved": datetime.now(UTC).isoformat(timespec="seconds"), "yfinance": version("yfinance")}
+    manifest = {
+        "rows": len(raw),
+        "first": str(raw["date"].min().date()),
+        "last": str(raw["date"].max().date()),
+        "requests": [*_requests(folder / f"{name}.json"), asked],
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _replacing(folder / f"{name}.parquet") as temporary:
+            raw.to_parquet(temporary, index=False, compression="zstd")
+        with _replacing(folder / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise MarketDataError(f"stocks.snapshots={folder} cannot be written: {error}") from error
+    return name
+
+
+def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
+    """The raw bars of a stored snapshot. Raises MarketDataError when it is not there or not what its name says."""
+    if not SNAPSHOT.match(name):
+        raise MarketDataError(f"stocks.snapshot={ascii(name)[1:-1][:60]} is not a name of 16 hexadecimal digits")
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        stored = sorted(file.stem for file in folder.glob("*.parquet"))
+        raise MarketDataError(
+            f"stocks.snapshot={name} is not in {folder}; stored there: {', '.join(stored[:10]) or 'none'}"
+        )
+    try:
+        rows = int(pq.read_metadata(path).num_rows)
+        if rows > TRAP_ROWS and path.stat().st_size < rows:  # less than a byte a row fills the memory, not a market
+            raise ValueError(f"it claims {rows:,} rows")
+        raw = pq.read_table(path, columns=["symbol", "date", *RAW]).to_pandas()
+        if len(raw) and _address(raw) == name:
+            return raw
+        cause = None
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        cause = error
+    raise MarketDataError(
+        f"{path} was altered or damaged, it is not what its name says: restore it, or ask anew with stocks.refresh=true"
+    ) from cause
+
+
+def _address(raw: pd.DataFrame) -> str:
+    """Of the values alone, so that neither parquet's version nor its compression moves it."""
+    digest = hashlib.sha256("\0".join(raw["symbol"].astype(str)).encode())
+    digest.update(raw["date"].to_numpy().astype("datetime64[D]").astype("<i8").tobytes())
+    for name in RAW:
+        values = raw[name].to_numpy().astype("<f8") + 0.0  # one zero, and below one NaN
+        digest.update(np.where(np.isnan(values), np.nan, values).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _refuse_uncovered(folder: Path, raw: pd.DataFrame, config: StocksConfig, symbols: list[str]) -> None:
+    """Raise MarketDataError when more is asked of a snapshot than it was made for."""
+    name, stored = config.snapshot, set(raw["symbol"])
+    if lacking := [symbol for symbol in symbols if symbol not in stored]:
+        raise MarketDataError(f"stocks.snapshot={name} has no {', '.join(lacking)}; it has {', '.join(sorted(stored))}")
+    first, last = str(raw["date"].min().date()), str(raw["date"].max().date())
+    # Days without a bar before the first and after the last one are covered where they were asked for.
+    for asked in _requests(folder / f"{name}.json"):
+        first = min(first, asked["start"] or "")
+        last = max(last, asked["end"] or asked["retrieved"][:10])
+    if (config.start or last) < first or (config.end or first) > last:
+        raise MarketDataError(
+            f"stocks.snapshot={name} covers {first} to {last}, not all {_span(config)}: choose other dates, or leave "
+            "stocks.snapshot out to ask Yahoo"
+        )
+
+
+def _newest(folder: Path, request: dict[str, Any]) -> tuple[str, str] | None:
+    """Time of retrieval and name of the newest snapshot made for this very request."""
+    found = [
+        (asked["retrieved"], manifest.stem)
+        for manifest in folder.glob("*.json")
+        for asked in _requests(manifest)
+        if all(asked.get(key) == value for key, value in request.items())
+    ]
+    return max(found, default=None)
+
+
+def _requests(manifest: Path) -> list[dict[str, Any]]:
+    """Who asked for a snapshot: symbols, start, end, retrieved, yfinance; nobody where there is no manifest."""
+    if not manifest.exists():
+        return []
+    try:
+        requests = json.loads(manifest.read_text(encoding="utf-8"))["requests"]
+        if all({"symbols", "start", "end", "retrieved"} <= asked.keys() for asked in requests):
+            return requests
+        cause = None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        cause = error
+    raise MarketDataError(f"{manifest} is damaged: delete it, its snapshot stays usable by name") from cause
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write into, then synced and put in place, so that a reader sees all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# Asking Yahoo.
+
+
+def _download(symbols: list[str], config: StocksConfig, session: Any) -> tuple[pd.DataFrame, list[str]]:
+    """Raw bars and events of all symbols, or the first failure."""
+    from curl_cffi.requests import Session
+
+    _tame_yfinance()
+    own = None if session is not None else Session(impersonate="chrome")
+    try:
+        with (
+            _Talk(session if own is None else own, POLITENESS) as talk,
+            ThreadPoolExecutor(talk.manners.workers) as pool,
+        ):
+            talk.knock()
+            try:
+                answers = [pool.submit(_ask_until_answered, symbol, config, talk) for symbol in symbols]
+                done, _ = wait(answers, return_when=FIRST_EXCEPTION)
+            finally:  # also when interrupted: what runs ends at its next request, what waits never starts
+                talk.over.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+            failures = [failure for answer in done if (failure := answer.exception())]
+            if failures:  # those that only say that another one failed come last
+                raise min(failures, key=lambda failure: isinstance(failure, _Over))
+            bars, notes = zip(*(answer.result() for answer in answers), strict=True)
+    finally:
+        if own is not None:
+            own.close()
+    raw = pd.concat(bars).sort_values(["symbol", "date"], kind="stable", ignore_index=True)
+    unfinished = sorted({note for note in notes if note})
+    return raw, unfinished
+
+
+def _tame_yfinance() -> None:
+    """Make yfinance raise its errors instead of printing them, and keep nothing of its own on disk."""
+    import yfinance
+    from yfinance import base, cache
+
+    yfinance.config.debug.hide_exceptions = False
+    base._tz_info_fetch_ctr = 2  # else a time zone not found is looked for at another address, hiding the reason
+    # Its caches on disk are a pickle of cookies and a SQLite file that two first users at once find locked.
+    cache._TzCacheManager._tz_cache = cache._TzCacheDummy()
+    cache._CookieCacheManager._Cookie_cache = cache._CookieCacheDummy()
+    warnings.filterwarnings("ignore", module=r"yfinance\b")  # it is warned of pandas 4 at every call
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # our errors say it, in one line
+
+
+class _Over(Exception):
+    """Another symbol has failed; nothing more is asked."""
+
+
+class _Refused(Exception):
+    """The server answered a chart request by a status that says no."""
+
+    def __init__(self, status: int, retry_after: float | None, reason: str) -> None:
+        super().__init__(f"HTTP {status} {reason}".strip())
+        self.status, self.retry_after, self.reason = status, retry_after, reason
+
+
+class _Talk:
+    """What the threads of one download share: the session, listened to, and when to be quiet.
+
+    yfinance hides status and Retry-After, and answers a 429 by asking again at once; so each request passes here.
+    """
+
+    def __init__(self, session: Any, manners: Politeness) -> None:
+        self.session, self.manners = session, manners
+        self.over = threading.Event()
+        self.quiet_until = 0.0  # time.monotonic()
+        self._request = session.request
+        self._cookie: Any = None
+
+    def __enter__(self) -> "_Talk":
+        self.session.request = self._listened
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.session.request
+
+    def knock(self) -> None:
+        """Raise SourceUnreachable when Yahoo cannot be connected to; any answer at all is one."""
+        from curl_cffi.requests.exceptions import RequestException, Timeout
+        from yfinance.const import _BASE_URL_
+
+        try:
+            self._request("HEAD", f"{_BASE_URL_}/", timeout=self.manners.connect_seconds)
+        except RequestException as error:
+            if _no_connection(error) or isinstance(error, Timeout):
+                raise _unreachable(error) from error
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody ask for some seconds."""
+        self.quiet_until = max(self.quiet_until, time.monotonic() + seconds)
+
+    def await_turn(self) -> None:
+        """Wait while somebody has asked for quiet."""
+        while (left := self.quiet_until - time.monotonic()) > 0:
+            if self.over.wait(left):
+                raise _Over
+
+    def _listened(self, method: str, url: str, **options: Any) -> Any:
+        if self.over.is_set():
+            raise _Over
+        if self._cookie is not None and url.rstrip("/") == COOKIE:
+            return self._cookie  # without its cache on disk, yfinance would ask for it before each chart
+        options["timeout"] = (self.manners.connect_seconds, self.manners.answer_seconds)
+        response = self._request(method, url, **options)
+        status = response.status_code
+        if url.rstrip("/") == COOKIE:
+            self._cookie = response
+        if CHART in url and status >= 400 and status not in (401, 403):  # which another cookie may mend
+            raise _Refused(status, _seconds(response.headers.get("Retry-After")), _reason(response))
+        return response
+
+
+def _ask_until_answered(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, str]:
+    from curl_cffi.requests.exceptions import RequestException
+    from yfinance.data import YfData
+    from yfinance.exceptions import YFException
+
+    manners = talk.manners
+    for attempt in range(1, manners.tries + 1):
+        talk.await_turn()
+        YfData.cache_get.cache_clear()  # yfinance would give the same bad answer again without asking
+        try:
+            return _ask(symbol, config, talk)
+        except (RequestException, YFException, _Refused, LookupError, TypeError, ValueError, AttributeError) as error:
+            failure = error if isinstance(error, MarketDataError) else _failure(symbol, config, error, attempt)
+            if not isinstance(failure, (RateLimited, BadResponse)):
+                raise failure from error
+            asked_for = error.retry_after if isinstance(error, _Refused) else None
+            backoff = manners.first_wait * 2 ** (attempt - 1) * (1 + random.random())
+            if attempt == manners.tries or (asked_for or 0) > manners.longest_wait:
+                raise failure from error
+        talk.pause(max(min(backoff, manners.longest_wait), asked_for or 0))
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _ask(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, str]:
+    """Raw bars and events of one symbol, and a note when today's session was left out since it is not over."""
+    import yfinance
+
+    ticker = yfinance.Ticker(symbol, session=talk.session)
+    end = str(date.fromisoformat(config.end) + timedelta(days=1)) if config.end else None  # theirs is exclusive
+    answer = ticker.history(
+        period=None if config.start else "max",
+        start=config.start,
+        end=end,
+        interval="1d",
+        auto_adjust=False,
+        actions=True,
+    )
+    about = ticker.history_metadata
+    if about.get("symbol", symbol) != symbol or about.get("dataGranularity", "1d") != "1d":
+        what = f"{_plain(about.get('dataGranularity'))} bars of {_plain(about.get('symbol'))}"
+        raise UnknownSymbol(f"{symbol}: Yahoo answered with {what}: leave it out of stocks.symbols")
+    answer, note = _without_today(answer, about)
+    if answer["Close"].isna().all():
+        raise BadResponse(f"{symbol}: Yahoo answered without any bar: try again later; {OFFLINE}")
+    days = pd.DatetimeIndex(answer.index).tz_localize(None).normalize().astype("datetime64[s]")
+    bars = pd.DataFrame({"symbol": symbol, "date": days})
+    for name, theirs in (*((name, name.title()) for name in PRICES), ("adj_close", "Adj Close"), ("volume", "Volume")):
+        bars[name] = answer[theirs].to_numpy("float64")
+    bars["split"] = answer["Stock Splits"].to_numpy("float64")
+    bars["dividend"] = answer["Dividends"].to_numpy("float64")
+    if "Capital Gains" in answer:  # funds pay them out as they do dividends
+        bars["dividend"] += answer["Capital Gains"].to_numpy("float64")
+    last = bars["date"][bars["close"].notna()].max()
+    return bars[bars["date"] <= last], note  # an event after the last bar may yet be changed
+
+
+def _without_today(answer: pd.DataFrame, about: Any) -> tuple[pd.DataFrame, str]:
+    """Without the bar of a session that goes on: it has half a volume and a close that is none."""
+    index = pd.DatetimeIndex(answer.index)
+    now = pd.Timestamp.now("UTC").tz_convert(index.tz)
+    today = index >= now.normalize()
+    closes = ((about.get("currentTradingPeriod") or {}).get("regular") or {}).get("end")
+    over = isinstance(closes, pd.Timestamp) and closes.date() == now.date() and now >= closes + SETTLED
+    if over or not today.any():
+        return answer, ""
+    return answer[~today], f"the session of {now.date()} is not over, and was left out"
+
+
+def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) -> MarketDataError:
+    """Our error for what came out of yfinance, curl or the server."""
+    from curl_cffi.requests.exceptions import RequestException
+    from yfinance.exceptions import YFRateLimitError
+
+    asked = f"asked {tries} times" if tries > 1 else "asked once"
+    status, reason = (error.status, error.reason) if isinstance(error, _Refused) else (0, "")
+    if status == 429 or isinstance(error, YFRateLimitError):
+        pause = getattr(error, "retry_after", None)
+        when = f"in {pause:.0f} s, as it wants" if pause else "in some minutes"
+        return RateLimited(f"{symbol}: Yahoo limits requests (HTTP 429, {asked}): run again {when}; {OFFLINE}")
+    if status == 404 and reason:
+        return UnknownSymbol(f"{symbol}: Yahoo does not know this symbol ({reason}): correct stocks.symbols")
+    if 400 <= status < 500 and reason:
+        return UnknownSymbol(
+            f"{symbol}: Yahoo has no bars {_span(config)} ({reason}): change stocks.start or stocks.end"
+        )
+    if isinstance(error, RequestException):
+        if _no_connection(error):
+            return _unreachable(error)
+        return BadResponse(f"{symbol}: the answer of Yahoo broke off ({_curl(error)}, {asked}): try again; {OFFLINE}")
+    what = f"HTTP {status}" if status else "no JSON" if isinstance(error, json.JSONDecodeError) else _plain(error)
+    return BadResponse(f"{symbol}: Yahoo gave an answer that is no chart ({what}, {asked}): try again later; {OFFLINE}")
+
+
+def _unreachable(error: Exception) -> SourceUnreachable:
+    return SourceUnreachable(
+        f"the source, Yahoo, could not be reached ({_curl(error)}): check the network or proxy; {OFFLINE}"
+    )
+
+
+def _no_connection(error: Exception) -> bool:
+    """Whether the server was never spoken to, which no further try mends soon."""
+    from curl_cffi import CurlECode
+    from curl_cffi.requests.exceptions import DNSError, ProxyError, SSLError
+
+    return isinstance(error, (DNSError, ProxyError, SSLError)) or getattr(error, "code", 0) == CurlECode.COULDNT_CONNECT
+
+
+def _curl(error: Exception) -> str:
+    """Curl's own words, without its advice."""
+    return _plain(re.sub(r"^.*?curl: \(\d+\) |\.? See https?://\S+.*$", "", str(error), flags=re.DOTALL))
+
+
+def _plain(what: object) -> str:
+    """Foreign text as one short printable ASCII line."""
+    text = " ".join(str(what).split()).encode("ascii", "replace").decode()
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:160]
+
+
+def _reason(response: Any) -> str:
+    """What the JSON of a refusal says; nothing when it is not Yahoo's JSON."""
+    try:
+        return _plain(response.json()["chart"]["error"]["description"])
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """A Retry-After header, which is a number of seconds or a date; None when it is neither."""
+    try:
+        return max(0.0, float(retry_after or ""))
+    except ValueError:
+        pass
+    try:
+        moment = email.utils.parsedate_to_datetime(retry_after or "")
+        return max(0.0, (moment - datetime.now(moment.tzinfo)).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,238 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hftraining.market.config import MarketDataError, StocksConfig
+from hftraining.market.files import NEEDED, adjusted, read_sample
+from hftraining.market.prices import load_bars
+
+
+def made_bars(symbols=("AAA", "BBB"), days=70, start="2015-01-05", seed=1) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    frames = []
+    for symbol in symbols:
+        close = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, days)))
+        opens = close * np.exp(rng.normal(0, 0.003, days))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "symbol": symbol,
+                    "date": pd.bdate_range(start, periods=days),
+                    "open": opens,
+                    "high": np.maximum(opens, close) * 1.01,
+                    "low": np.minimum(opens, close) * 0.99,
+                    "close": close,
+                    "volume": rng.integers(1000, 2000, days).astype(float),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def load(path: Path, **changes):
+    return load_bars(StocksConfig(source="files", path=str(path), **changes))
+
+
+def refused(path: Path, **changes) -> str:
+    with pytest.raises(MarketDataError) as caught:
+        load(path, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def same(a, b) -> bool:
+    return a.fingerprint() == b.fingerprint()
+
+
+def test_every_shape_of_the_same_bars_loads_to_the_same_bars(tmp_path):
+    bars = made_bars()
+    (tmp_path / "long.csv").write_text(bars.to_csv(index=False))
+    bars.to_parquet(tmp_path / "long.parquet")
+    bars.assign(symbol=bars["symbol"].astype("category")).set_index("date").to_parquet(tmp_path / "index.parquet")
+    with gzip.open(tmp_path / "long.csv.gz", "wt") as file:
+        file.write(bars.to_csv(index=False))
+    for kind in ("csv", "parquet"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for symbol, rows in bars.groupby("symbol"):
+            rows = rows.drop(columns="symbol")
+            if kind == "csv":
+                rows.to_csv(folder / f"{symbol}.csv", index=False)
+            else:
+                rows.set_index("date").to_parquet(folder / f"{symbol}.parquet")
+    (tmp_path / "csv" / "notes.txt").write_text("not bars")
+
+    expected = load(tmp_path / "long.parquet")
+    assert expected.symbols_S == ("AAA", "BBB")
+    assert np.array_equal(expected.close_TS[:, 1], bars["close"].to_numpy()[70:])
+    for name in ("long.csv", "long.csv.gz", "index.parquet", "csv", "parquet"):
+        assert same(load(tmp_path / name), expected), name
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda dates: dates.dt.strftime("%Y-%m-%d"),
+        lambda dates: dates.dt.strftime("%Y-%m-%d 00:00:00-05:00"),
+        lambda dates: dates.dt.strftime("%Y-%m-%dT05:00:00Z"),
+        lambda dates: dates.dt.strftime("%Y%m%d"),
+        lambda dates: dates.dt.strftime("%Y%m%d").astype(int),
+        lambda dates: dates.dt.strftime("%m/%d/%Y"),
+        lambda dates: dates.dt.strftime("%d/%m/%Y"),
+        lambda dates: dates.dt.tz_localize("America/New_York"),
+        lambda dates: dates.dt.tz_localize("Asia/Tokyo"),
+        lambda dates: (dates + pd.Timedelta(hours=16)).dt.tz_localize("America/New_York"),
+        lambda dates: dates.dt.date,
+    ],
+)
+def test_a_date_is_the_day_that_the_clocks_of_the_exchange_show(tmp_path, write):
+    bars = made_bars()
+    bars.assign(date=write(bars["date"])).to_parquet(tmp_path / "bars.parquet")
+    assert [str(day) for day in load(tmp_path / "bars.parquet").sessions_T] == list(
+        bars["date"][:70].dt.strftime("%Y-%m-%d")
+    )
+
+
+@pytest.mark.parametrize("header", ["Adj Close", "adj_close", "AdjClose", "ADJ CLOSE", "Adj. Close"])
+def test_open_high_low_and_volume_are_adjusted_with_the_close(tmp_path, header):
+    bars = made_bars(("AAA",))
+    # A split of 2 for 1 before row 30: as traded, all prices before it are twice as high and volumes half as high.
+    factor = np.where(np.arange(70) < 30, 0.5, 1.0)
+    raw = bars.assign(**{name: bars[name] / factor for name in ("open", "high", "low", "close")})
+    raw = raw.assign(volume=bars["volume"] * factor, **{header: bars["close"]})
+    raw.columns = [name if name == header else name.title() for name in raw.columns]
+    raw.to_csv(tmp_path / "AAA.csv", index=False)
+    loaded = load(tmp_path / "AAA.csv")
+    for name in NEEDED:
+        assert np.allclose(getattr(loaded, f"{name}_TS")[:, 0], bars[name], rtol=1e-12), name
+
+
+def test_the_sample_is_adjusted_as_by_hand_over_its_splits():
+    raw = read_sample()
+    apple = raw[raw["symbol"] == "AAPL"].set_index("date")
+    bars = load_bars(StocksConfig())
+    assert bars.symbols_S == ("AAPL", "FB", "GOOG", "IBM", "MSFT") and bars.warnings == ()
+    assert (str(bars.sessions_T[0]), str(bars.sessions_T[-1])) == ("2000-03-01", "2013-03-01")
+    for day in ("2005-02-25", "2005-02-28", "2000-06-21"):
+        row = int(np.searchsorted(bars.sessions_T, np.datetime64(day)))
+        traded = apple.loc[day]
+        factor = traded["adj_close"] / traded["close"]
+        assert bars.close_TS[row, 0] == pytest.approx(traded["adj_close"], rel=1e-12)
+        assert bars.low_TS[row, 0] == pytest.approx(traded["low"] * factor, rel=1e-12)
+        assert bars.close_TS[row, 0] * bars.volume_TS[row, 0] == pytest.approx(traded["close"] * traded["volume"])
+    before, after = (int(np.searchsorted(bars.sessions_T, np.datetime64(d))) for d in ("2005-02-25", "2005-02-28"))
+    assert bars.close_TS[after, 0] / bars.close_TS[before, 0] == pytest.approx(44.86 / (88.99 / 2), rel=1e-5)
+    facebook = bars.symbols_S.index("FB")
+    assert np.isnan(bars.close_TS[:3073, facebook]).all() and np.isfinite(bars.close_TS[-196:, facebook]).all()
+
+
+def test_symbols_are_aligned_by_date_and_not_by_row(tmp_path):
+    bars = made_bars(days=80)
+    late = bars[(bars["symbol"] == "AAA") | (bars["date"] >= "2015-01-12")]
+    holes = late[(late["symbol"] == "BBB") | (late["date"].dt.day != 20)]
+    holes.sample(frac=1, random_state=3).to_csv(tmp_path / "bars.csv", index=False)
+    loaded = load(tmp_path / "bars.csv", symbols=["BBB", "AAA"])
+    wide = holes.pivot(index="date", columns="symbol", values="close")[["BBB", "AAA"]]
+    assert loaded.symbols_S == ("BBB", "AAA")
+    assert np.array_equal(loaded.sessions_T, wide.index.to_numpy().astype("datetime64[D]"))
+    assert np.allclose(loaded.close_TS, wide.to_numpy(), equal_nan=True)
+    assert np.isnan(loaded.volume_TS[:5, 0]).all()
+
+
+def test_a_symbol_called_na_is_a_symbol(tmp_path):
+    made_bars(("NA", "TRUE")).to_csv(tmp_path / "bars.csv", index=False)
+    assert load(tmp_path / "bars.csv").symbols_S == ("NA", "TRUE")
+
+
+def test_files_with_and_without_adjusted_closes_live_in_one_folder(tmp_path):
+    bars = made_bars()
+    one, two = (rows for _, rows in bars.groupby("symbol"))
+    one.assign(adj_close=one["close"] / 2).to_csv(tmp_path / "one.csv", index=False)
+    two.to_parquet(tmp_path / "two.parquet")
+    loaded = load(tmp_path)
+    assert np.allclose(loaded.close_TS[:, 0], one["close"] / 2) and np.allclose(loaded.close_TS[:, 1], two["close"])
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert refused(tmp_path / "nothing").endswith("does not exist")
+    assert "is a folder without any .csv" in refused(tmp_path / "empty")
+    (tmp_path / "void.csv").write_text("")
+    assert refused(tmp_path / "void.csv").endswith("void.csv is empty")
+    (tmp_path / "head.csv").write_text("date,open,high,low,close,volume\n")
+    assert refused(tmp_path / "head.csv").endswith("head.csv has no rows")
+    (tmp_path / "bars.xlsx").write_text("")
+    assert "is not one of .csv" in refused(tmp_path / "bars.xlsx")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and then nothing")
+    assert "broken.parquet cannot be read" in refused(tmp_path / "broken.parquet")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_missing_column_is_named_with_the_likeliest_other_one(tmp_path, suffix):
+    bars = made_bars().rename(columns={"close": "Closing"})
+    path = tmp_path / f"bars.{suffix}"
+    (path.write_text(bars.to_csv(index=False))) if suffix == "csv" else bars.to_parquet(path)
+    message = refused(path)
+    assert f"bars.{suffix} has no close column (is it Closing?)" in message and "bars need date, open" in message
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2015-13-45", "", "42", "2015-02-30", "1420416000"])
+def test_an_unreadable_date_is_named_with_its_row(tmp_path, text):
+    bars = made_bars().astype({"date": str})
+    bars.loc[4, "date"] = text
+    bars.to_csv(tmp_path / "bars.csv", index=False)
+    assert f"bars.csv, row 5: {text!r} is not a date that can be read" in refused(tmp_path / "bars.csv")
+
+
+def test_dates_that_can_be_read_in_two_ways_are_refused(tmp_path):
+    bars = made_bars(("AAA",), days=70)
+    bars = bars[bars["date"].dt.day <= 12]
+    bars.assign(date=bars["date"].dt.strftime("%m/%d/%Y")).to_csv(tmp_path / "bars.csv", index=False)
+    assert "'01/05/2015' is not a date that can be read; write dates as 2011-01-03" in refused(tmp_path / "bars.csv")
+
+
+def test_a_word_among_the_prices_is_refused(tmp_path):
+    bars = made_bars().astype({"open": str})
+    bars.loc[4, "open"] = "high"
+    bars.to_csv(tmp_path / "bars.csv", index=False)
+    bars.to_parquet(tmp_path / "bars.parquet")
+    assert "bars.csv cannot be read" in refused(tmp_path / "bars.csv")
+    assert "bars.parquet, column open, cannot be read" in refused(tmp_path / "bars.parquet")
+
+
+def test_two_columns_for_one_thing_are_refused(tmp_path):
+    bars = made_bars()
+    bars.assign(Close=1.0).to_csv(tmp_path / "bars.csv", index=False)
+    assert "two columns for close, close and Close" in refused(tmp_path / "bars.csv")
+
+
+def test_a_small_file_that_claims_millions_of_rows_is_not_read(tmp_path):
+    rows = 2_000_000
+    ones = pa.array(np.ones(rows, "float32"))
+    table = pa.table({name: ones for name in NEEDED} | {"date": pa.array(np.zeros(rows, "int32"), pa.date32())})
+    pq.write_table(table, tmp_path / "bomb.parquet", compression="zstd")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 100_000
+    assert "bomb.parquet claims 2,000,000 rows in" in refused(tmp_path / "bomb.parquet")
+
+
+def test_a_price_times_its_volume_stays_what_was_traded():
+    table = read_sample()
+    money = (table["close"] * table["volume"]).to_numpy()
+    after = adjusted(table)
+    assert np.allclose(after["close"] * after["volume"], money, rtol=1e-12)
+
+
+def test_a_million_rows_load_within_seconds(shared_data):
+    path = shared_data / "us300_2005_2017.parquet"
+    bars = load(path)
+    raw = pd.read_parquet(path, columns=["symbol", "date", "close"])
+    assert bars.close_TS.shape == (raw["date"].nunique(), 300)
+    wide = raw.pivot(index="date", columns="symbol", values="close").to_numpy("float64")
+    left_out = np.isfinite(wide) & np.isnan(bars.close_TS)
+    assert left_out.sum() == 38 and np.array_equal(bars.close_TS[~left_out], wide[~left_out], equal_nan=True)

@@ -1,0 +1,152 @@
+"""Metrics against plain numpy and by hand."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from hftraining.trading.config import TradingRules
+from hftraining.trading.metrics import (
+    cagr,
+    calmar_ratio,
+    daily_returns,
+    max_drawdown,
+    sharpe_ratio,
+    sortino_ratio,
+    summarize,
+    summarize_draws,
+    total_return,
+    turnover,
+    volatility,
+    win_rate,
+)
+from hftraining.trading.simulator import simulate, simulate_alone, simulate_draws
+from tests.naive_engine import random_market, random_rules, random_weights
+
+CURVE = np.array([100.0, 110.0, 99.0, 99.0, 120.0])
+
+
+def test_metrics_of_a_short_curve_worked_out_by_hand():
+    returns = np.array([0.1, -0.1, 0.0, 120 / 99 - 1])
+    assert daily_returns(CURVE) == pytest.approx(returns)
+    assert total_return(CURVE, 100) == pytest.approx(0.2)
+    assert volatility(CURVE) == pytest.approx(returns.std(ddof=1) * math.sqrt(252))
+    assert sharpe_ratio(CURVE) == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(252))
+    assert sortino_ratio(CURVE) == pytest.approx(returns.mean() / math.sqrt(0.01 / 4) * math.sqrt(252))
+    assert max_drawdown(CURVE, 100) == pytest.approx(-0.1)
+    assert cagr(CURVE, 100) == pytest.approx(1.2 ** (252 / 4) - 1)
+    assert calmar_ratio(CURVE, 100) == pytest.approx((1.2**63 - 1) / 0.1)
+
+
+def test_the_drawdown_counts_from_the_initial_capital_too():
+    assert max_drawdown(np.array([90.0, 95.0]), 100) == pytest.approx(-0.1)
+
+
+@given(arrays(float, st.integers(2, 40), elements=st.floats(1.0, 1e6)))
+def test_the_compiled_moments_equal_plain_numpy(equity):
+    returns = equity[1:] / equity[:-1] - 1
+    assert max_drawdown(equity, equity[0]) == pytest.approx((equity / np.maximum.accumulate(equity) - 1).min())
+    if len(returns) > 1:
+        assert volatility(equity) == pytest.approx(returns.std(ddof=1) * math.sqrt(252), rel=1e-6, abs=1e-9)
+    if len(returns) > 1 and returns.std() > 1e-9:
+        want = returns.mean() / returns.std(ddof=1) * math.sqrt(252)
+        assert sharpe_ratio(equity) == pytest.approx(want, rel=1e-6, abs=1e-9)
+    if (returns < 0).any():
+        want = returns.mean() / math.sqrt((np.minimum(returns, 0) ** 2).mean()) * math.sqrt(252)
+        assert sortino_ratio(equity) == pytest.approx(want, rel=1e-6, abs=1e-9)
+
+
+@given(arrays(float, st.integers(3, 20), elements=st.floats(-0.2, 0.2)), st.floats(0.0, 0.1))
+def test_raising_every_return_never_deepens_the_drawdown(returns, more):
+    def curve(r):
+        return np.concatenate([[1.0], np.cumprod(1 + r)])
+
+    assert max_drawdown(curve(returns + more), 1.0) >= max_drawdown(curve(returns), 1.0) - 1e-12
+
+
+def test_many_curves_at_once_equal_each_alone():
+    curves = 100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.02, (50, 7)), axis=0))
+    for metric in (sharpe_ratio, sortino_ratio, volatility):
+        assert metric(curves).tolist() == [metric(curves[:, w]) for w in range(7)]
+    for metric in (total_return, cagr, max_drawdown, calmar_ratio):
+        assert metric(curves, 100.0).tolist() == [metric(curves[:, w], 100.0) for w in range(7)]
+
+
+def test_curves_without_variance_loss_or_days_have_no_ratio():
+    flat = np.full(10, 100.0)
+    assert math.isnan(sharpe_ratio(flat)) and math.isnan(sortino_ratio(flat)) and math.isnan(calmar_ratio(flat, 100))
+    assert (volatility(flat), max_drawdown(flat, 100)) == (0.0, 0.0)
+    assert math.isnan(sharpe_ratio(100 * 1.01 ** np.arange(50.0)))  # it grows by the same every day
+    for short in (np.empty(0), flat[:1]):
+        assert math.isnan(sharpe_ratio(short)) and math.isnan(volatility(short)) and math.isnan(cagr(short, 100))
+    assert math.isnan(total_return(np.empty(0), 100)) and math.isnan(max_drawdown(np.empty(0), 100))
+
+
+def test_a_nan_in_the_curve_is_not_hidden():
+    broken = np.array([100.0, np.nan, 90.0, 100.0])
+    assert all(math.isnan(metric(broken)) for metric in (sharpe_ratio, sortino_ratio, volatility))
+    assert math.isnan(max_drawdown(broken, 100))
+
+
+def test_days_after_a_bankruptcy_return_nothing():
+    assert daily_returns(np.array([100.0, 0.0, 0.0])).tolist() == [-1.0, 0.0]
+    assert max_drawdown(np.array([100.0, 0.0, 0.0]), 100) == -1.0
+    assert cagr(np.array([100.0, 0.0, 0.0]), 100) == -1.0
+
+
+def test_turnover_is_traded_value_a_year_over_mean_equity():
+    assert turnover(np.array([0.0, 50.0, 60.0]), np.array([100.0, 100.0, 130.0])) == pytest.approx(110 / 110 * 252 / 2)
+    assert math.isnan(turnover(np.zeros(1), np.ones(1)))
+
+
+def test_open_trades_do_not_count_as_won_or_lost():
+    prices = np.array([[100.0], [100.0], [110.0], [110.0], [110.0], [120.0]])
+    rules = TradingRules(commission=0, slippage=0, stop_loss=0, take_profit=0, rebalance_band=1)
+    weights = np.array([[0.5], [0.5], [0.0], [0.5], [0.5], [0.5]])
+    result = simulate(*[prices] * 4, weights, rules)
+    summary = summarize(result, rules)
+    assert (summary["trade_count"], summary["win_rate"], len(result.trades)) == (1, 1.0, 2)
+    assert math.isnan(win_rate(result.trades[:0]))
+
+
+def test_the_summary_has_all_keys_and_zero_trades_give_nan_win_rate():
+    rules = TradingRules()
+    summary = summarize(simulate(*[np.full((5, 1), 10.0)] * 4, np.zeros((5, 1)), rules), rules)
+    assert list(summary) == [
+        "total_return", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "volatility", "cagr", "max_drawdown",
+        "win_rate", "trade_count", "turnover", "costs", "exposure",
+    ]  # fmt: skip
+    assert math.isnan(summary["win_rate"]) and summary["exposure"] == summary["turnover"] == summary["costs"] == 0.0
+
+
+def test_costs_and_exposure_by_hand():
+    rules = replace(TradingRules(), commission=0.01, slippage=0.0, stop_loss=0, take_profit=0, rebalance_band=1.0)
+    result = simulate(*[np.full((4, 1), 100.0)] * 4, np.full((4, 1), 0.5), rules)
+    summary = summarize(result, rules)
+    assert summary["costs"] == pytest.approx(0.005)
+    assert summary["exposure"] == pytest.approx((0 + 3 * 5000 / 9950) / 4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_summaries_of_draws_and_of_accounts_alone_equal_single_summaries(seed):
+    rng = np.random.default_rng(seed)
+    market, rules = random_market(rng, 40, 3), random_rules(rng)
+    weights_DTS = np.stack([random_weights(rng, 40, 3) for _ in range(3)])
+    together = summarize_draws(simulate_draws(*market, weights_DTS, rules), rules)
+    alone = summarize_draws(simulate_alone(*market, weights_DTS[0], rules), rules)
+    for d in range(3):
+        one = simulate(*market, weights_DTS[d], rules)
+        if one.equity_T[-1] > 0:  # else the debt that is written off decides who won, which draws do not keep
+            _same(summarize(one, rules), together, d)
+        column = simulate(*(prices[:, [d]] for prices in market), weights_DTS[0][:, [d]], rules)
+        _same(summarize(column, rules), alone, d)
+
+
+def _same(one, many, d):
+    for name, value in one.items():
+        assert many[name][d] == pytest.approx(value, rel=1e-9, abs=1e-12, nan_ok=True), name

@@ -1,0 +1,199 @@
+"""`python train.py` as a user runs it: its endings, its folder, and going on after a kill."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = (
+    "model=tiny",
+    "training.max_steps=60",
+    "training.window=48",
+    "training.threads=1",
+    "training.checkpoint_every=7",
+    "training.log_every=3",
+    "profit_tracker.every=10",
+)
+
+
+def start(folder, *overrides, **environment):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *overrides],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def train(folder, *overrides, **environment):
+    process = start(folder, *overrides, **environment)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def run_folder(out, base):
+    return base / re.fullmatch(r"run: (.+)", out.splitlines()[-1])[1]
+
+
+def weights(folder):
+    return {name: array.tobytes() for name, array in load_file(folder / "model" / "model.safetensors").items()}
+
+
+def steps_without_time(folder):
+    return re.sub(r', "seconds": [0-9.e-]+', "", (folder / "metrics.jsonl").read_text())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    base = tmp_path_factory.mktemp("undisturbed")
+    code, out, err = train(base, *TINY)
+    assert code == 0, err
+    return run_folder(out, base)
+
+
+def test_a_run_ends_with_the_name_of_its_folder(undisturbed):
+    assert undisturbed.parts[-4:-1] == ("outputs", "base", "tiny-sample-mixed")
+    assert (undisturbed / "report.html").stat().st_size > 5_000
+
+
+def test_the_same_command_twice_gives_the_same_bytes_and_two_started_at_once_get_two_folders(undisturbed, tmp_path):
+    processes = [start(tmp_path, *TINY) for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    folders = {run_folder(out, tmp_path) for out in outputs}
+    assert len(folders) == 2
+    for folder in folders:
+        assert steps_without_time(folder) == steps_without_time(undisturbed)
+        assert weights(folder) == weights(undisturbed)
+
+
+def test_the_forecast_loss_on_training_days_goes_down_and_ends_below_nothing_changes(undisturbed):
+    lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/forecast_loss"] for line in lines]
+    assert np.mean(losses[-10:]) < np.mean(losses[:5])
+    result = json.loads((undisturbed / "result.json").read_text())
+    assert result["loss"]["train"]["model"] < result["loss"]["train"]["nothing_changes"]
+
+
+def kill_and_resume(base, undisturbed, kill_steps, signal_number):
+    """Kill a run as soon as it has logged each of the steps, resume it each time, and compare where it ends."""
+    process, arguments = start(base, *TINY), TINY
+    for step in kill_steps:
+        folder = wait_for_step(base, process, step)
+        process.send_signal(signal_number)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == (3 if signal_number == signal.SIGTERM else -signal_number), err
+        arguments = (f"resume={folder}",)
+        process = start(base, *arguments)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert run_folder(out, base) == folder
+    assert weights(folder) == weights(undisturbed)
+    assert steps_without_time(folder) == steps_without_time(undisturbed)
+    assert {**json.loads((folder / "result.json").read_text())} == json.loads((undisturbed / "result.json").read_text())
+    return folder
+
+
+def wait_for_step(base, process, step):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for path in base.glob("outputs/base/*/*/metrics.jsonl"):
+            found = re.findall(r'"step": (\d+)', path.read_text())
+            if found and int(found[-1]) >= step:
+                return path.parent
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} was not reached")
+
+
+def test_sigterm_saves_exits_with_3_and_resume_ends_where_the_undisturbed_run_ends(undisturbed, tmp_path):
+    folder = kill_and_resume(tmp_path, undisturbed, [30], signal.SIGTERM)
+    code, _, err = train(tmp_path, f"resume={folder}")
+    assert code == 2 and "is finished: there is nothing to resume" in err
+
+
+@pytest.mark.slow
+def test_five_sigkills_at_random_steps_end_with_the_weights_of_the_undisturbed_run(undisturbed, tmp_path):
+    steps = sorted(random.SystemRandom().sample(range(3, 55), 5))
+    print(f"killed after steps {steps}")
+    kill_and_resume(tmp_path, undisturbed, steps, signal.SIGKILL)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(undisturbed, tmp_path):
+    kill_and_resume(tmp_path, undisturbed, [3], signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("model=smal", "model=smal: there is no such option; did you mean small?"),
+        (
+            "training.learnin_rate=3",
+            "training.learnin_rate: there is no such field; did you mean training.learning_rate?",
+        ),
+        ("learning_rate=3", "learning_rate: there is no such field; did you mean training.learning_rate?"),
+        (
+            "training.learning_rate=abc",
+            "training.learning_rate: Value 'abc' of type 'str' could not be converted to Float",
+        ),
+        ("+training.foo=1", "training.foo: there is no such field"),
+        ("training", "Error parsing override 'training' missing EQUAL"),
+        ("model=tiny,small", "several values need -m"),
+        ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
+        ("stocks=folder", "stocks.path is missing"),
+        ("stocks=folder stocks.path=empty", "stocks.path=empty"),
+        ("resume=nowhere", "nowhere/config.yaml does not exist"),
+        ("resume=nowhere seed=3", "resume=nowhere goes on under the run's own config: leave out seed=3"),
+        ("output_dir=/proc/nowhere", "output_dir: /proc/nowhere/base"),
+        ("name=../elsewhere", "is not a plain folder name"),
+    ],
+)
+def test_bad_input_ends_in_one_line_with_exit_code_2_and_nothing_is_written(tmp_path, overrides, message):
+    (tmp_path / "empty").mkdir()
+    code, out, err = train(tmp_path, *overrides.split())
+    assert (code, out) == (2, ""), err
+    assert message in err and err.startswith("error: ") and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_without_a_network_yahoo_is_said_to_be_out_of_reach_and_nothing_else_is_trained_on(tmp_path):
+    closed = {name: "http://127.0.0.1:9" for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")}
+    code, out, err = train(tmp_path, "model=large", "stocks=tech10", "training.max_steps=2", **closed)
+    assert (code, out) == (2, ""), err
+    assert "could not be reached" in err and "stocks=sample works offline" in err and err.count("\n") == 1
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_help_and_tab_completion_import_nothing_heavy(tmp_path):
+    for arguments in (["--help"], ["-sc", "query=bash"]):
+        environment = {"COMP_LINE": "python train.py model=", "COMP_POINT": "22"}
+        process = subprocess.run(
+            [sys.executable, "-X", "importtime", str(ROOT / "train.py"), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=os.environ | environment,
+        )
+        imported = set(re.findall(r"\|\s+(\w+)$", process.stderr, re.MULTILINE))
+        assert process.returncode == 0 and "hydra" in imported
+        assert not imported & {"torch", "pandas", "numba", "numpy", "optuna", "yfinance", "plotly"}
+    assert "model=large" in process.stdout and "model=small" in process.stdout
+
+
+def test_a_multirun_makes_a_folder_for_each_run(tmp_path):
+    code, out, err = train(tmp_path, "-m", "seed=1,2", *TINY, "training.max_steps=3")
+    assert code == 0, err
+    folders = re.findall(r"^run: (.+)$", out, re.MULTILINE)
+    assert len(set(folders)) == 2
+    assert len({json.loads((tmp_path / folder / "run.json").read_text())["signature"] for folder in folders}) == 2
