@@ -82,7 +82,7 @@ class ProfitTracker:
         Bars object is kept, so that a probe that is repeated over the same bars pays for it once.
         """
         if self._last_held is None or self._last_held[0] is not bars:
-            simulation = _simulate(bars, _hold_weights(bars, self.config.lag), _without_exits(self.config), hold=True)
+            simulation = _simulate(bars, _hold_weights(bars), _without_exits(self.config), hold=True)
             held = Held(simulation, _by_session(simulation, bars, "buy_and_hold"), summarize(simulation, self.config))
             self._last_held = (bars, held)
         return self._last_held[1]
@@ -97,14 +97,12 @@ def _without_exits(config: ProfitTrackerConfig) -> ProfitTrackerConfig:
     return replace(config, stop_loss=0.0, take_profit=0.0, max_position_size=1.0, max_gross=1.0)
 
 
-def _hold_weights(bars: Bars, lag: int) -> np.ndarray:
+def _hold_weights(bars: Bars) -> np.ndarray:
     """1 / n for the symbols that have a bar at the first session."""
     weights_TS = np.zeros(bars.close_TS.shape)
     if len(weights_TS):
         present_S = bars.present_TS[0]
         weights_TS[:] = present_S / max(1, present_S.sum())
-        # With lag 2 a second order would be on its way before the first is filled.
-        weights_TS[1:lag] = 0.0
     return weights_TS
 
 

@@ -196,7 +196,7 @@ def naive_simulate(open_, high, low, close, weights, rules: TradingRules) -> Nai
                 desired = float(int(desired))
             same_side = desired * held > 0
             within_band = abs(desired - held) * close[t][s] / equity <= rules.rebalance_band
-            if (same_side and within_band) or desired == held:
+            if same_side and within_band:
                 continue
             orders[(t + rules.lag, s)] = desired
     for s, holding in sorted(holdings.items()):

@@ -1,6 +1,7 @@
 """The house stands as it is drawn: imports run down only, and a library is known by the file that may know it."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -32,14 +33,18 @@ def sources(root: Path = ROOT) -> list[Path]:
 
 def imports(path: Path, *, at_the_top: bool = False) -> set[str]:
     """Dotted names of all modules that a file imports, inside functions too unless only the top is asked for."""
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if at_the_top else ast.walk(tree)
+    return _imports_of(path.read_text(), at_the_top)
+
+
+@functools.cache
+def _imports_of(source: str, at_the_top: bool) -> set[str]:
+    tree = ast.parse(source)
     found = set()
-    for node in nodes:
+    for node in tree.body if at_the_top else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide where they lead"
+            assert node.level == 0, "relative imports hide where they lead"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 

@@ -43,6 +43,16 @@ def test_dates_outside_the_data_are_refused_with_the_span_of_the_data(path, chan
     assert "lies outside the data, which run from 2015-01-05 to 2015-04-10" in refused(path, **change)
 
 
+def test_nothing_left_is_an_error_and_so_is_a_symbol_without_rows_on_the_asked_days(tmp_path):
+    bars = made_bars(days=140)
+    bars = bars[(bars["symbol"] == "AAA") | (bars["date"] < "2015-03-01")]
+    bars.to_parquet(tmp_path / "bars.parquet")
+    message = refused(tmp_path / "bars.parquet", start="2015-03-09")
+    assert message.startswith("BBB has 0 rows") and "stocks.exclude=[BBB]" in message
+    bars.assign(close=-1.0).to_parquet(tmp_path / "minus.parquet")
+    assert "no usable row is left" in refused(tmp_path / "minus.parquet", bad_rows="drop")
+
+
 def test_what_lies_outside_the_asked_days_is_not_judged(tmp_path):
     bars = made_bars(days=90)
     bars.loc[0, "close"] = 0.0
@@ -156,6 +166,17 @@ def test_bars_of_yahoo_come_in_the_order_asked_for_and_name_their_snapshot(from_
     assert len(bars.snapshot) == 16 and bars.snapshot in bars.source
     again = from_yahoo(snapshot=bars.snapshot)
     assert again.fingerprint() == bars.fingerprint()
+
+
+def test_the_same_request_to_yahoo_is_answered_from_its_snapshot_until_a_refresh(from_yahoo):
+    def move(chart):
+        day, o, h, lo, c, a, v = chart.rows[-1]
+        chart.rows[-1] = (day, o, h + 1, lo, c + 1, a + 1, v)
+
+    first, again = from_yahoo(), from_yahoo(move)
+    assert again.fingerprint() == first.fingerprint() and "stocks.refresh=true" in again.warnings[0]
+    anew = from_yahoo(refresh=True)
+    assert anew.snapshot != first.snapshot and anew.close_TS[-1, 0] == first.close_TS[-1, 0] + 1
 
 
 def test_dividends_of_yahoo_lower_the_prices_before_them_once(from_yahoo):

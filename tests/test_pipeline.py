@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hftraining.experiment import run_experiment
 from hftraining.forecast.config import ModelConfig
 from hftraining.forecast.forecaster import Forecaster, ModelFolderError
 from hftraining.market.config import StocksConfig
@@ -13,6 +14,7 @@ from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.policy import Forecast
 from hftraining.training.probe import loss_profit_correlation
 from hftraining.training.scoring import Stretch, unconditional_quantiles
+from tests.compose import compose_config
 
 HORIZONS, LEVELS = (1, 5), (0.1, 0.5, 0.9)
 
@@ -122,3 +124,13 @@ def test_the_loss_profit_correlation_is_the_rank_correlation_with_fishers_interv
     assert -1 < low < correlation < high < 0.5
     assert np.isnan(loss_profit_correlation(losses[:2], sharpes[:2])[0])
     assert np.isnan(loss_profit_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])[0])
+
+
+def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothing_changes(tmp_path):
+    quick = ["model=tiny", "training.window=64", "training.learning_rate=3e-3", "training.threads=1"]
+    losses = {}
+    for steps in (1, 100):
+        config = compose_config(*quick, f"training.max_steps={steps}", f"output_dir={tmp_path}")
+        losses[steps] = run_experiment(config)["loss"]["train"]
+    assert losses[100]["model"] < losses[1]["model"]
+    assert losses[100]["model"] < losses[100]["nothing_changes"]

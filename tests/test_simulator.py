@@ -129,6 +129,11 @@ def test_lag_two_fills_one_session_later_than_lag_one():
     assert later.shares_TS[:, 0].tolist() == [0, 0, 100, 100]
 
 
+def test_with_lag_two_a_decision_to_be_flat_follows_an_order_that_is_still_on_its_way():
+    result = simulate(*flat_bars(*[100] * 5), column(1, 0, 0, 0, 0), replace(FREE, lag=2))
+    assert result.shares_TS[:, 0].tolist() == [0, 0, 100, 0, 0]
+
+
 def test_buys_pay_slippage_up_and_sales_pay_it_down_and_both_pay_commission():
     rules = replace(FREE, commission=0.01, slippage=0.02)
     result = simulate(*flat_bars(100, 100, 100), column(0.5, 0, 0), rules)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
@@ -45,8 +45,12 @@ class Chart:
     splits: dict[str, tuple[int, int]] = field(default_factory=dict)  # date -> (new shares, old shares)
     meta: dict = field(default_factory=dict)
 
-    def body(self) -> bytes:
-        columns = list(zip(*self.rows, strict=True))
+    def body(self, first: int = 0, until: int = 2**40) -> bytes:
+        """The JSON of the bars that opened from `first` to before `until` (seconds since 1970), b"" if none did."""
+        rows = [row for row in self.rows if first <= _opening(row[0]) < until]
+        if not rows:
+            return b""
+        columns = list(zip(*rows, strict=True))
         names = ("open", "high", "low", "close")
         events: dict = {}
         if self.dividends:
@@ -86,12 +90,12 @@ class Chart:
 
 
 def _opening(day: str) -> int:
-    """14:30 UTC, when New York opens in winter; in summer it is an hour later, still the same day."""
-    return int(datetime.fromisoformat(f"{day}T14:30:00").replace(tzinfo=UTC).timestamp())
+    """14:30 UTC, when New York opens in winter (in summer it is an hour earlier), or the time in UTC that is named."""
+    return int(datetime.fromisoformat(day if "T" in day else f"{day}T14:30:00").replace(tzinfo=UTC).timestamp())
 
 
 class YahooServer(socketserver.ThreadingTCPServer):
-    """Charts by symbol; what `before` holds for a symbol is answered first, what `always` holds instead of its chart."""
+    """Charts by symbol; what `before` holds for one is answered first, what `always` holds instead of its chart."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -121,16 +125,20 @@ class YahooServer(socketserver.ThreadingTCPServer):
         return sum(request.endswith(f"{CHART}{symbol}") for request in self.requests)
 
     def answer(self, host: str, target: str) -> Answer:
-        path = urlsplit(target).path
+        parts = urlsplit(target)
+        path, query = parts.path, parse_qs(parts.query)
         with self.lock:
             self.requests.append(host + path)
         if path.endswith("/getcrumb"):
             return Answer(body=b"crumb")
         if host == "fc.yahoo.com":
             return Answer(404, headers={"Set-Cookie": "A3=cookie; Domain=.yahoo.com; Path=/; Max-Age=99999; Secure"})
-        return self._chart(path.removeprefix(CHART)) if path.startswith(CHART) else Answer(404)
+        if not path.startswith(CHART):
+            return Answer(404)
+        span = (int(query["period1"][0]), int(query["period2"][0])) if "period1" in query else ()
+        return self._chart(path.removeprefix(CHART), span)
 
-    def _chart(self, symbol: str) -> Answer:
+    def _chart(self, symbol: str, span: tuple[int, ...]) -> Answer:
         with self.lock:
             self.busy += 1
             self.most_busy = max(self.most_busy, self.busy)
@@ -140,7 +148,9 @@ class YahooServer(socketserver.ThreadingTCPServer):
         with self.lock:
             self.busy -= 1
         if answer is None and symbol in self.charts:
-            answer = Answer(body=self.charts[symbol].body())
+            body = self.charts[symbol].body(*span)
+            reason = f"Data doesn't exist for startDate = {span[:1]}, endDate = {span[1:]}"
+            answer = Answer(body=body) if body else refusal(400, reason)
         return answer or refusal(404, "No data found, symbol may be delisted")
 
 

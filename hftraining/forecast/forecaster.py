@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from hftraining.forecast.config import ModelConfig
@@ -105,7 +106,7 @@ class Forecaster:
         )
         try:
             forecaster.model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise ModelFolderError(f"{folder / 'model.safetensors'} cannot be read as this model: {error}") from error
         return forecaster
 

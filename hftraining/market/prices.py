@@ -91,8 +91,8 @@ def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
 
 def _refuse_without_rows(table: pd.DataFrame) -> None:
     counts = table["symbol"].value_counts()
-    if len(counts) and counts.max() == 0:
-        raise MarketDataError("stocks: no rows are left between stocks.start and stocks.end")
+    if counts.max() == 0:
+        raise MarketDataError("stocks: no usable row is left: check stocks.start, stocks.end and the data")
 
 
 def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]) -> Bars:

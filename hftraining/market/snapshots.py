@@ -1,167 +1,147 @@
-"""Immutable snapshots of what Yahoo once answered: a parquet file named after its content, and a manifest beside it."""
+"""Immutable snapshots of what a source answered, named after their content.
+
+<name>.parquet holds raw bars and events; <name>.json, who asked for them and when, is no part of the name.
+"""
 
 import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hftraining.market.config import MarketDataError
+from hftraining.market.config import MarketDataError, StocksConfig
 
-NUMBERS = ("open", "high", "low", "close", "volume", "adj_close", "dividend", "split")
-ID = re.compile(r"[0-9a-f]{16}\Z")
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a snapshot holds and when it was made; not part of its address."""
-
-    id: str
-    symbols: list[str]
-    start: str | None  # as asked for
-    end: str | None
-    first: str  # as answered
-    last: str
-    rows: int
-    retrieved: str  # UTC
-    yfinance: str
+SNAPSHOT = re.compile(r"[0-9a-f]{16}\Z")
+RAW = ("open", "high", "low", "close", "adj_close", "volume", "split", "dividend")  # beside symbol and date
+TRAP_ROWS = 100_000
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Raw bars with dividends and splits, columns symbol, date and NUMBERS, sorted by symbol and date."""
-
-    manifest: Manifest
-    table: pd.DataFrame
-
-    @property
-    def id(self) -> str:
-        """16 hex digits of the content."""
-        return self.manifest.id
-
-    @property
-    def retrieved(self) -> str:
-        """When Yahoo was asked."""
-        return self.manifest.retrieved
-
-    def refuse_unless_it_covers(self, symbols: list[str], start: str | None, end: str | None) -> None:
-        """Raise MarketDataError when more is asked for than was stored."""
-        stored = self.manifest
-        lacking = [symbol for symbol in symbols if symbol not in stored.symbols]
-        if lacking:
-            raise MarketDataError(
-                f"stocks.snapshot={self.id} has no {', '.join(lacking)}; it holds {', '.join(stored.symbols)}"
-            )
-        # A day beyond the first or last row is covered if it was asked for, or lay in the past, at the time.
-        until = stored.end or stored.retrieved[:10]
-        if (start and stored.start and start < stored.start) or (end and end > until):
-            raise MarketDataError(
-                f"stocks.snapshot={self.id} runs from {stored.first} to {stored.last}, not from {start} to {end}: "
-                "choose other dates, or leave stocks.snapshot out to ask yahoo"
-            )
-
-    def rows_of(self, symbols: list[str], start: str | None, end: str | None) -> pd.DataFrame:
-        """The rows of some symbols and days; symbol is categorical."""
-        keep = self.table["symbol"].isin(symbols)
-        if start:
-            keep &= self.table["date"] >= start
-        if end:
-            keep &= self.table["date"] <= end
-        table = self.table[keep].reset_index(drop=True)
-        return table.assign(symbol=pd.Categorical(table["symbol"], categories=sorted(symbols)))
+def asked_span(config: StocksConfig) -> str:
+    """The days that a config asks for, in words."""
+    return f"from {config.start or 'the first day'} to {config.end or 'today'}"
 
 
-def store(folder: Path, table: pd.DataFrame, start: str | None, end: str | None) -> Snapshot:
-    """Write a table under its address, whole or not at all. start, end: as asked for."""
-    table = table[["symbol", "date", *NUMBERS]].sort_values(["symbol", "date"], ignore_index=True)
-    days = table["date"].dt.strftime("%Y-%m-%d")
-    manifest = Manifest(
-        _address(table),
-        sorted(table["symbol"].unique()),
-        start,
-        end,
-        days.min(),
-        days.max(),
-        len(table),
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        version("yfinance"),
-    )
+def save_snapshot(folder: Path, raw: pd.DataFrame, request: dict[str, Any]) -> str:
+    """Store raw bars under the name of their content, and the request beside them; returns the name."""
+    name = _address(raw)
+    asked = {**request, "retrieved": datetime.now(UTC).isoformat(timespec="seconds"), "yfinance": version("yfinance")}
+    manifest = {
+        "rows": len(raw),
+        "first": str(raw["date"].min().date()),
+        "last": str(raw["date"].max().date()),
+        "requests": [*_requests(folder / f"{name}.json"), asked],
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        content = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), content, compression="zstd")
-        _write(folder / f"{manifest.id}.parquet", content.getvalue().to_pybytes())
-        _write(folder / f"{manifest.id}.json", json.dumps(asdict(manifest), indent=2).encode())
+        with _replacing(folder / f"{name}.parquet") as temporary:
+            raw.to_parquet(temporary, index=False, compression="zstd")
+        with _replacing(folder / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise MarketDataError(f"stocks.snapshots={folder} cannot be written: {error}") from error
-    return Snapshot(manifest, table)
+    return name
 
 
-def load(folder: Path, address: str) -> Snapshot:
-    """A stored snapshot, or MarketDataError where it is not there or is not what its name says."""
-    if not ID.match(address):
-        raise MarketDataError(f"stocks.snapshot={address} is not a snapshot id, which is 16 hex digits")
-    path = folder / f"{address}.parquet"
+def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
+    """The raw bars of a stored snapshot. Raises MarketDataError when it is not there or not what its name says."""
+    if not SNAPSHOT.match(name):
+        raise MarketDataError(f"stocks.snapshot={ascii(name)[1:-1][:60]} is not a name of 16 hexadecimal digits")
+    path = folder / f"{name}.parquet"
     if not path.is_file():
         stored = sorted(file.stem for file in folder.glob("*.parquet"))
-        there = f"it holds {', '.join(stored[:10])}" if stored else "it holds none"
-        raise MarketDataError(f"stocks.snapshot={address} is not in {folder}; {there}")
-    try:
-        table = pq.read_table(path).to_pandas()
-        manifest = Manifest(**json.loads((folder / f"{address}.json").read_text()))
-        found = _address(table)
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         raise MarketDataError(
-            f"snapshot {path} is damaged ({' '.join(str(error).split())[:100]}): delete it and ask again with "
-            "stocks.refresh=true"
-        ) from error
-    if found != address or manifest.id != address:
-        raise MarketDataError(
-            f"snapshot {path} was altered, its content now hashes to {found}: restore it, or delete it and ask again "
-            "with stocks.refresh=true"
+            f"stocks.snapshot={name} is not in {folder}; stored there: {', '.join(stored[:10]) or 'none'}"
         )
-    return Snapshot(manifest, table)
+    try:
+        rows = int(pq.read_metadata(path).num_rows)
+        if rows > TRAP_ROWS and path.stat().st_size < rows:  # less than a byte a row fills the memory, not a market
+            raise ValueError(f"it claims {rows:,} rows")
+        raw = pq.read_table(path, columns=["symbol", "date", *RAW]).to_pandas()
+        raw["date"] = raw["date"].astype("datetime64[s]")  # parquet has no seconds
+        if len(raw) and _address(raw) == name:
+            return raw
+        cause = None
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        cause = error
+    raise MarketDataError(
+        f"{path} was altered or damaged, it is not what its name says: restore it, or ask anew with stocks.refresh=true"
+    ) from cause
 
 
-def newest(folder: Path, symbols: list[str], start: str | None, end: str | None) -> Snapshot | None:
-    """The last stored answer to exactly this request, whatever the order of its symbols."""
-    asked = (sorted(set(symbols)), start, end)
-    fitting = []
-    for path in folder.glob("*.json"):
-        try:
-            manifest = Manifest(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise MarketDataError(f"snapshot manifest {path} is damaged: delete it and its parquet file") from error
-        if (manifest.symbols, manifest.start, manifest.end) == asked:
-            fitting.append((manifest.retrieved, manifest.id))
-    return load(folder, max(fitting)[1]) if fitting else None
-
-
-def _address(table: pd.DataFrame) -> str:
+def _address(raw: pd.DataFrame) -> str:
     """Of the values alone, so that neither parquet's version nor its compression moves it."""
-    digest = hashlib.sha256("\0".join(table["symbol"].astype(str)).encode())
-    digest.update(table["date"].to_numpy().astype("datetime64[D]").astype("<i8").tobytes())
-    for name in NUMBERS:
-        digest.update(np.ascontiguousarray(table[name].to_numpy(), dtype="<f8").tobytes())
+    digest = hashlib.sha256("\0".join(raw["symbol"].astype(str)).encode())
+    digest.update(raw["date"].to_numpy().astype("datetime64[D]").astype("<i8").tobytes())
+    for name in RAW:
+        values = raw[name].to_numpy().astype("<f8") + 0.0  # one zero, and below one NaN
+        digest.update(np.where(np.isnan(values), np.nan, values).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Under a temporary name, synced, then renamed: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def refuse_uncovered(folder: Path, raw: pd.DataFrame, config: StocksConfig, symbols: list[str]) -> None:
+    """Raise MarketDataError when more is asked of a snapshot than it was made for."""
+    name, stored = config.snapshot, set(raw["symbol"])
+    if lacking := [symbol for symbol in symbols if symbol not in stored]:
+        raise MarketDataError(f"stocks.snapshot={name} has no {', '.join(lacking)}; it has {', '.join(sorted(stored))}")
+    first, last = str(raw["date"].min().date()), str(raw["date"].max().date())
+    # Days without a bar before the first and after the last one are covered where they were asked for.
+    for asked in _requests(folder / f"{name}.json"):
+        first = min(first, asked["start"] or "")
+        last = max(last, asked["end"] or asked["retrieved"][:10])
+    if (config.start or last) < first or (config.end or first) > last:
+        raise MarketDataError(
+            f"stocks.snapshot={name} covers {first} to {last}, not all {asked_span(config)}: choose other dates, or "
+            "leave stocks.snapshot out to ask Yahoo"
+        )
+
+
+def newest_snapshot(folder: Path, request: dict[str, Any]) -> tuple[str, str] | None:
+    """Time of retrieval and name of the newest snapshot made for this very request."""
+    found = [
+        (asked["retrieved"], manifest.stem)
+        for manifest in folder.glob("*.json")
+        for asked in _requests(manifest)
+        if all(asked.get(key) == value for key, value in request.items())
+    ]
+    return max(found, default=None)
+
+
+def _requests(manifest: Path) -> list[dict[str, Any]]:
+    """Who asked for a snapshot: symbols, start, end, retrieved, yfinance; nobody where there is no manifest."""
+    if not manifest.exists():
+        return []
+    try:
+        requests = json.loads(manifest.read_text(encoding="utf-8"))["requests"]
+        if all({"symbols", "start", "end", "retrieved"} <= asked.keys() for asked in requests):
+            return requests
+        cause = None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        cause = error
+    raise MarketDataError(f"{manifest} is damaged: delete it, its snapshot stays usable by name") from cause
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write into, then synced and put in place, so that a reader sees all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)

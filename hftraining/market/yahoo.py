@@ -5,37 +5,27 @@ splits (Yahoo's Close is already split-adjusted), with their splits and dividend
 """
 
 import email.utils
-import hashlib
 import json
 import logging
-import os
 import random
 import re
-import secrets
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from importlib.metadata import version
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hftraining.market.config import MarketDataError, StocksConfig
+from hftraining.market.snapshots import asked_span, load_snapshot, newest_snapshot, refuse_uncovered, save_snapshot
 
 SYMBOL = re.compile(r"\^?[A-Z0-9]{1,10}(?:[.\-=][A-Z0-9]{1,6}){0,2}\Z")
-SNAPSHOT = re.compile(r"[0-9a-f]{16}\Z")
-RAW = ("open", "high", "low", "close", "adj_close", "volume", "split", "dividend")  # a snapshot, with symbol and date
 PRICES = ["open", "high", "low", "close"]
-TRAP_ROWS = 100_000
 DOUBT = 0.005  # our adjustment against Yahoo's own: more than rounding
 SETTLED = pd.Timedelta(minutes=30)  # after the close, until the closing auction has reached Yahoo's bar
 CHART, COOKIE = "/v8/finance/chart/", "https://fc.yahoo.com"
@@ -96,8 +86,8 @@ def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame,
     if config.snapshot:
         name = config.snapshot
         raw = load_snapshot(folder, name)
-        _refuse_uncovered(folder, raw, config, symbols)
-    elif stored := None if config.refresh else _newest(folder, request):
+        refuse_uncovered(folder, raw, config, symbols)
+    elif stored := None if config.refresh else newest_snapshot(folder, request):
         retrieved, name = stored
         raw = load_snapshot(folder, name)
         notes = [
@@ -107,8 +97,7 @@ def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame,
     else:
         raw, notes = _download(symbols, config, session)
         name = save_snapshot(folder, raw, request)
-    raw = raw[raw["symbol"].isin(symbols)]
-    raw = raw[raw["date"].between(config.start or raw["date"].min(), config.end or raw["date"].max())]
+    raw = _between(raw[raw["symbol"].isin(symbols)], config)
     raw = raw.assign(symbol=pd.Categorical(raw["symbol"], sorted(symbols)))
     happened = (raw["split"] != 0) | (raw["dividend"] != 0)
     events = raw.loc[happened, ["symbol", "date", "split", "dividend"]].astype({"symbol": str})
@@ -116,7 +105,7 @@ def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame,
     table = raw.loc[~barless, ["symbol", "date", *PRICES, "volume", "adj_close"]]
     for symbol in symbols:
         if not (table["symbol"] == symbol).any():
-            raise UnknownSymbol(f"{symbol}: Yahoo has no bars {_span(config)}: change stocks.start or stocks.end")
+            raise _no_bars(symbol, config)
     return table.reset_index(drop=True), events.reset_index(drop=True), f"yahoo snapshot {name}", notes
 
 
@@ -176,127 +165,14 @@ def _checked_symbols(config: StocksConfig) -> list[str]:
     return symbols
 
 
-def _span(config: StocksConfig) -> str:
-    return f"from {config.start or 'the first day'} to {config.end or 'today'}"
+def _between(raw: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
+    return raw[raw["date"].between(config.start or raw["date"].min(), config.end or raw["date"].max())]
 
 
-# Snapshots: <name>.parquet, raw bars and events; <name>.json, who asked for them and when, no part of the name.
-
-
-def save_snapshot(folder: Path, raw: pd.DataFrame, request: dict[str, Any]) -> str:
-    """Store raw bars under the name of their content, and the request beside them; returns the name."""
-    name = _address(raw)
-    asked = {**request, "retrieved": datetime.now(UTC).isoformat(timespec="seconds"), "yfinance": version("yfinance")}
-    manifest = {
-        "rows": len(raw),
-        "first": str(raw["date"].min().date()),
-        "last": str(raw["date"].max().date()),
-        "requests": [*_requests(folder / f"{name}.json"), asked],
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(folder / f"{name}.parquet") as temporary:
-            raw.to_parquet(temporary, index=False, compression="zstd")
-        with _replacing(folder / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise MarketDataError(f"stocks.snapshots={folder} cannot be written: {error}") from error
-    return name
-
-
-def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
-    """The raw bars of a stored snapshot. Raises MarketDataError when it is not there or not what its name says."""
-    if not SNAPSHOT.match(name):
-        raise MarketDataError(f"stocks.snapshot={ascii(name)[1:-1][:60]} is not a name of 16 hexadecimal digits")
-    path = folder / f"{name}.parquet"
-    if not path.is_file():
-        stored = sorted(file.stem for file in folder.glob("*.parquet"))
-        raise MarketDataError(
-            f"stocks.snapshot={name} is not in {folder}; stored there: {', '.join(stored[:10]) or 'none'}"
-        )
-    try:
-        rows = int(pq.read_metadata(path).num_rows)
-        if rows > TRAP_ROWS and path.stat().st_size < rows:  # less than a byte a row fills the memory, not a market
-            raise ValueError(f"it claims {rows:,} rows")
-        raw = pq.read_table(path, columns=["symbol", "date", *RAW]).to_pandas()
-        if len(raw) and _address(raw) == name:
-            return raw
-        cause = None
-    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        cause = error
-    raise MarketDataError(
-        f"{path} was altered or damaged, it is not what its name says: restore it, or ask anew with stocks.refresh=true"
-    ) from cause
-
-
-def _address(raw: pd.DataFrame) -> str:
-    """Of the values alone, so that neither parquet's version nor its compression moves it."""
-    digest = hashlib.sha256("\0".join(raw["symbol"].astype(str)).encode())
-    digest.update(raw["date"].to_numpy().astype("datetime64[D]").astype("<i8").tobytes())
-    for name in RAW:
-        values = raw[name].to_numpy().astype("<f8") + 0.0  # one zero, and below one NaN
-        digest.update(np.where(np.isnan(values), np.nan, values).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _refuse_uncovered(folder: Path, raw: pd.DataFrame, config: StocksConfig, symbols: list[str]) -> None:
-    """Raise MarketDataError when more is asked of a snapshot than it was made for."""
-    name, stored = config.snapshot, set(raw["symbol"])
-    if lacking := [symbol for symbol in symbols if symbol not in stored]:
-        raise MarketDataError(f"stocks.snapshot={name} has no {', '.join(lacking)}; it has {', '.join(sorted(stored))}")
-    first, last = str(raw["date"].min().date()), str(raw["date"].max().date())
-    # Days without a bar before the first and after the last one are covered where they were asked for.
-    for asked in _requests(folder / f"{name}.json"):
-        first = min(first, asked["start"] or "")
-        last = max(last, asked["end"] or asked["retrieved"][:10])
-    if (config.start or last) < first or (config.end or first) > last:
-        raise MarketDataError(
-            f"stocks.snapshot={name} covers {first} to {last}, not all {_span(config)}: choose other dates, or leave "
-            "stocks.snapshot out to ask Yahoo"
-        )
-
-
-def _newest(folder: Path, request: dict[str, Any]) -> tuple[str, str] | None:
-    """Time of retrieval and name of the newest snapshot made for this very request."""
-    found = [
-        (asked["retrieved"], manifest.stem)
-        for manifest in folder.glob("*.json")
-        for asked in _requests(manifest)
-        if all(asked.get(key) == value for key, value in request.items())
-    ]
-    return max(found, default=None)
-
-
-def _requests(manifest: Path) -> list[dict[str, Any]]:
-    """Who asked for a snapshot: symbols, start, end, retrieved, yfinance; nobody where there is no manifest."""
-    if not manifest.exists():
-        return []
-    try:
-        requests = json.loads(manifest.read_text(encoding="utf-8"))["requests"]
-        if all({"symbols", "start", "end", "retrieved"} <= asked.keys() for asked in requests):
-            return requests
-        cause = None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        cause = error
-    raise MarketDataError(f"{manifest} is damaged: delete it, its snapshot stays usable by name") from cause
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file to write into, then synced and put in place, so that a reader sees all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _no_bars(symbol: str, config: StocksConfig, reason: str = "") -> UnknownSymbol:
+    return UnknownSymbol(
+        f"{symbol}: Yahoo has no bars {asked_span(config)}{reason}: change stocks.start or stocks.end, or leave it out"
+    )
 
 
 # Asking Yahoo.
@@ -384,7 +260,9 @@ class _Talk:
         from yfinance.const import _BASE_URL_
 
         try:
-            self._request("HEAD", f"{_BASE_URL_}/", timeout=self.manners.connect_seconds)
+            self._request(
+                "HEAD", f"{_BASE_URL_}/", timeout=(self.manners.connect_seconds, self.manners.connect_seconds)
+            )
         except RequestException as error:
             if _no_connection(error) or isinstance(error, Timeout):
                 raise _unreachable(error) from error
@@ -466,6 +344,9 @@ def _ask(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, 
     bars["dividend"] = answer["Dividends"].to_numpy("float64")
     if "Capital Gains" in answer:  # funds pay them out as they do dividends
         bars["dividend"] += answer["Capital Gains"].to_numpy("float64")
+    bars = _between(bars, config)
+    if bars["close"].isna().all():
+        raise _no_bars(symbol, config)
     last = bars["date"][bars["close"].notna()].max()
     return bars[bars["date"] <= last], note  # an event after the last bar may yet be changed
 
@@ -496,14 +377,14 @@ def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) ->
     if status == 404 and reason:
         return UnknownSymbol(f"{symbol}: Yahoo does not know this symbol ({reason}): correct stocks.symbols")
     if 400 <= status < 500 and reason:
-        return UnknownSymbol(
-            f"{symbol}: Yahoo has no bars {_span(config)} ({reason}): change stocks.start or stocks.end"
-        )
+        return _no_bars(symbol, config, f" ({reason})")
     if isinstance(error, RequestException):
         if _no_connection(error):
             return _unreachable(error)
         return BadResponse(f"{symbol}: the answer of Yahoo broke off ({_curl(error)}, {asked}): try again; {OFFLINE}")
-    what = f"HTTP {status}" if status else "no JSON" if isinstance(error, json.JSONDecodeError) else _plain(error)
+    what = f"HTTP {status}" if status else _plain(error)
+    if isinstance(error, (LookupError, TypeError, ValueError, AttributeError)):  # met while yfinance read it
+        what = "no JSON" if isinstance(error, json.JSONDecodeError) else "a part of it is missing"
     return BadResponse(f"{symbol}: Yahoo gave an answer that is no chart ({what}, {asked}): try again later; {OFFLINE}")
 
 

@@ -166,7 +166,7 @@ def summarize_draws(draws: Draws, rules: TradingRules) -> dict[str, np.ndarray]:
 
 def _path_metric(name: str, equity: np.ndarray, initial: float, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
     equity = np.asarray(equity, np.float64)
-    values_W = _path_metrics(equity.reshape(len(equity), -1), initial, periods_per_year)[name]
+    values_W = _path_metrics(equity[:, None] if equity.ndim == 1 else equity, initial, periods_per_year)[name]
     return float(values_W[0]) if equity.ndim == 1 else values_W
 
 
@@ -178,7 +178,7 @@ def _path_metrics(equity_TW: np.ndarray, initial: float, periods_per_year: int) 
     if n_days == 0:
         return {name: np.full(n_accounts, math.nan) for name in names}
     mean_W, deviations_W, losses_W, drawdown_W = _moments(np.ascontiguousarray(equity_TW, np.float64), initial)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         spread_W = np.sqrt(deviations_W / (n - 1 if n > 1 else math.nan))
         downside_W = np.sqrt(losses_W / (n or math.nan))
         growth_W = equity_TW[-1] / initial

@@ -192,11 +192,12 @@ def _until_close(account, position, rules, high, low, close, is_last, symbol, t,
 def _decide(position, rules, equity, close, weight):
     """Order the shares that the target weight means at this close, unless the band holds them back."""
     held = position.shares
-    if close != close or (weight == 0.0 and held == 0.0):
+    # With lag 2 an order to be flat matters to a flat account too, while another order is on its way.
+    if close != close or (weight == 0.0 and held == 0.0 and position.order != position.order):
+        return
+    if rules.never_rebalance and (held * weight > 0.0 or position.order * weight > 0.0):
         return
     if held * weight > 0.0:
-        if rules.never_rebalance:
-            return
         # Asked in currency first, because most days end here and a division costs more than all the rest.
         if not rules.whole_shares and abs(weight * equity - held * close) <= rules.band * equity:
             return
@@ -205,7 +206,7 @@ def _decide(position, rules, equity, close, weight):
         desired = float(math.trunc(desired))
         if held * desired > 0.0 and abs(desired - held) * close <= rules.band * equity:
             return
-    if desired == held:
+    if desired == held and (held != 0.0 or position.order != position.order):
         return
     if rules.lag == 1:
         position.order = desired
@@ -406,7 +407,8 @@ def run_alone(open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, accounts_S
     Unsigned indices spare a test for negative ones, and arrays are not passed to functions, which count references.
     """
     n_sessions, n_symbols = close_TS.shape
-    trades, used = np.empty(8 * n_symbols + 64, TRADE), 0
+    # Room that is not written to costs nothing, and growing means copying.
+    trades, used = np.empty(2 * BLOCK * n_symbols + n_sessions * n_symbols // 8, TRADE), 0
     band, borrow_rate = -1.0 if rules.whole_shares else rules.band, rules.borrow
     for start in range(0, n_sessions, BLOCK):
         end = min(start + BLOCK, n_sessions)
@@ -419,24 +421,26 @@ def run_alone(open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, accounts_S
                 shares, lower, upper, cash = position.shares, position.lower, position.upper, account.cash
                 costs, gross_sum, paid = account.costs, account.gross_sum, position.fees
                 equity, mark, passed = account.equity, position.mark, t
-                while t < end and not waits:
+                until = last if t <= last < end else end
+                while t < until and not waits:
                     ut = np.uint64(t)
                     open_, high, low = open_TS[ut, us], high_TS[ut, us], low_TS[ut, us]
                     # An absent bar fails these too.
-                    if not (open_ > lower and low > lower and open_ < upper and high < upper) or t == last:
+                    if not (open_ > lower and low > lower and open_ < upper and high < upper):
                         break
                     close, weight = close_TS[ut, us], weights_TS[ut, us]
-                    borrow = -shares * close * borrow_rate if shares < 0.0 else 0.0
                     value = shares * close
+                    borrow = -value * borrow_rate if value < 0.0 else 0.0
                     worth = value + (cash - borrow)
                     if worth <= 0.0:
                         break
-                    cash, costs, paid = cash - borrow, costs + borrow, paid + borrow
+                    if value < 0.0:
+                        cash, costs, paid = cash - borrow, costs + borrow, paid + borrow
                     mark, equity = close, worth
                     gross_sum += abs(value) / equity
                     equity_TS[ut, us] = equity
                     t += 1
-                    if shares == 0.0 or weight * shares <= 0.0 or abs(weight * equity - value) > band * equity:
+                    if weight * shares <= 0.0 or abs(weight * equity - value) > band * equity:
                         if shares != 0.0 or weight != 0.0:
                             _decide(position, rules, equity, close, weight)
                             waits = position.order == position.order or position.later == position.later
