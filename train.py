@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hftraining.experiment import (
     ConfigError,
     ExperimentConfig,
+    LeakError,
     explain,
     load_config,
     run_experiment,
@@ -42,16 +43,17 @@ def run(composed: DictConfig) -> float:
     except (ConfigError, OmegaConfBaseException) as error:
         _stop(ConfigError(explain(error)), EXIT_USER)
 
+    from hftraining.runs.ledger import LedgerError
     from hftraining.runs.record import RecordError
     from hftraining.training.trainer import Diverged, Interrupted  # torch, which a wrong config need not wait for
 
     try:
         result = run_experiment(config, sys.argv)
-    except (ConfigError, MarketDataError, RecordError) as error:
+    except (ConfigError, MarketDataError, RecordError, LedgerError) as error:
         _stop(error, EXIT_USER)
     except Interrupted as interruption:
         _stop(interruption, EXIT_INTERRUPTED)
-    except Diverged as failure:
+    except (Diverged, LeakError) as failure:
         _stop(failure, EXIT_OURS)
     print(f"run: {result['folder']}", flush=True)
     return result["eval"]["loss"]

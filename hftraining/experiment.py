@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hftraining.evidence.config import EvidenceConfig
 from hftraining.forecast.config import ModelConfig, ObjectiveConfig
 from hftraining.market.config import StocksConfig
 from hftraining.trading.config import ProfitTrackerConfig
@@ -24,9 +26,12 @@ from hftraining.training.config import TrainingConfig
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hftraining.leak_proof import LeakReport
     from hftraining.market.bars import Bars
+    from hftraining.market.windows import Splits
     from hftraining.runs.record import RunRecord
-    from hftraining.training.scoring import ProfitScore
+    from hftraining.training.scoring import Stretch
+    from hftraining.training.trial import Trial
 
 
 class ConfigError(ValueError):
@@ -42,6 +47,7 @@ class ExperimentConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
     seed: int = 1
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
     output_dir: str = "outputs"
@@ -121,25 +127,52 @@ def _field_names(config: Any, prefix: str = "") -> list[str]:
     return names
 
 
-def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> dict[str, Any]:
-    """Train, score and record one run; returns what result.json holds, with its folder under "folder".
+class LeakError(Exception):
+    """The leak proof failed: something that was known on a day changed with what came after it."""
 
-    Raises before anything is written: ConfigError or MarketDataError for what the user can mend.
-    Raises Interrupted when SIGTERM or SIGINT came and everything is saved, Diverged when training broke down.
+
+def splits_of(config: ExperimentConfig, bars: Bars) -> Splits:
+    """The training, validation and test days of a config, with the purge between them."""
+    from hftraining.market.windows import make_splits
+
+    return make_splits(bars.sessions_T, config.stocks, config.profit_tracker.lag + max(config.objective.horizons))
+
+
+def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
+    """The leak proof of a finished run, with its own config, bars and trained model."""
+    from hftraining.forecast.forecaster import Forecaster
+    from hftraining.leak_proof import Way, prove
+    from hftraining.market.prices import load_bars
+    from hftraining.profit_tracker import ProfitTracker
+
+    config = load_config(folder / "config.yaml")
+    bars = load_bars(config.stocks)
+    forecaster = Forecaster.load(folder / "model")
+    way = Way.of(forecaster, ProfitTracker(config.profit_tracker))
+    return prove(bars, splits_of(config, bars).train, way, forecaster.model.receptive_field, days, seed)
+
+
+def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> dict[str, Any]:
+    """Train, judge and record one run; returns what result.json holds, with its folder under "folder".
+
+    Raises before anything is written: ConfigError or MarketDataError for what the user can mend, LeakError for what
+    we must. Raises Interrupted when SIGTERM or SIGINT came and everything is saved, Diverged when training broke down.
     """
     import torch
 
     from hftraining.forecast.forecaster import Forecaster
     from hftraining.forecast.objective import Objective
+    from hftraining.leak_proof import Way, prove
     from hftraining.market.features import Scaler, make_features, make_labels
     from hftraining.market.prices import load_bars
-    from hftraining.market.windows import WindowSampler, make_splits
+    from hftraining.market.windows import WindowSampler
     from hftraining.profit_tracker import ProfitTracker
     from hftraining.runs.report import write_report
     from hftraining.training.checkpoint import Checkpoints
     from hftraining.training.console import Console
+    from hftraining.training.judging import baseline_weights, judge
     from hftraining.training.probe import ValidationProbe, loss_profit_correlation
-    from hftraining.training.scoring import Stretch, score_losses, score_profit
+    from hftraining.training.scoring import Stretch, score_losses
     from hftraining.training.trainer import Trainer
 
     model, objective, training = config.model, config.objective, config.training
@@ -153,7 +186,7 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     # What the market said, and what a decision could have earned.
     bars = load_bars(config.stocks)
     lag, purge = config.profit_tracker.lag, config.profit_tracker.lag + max(objective.horizons)
-    splits = make_splits(bars.sessions_T, config.stocks, purge)
+    splits = splits_of(config, bars)
     features = make_features(bars)
     labels_TSH = make_labels(bars, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative)
     scaler = Scaler.fit(features, splits.train)
@@ -171,13 +204,18 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     # What the model thinks comes next.
     torch.manual_seed(config.seed)
     forecaster = Forecaster.fresh(model, scaler, objective.horizons, objective.quantiles, training.device)
+    reach = forecaster.model.receptive_field
+    rows = {"train": splits.train, "valid": splits.valid, "test": splits.test}
     stretches = {
-        name: Stretch.cut(bars, features, labels_TSH, objective.horizons, rows, forecaster.model.receptive_field - 1)
-        for name, rows in (("train", splits.train), ("valid", splits.valid), ("test", splits.test))
+        name: Stretch.cut(bars, features, labels_TSH, objective.horizons, part, reach - 1)
+        for name, part in rows.items()
     }
     tracker = ProfitTracker(config.profit_tracker)
+    proof = prove(bars, splits.train, Way.of(forecaster, tracker), reach, config.evidence.leak_days, config.seed)
+    if not proof.ok:
+        raise LeakError(f"the leak proof failed, nothing was trained: {'; '.join(proof.lines[:3])}")
 
-    with _open_record(config, bars, argv) as record:
+    with _open_record(config, bars, argv) as record, _in_the_ledger(config, record, stretches) as trial:
         probe = ValidationProbe(forecaster, tracker, objective, stretches["valid"], record.history())
         trainer = Trainer(
             forecaster.model,
@@ -196,38 +234,69 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
                 console.say(f"  {name}: {len(stretch.bars.sessions_T)} sessions, {_span(stretch.bars)}")
             for warning in bars.warnings:
                 console.say(f"  note: {warning}")
+            console.say(f"  leak proof: passed on {proof.days} days in {proof.seconds:.1f} s")
             progress = trainer.train(record.log, lambda step, values: console.step(step, values, probe.report))
         trainer.load_best()
 
-        # What it is worth. The test days are looked at here, once, by the model that validation chose.
-        forecasts = {name: stretch.forecast(forecaster) for name, stretch in stretches.items()}
+        # What it is worth: validation days first. Then the test days, which are opened here, once, by the model that
+        # validation chose, and the opening is counted.
+        forecasts = {name: stretches[name].forecast(forecaster) for name in ("train", "valid")}
+        luck = baseline_weights(
+            bars,
+            features,
+            scaler,
+            labels_TSH,
+            splits.train,
+            objective.horizons,
+            objective.quantiles,
+            purge,
+            config.seed,
+            tracker,
+            config.evidence,
+        )
+        openings = trial.open_test()
+        forecasts["test"] = stretches["test"].forecast(forecaster)
         losses = {
             name: score_losses(stretch, stretches["train"], forecaster, forecasts[name])
             for name, stretch in stretches.items()
         }
-        profits = {name: score_profit(stretches[name], tracker, forecasts[name]) for name in ("valid", "test")}
+        judged = {
+            name: judge(
+                stretches[name],
+                forecasts[name],
+                tracker,
+                {baseline: weights_TS[rows[name]] for baseline, weights_TS in luck.items()},
+                config.evidence,
+                config.seed,
+            )
+            for name in ("valid", "test")
+        }
         correlation, interval = loss_profit_correlation(probe.losses, probe.sharpes)
         result = {
-            "signature": json.loads((record.folder / "run.json").read_text())["signature"],
+            "signature": _run_json(record.folder)["signature"],
             "steps": progress.step,
             "best_step": progress.best_step,
             "skipped_steps": progress.skipped_steps,
             "eval": {"loss": probe.look(forecasts["valid"])["eval/loss"]},
             "loss": losses,
-            **{name: _scored_days(profit) for name, profit in profits.items()},
+            **{name: part.result for name, part in judged.items()},
+            **trial.verdicts(judged, openings),
             "profit_loss_correlation": {
                 "rank_correlation": correlation,
                 "interval": interval,
                 "probes": len(probe.losses),
             },
-            "warnings": _warnings(config, bars.warnings),
+            "leak_proof": {"ok": proof.ok, "days": proof.days},
+            "warnings": _warnings(config, bars.warnings, openings),
         }
         forecaster.save(record.model)
-        record.write_equity(_stacked({name: profit.equity for name, profit in profits.items()}))
-        record.write_trades(_stacked({name: profit.trades for name, profit in profits.items()}))
+        record.write_equity(_stacked({name: part.equity for name, part in judged.items()}))
+        record.write_trades(_stacked({name: part.trades for name, part in judged.items()}))
+        record.write_null_band(_stacked({name: part.fan for name, part in judged.items()}))
         record.write_result(result)
         write_report(record.folder)
         console.summary(result)
+        trial.done(judged["valid"], result)
     return {**result, "folder": str(record.folder)}
 
 
@@ -241,7 +310,7 @@ def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None) -
 
     if config.resume:
         folder = Path(config.resume)
-        known = json.loads((folder / "run.json").read_text())
+        known = _run_json(folder)
         if bars.fingerprint() != known["data"]["fingerprint"]:
             raise ConfigError(
                 f"{folder}: the bars are not those that the run began with (fingerprint {bars.fingerprint()} where "
@@ -277,15 +346,19 @@ def _check_resumable(folder: Path) -> None:
     torch.set_num_threads(threads)
 
 
-def _scored_days(profit: ProfitScore) -> dict[str, Any]:
-    dates = profit.equity["date"]
-    return {
-        "profit": profit.metrics,
-        "baselines": {"buy_and_hold": profit.held},
-        "days": len(dates),
-        "first": str(dates.iloc[0].date()),
-        "last": str(dates.iloc[-1].date()),
-    }
+def _in_the_ledger(
+    config: ExperimentConfig, record: RunRecord, stretches: dict[str, Stretch]
+) -> AbstractContextManager[Trial]:
+    from hftraining.training.trainer import Interrupted
+    from hftraining.training.trial import in_the_ledger
+
+    ended_by_user = (Interrupted, KeyboardInterrupt)
+    facts = _run_json(record.folder)
+    return in_the_ledger(record.folder.parents[2], record.folder, facts, stretches, bool(config.resume), ended_by_user)
+
+
+def _run_json(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())
 
 
 def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -295,8 +368,11 @@ def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([frame.assign(window=name) for name, frame in frames.items()], ignore_index=True)
 
 
-def _warnings(config: ExperimentConfig, of_the_bars: tuple[str, ...]) -> list[str]:
+def _warnings(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: int) -> list[str]:
     warnings = list(of_the_bars)
+    warnings.append("the symbols were chosen by people who know which ones survived: profits on them are flattered")
+    if openings > 1:
+        warnings.append(f"these test days were opened {openings} times: their figures count for less each time")
     if config.objective.label == "close":
         warnings.append("objective.label=close: the forecasts are of close-to-close returns, which nobody can trade")
     if config.profit_tracker.commission + config.profit_tracker.slippage == 0:

@@ -13,8 +13,11 @@ FLOORS = {
     "runs": 1,
     "forecast": 2,
     "profit_tracker": 2,
+    "evidence": 2,
     "training": 3,
+    "leak_proof": 3,
     "experiment": 4,
+    "__main__": 5,
     "train": 5,
 }
 ONLY_KNOWN_BY = {

@@ -3,10 +3,13 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hftraining.runs.record import (
     EQUITY_COLUMNS,
+    LAYOUT,
+    NULL_BAND_COLUMNS,
     TRADE_COLUMNS,
     RunRecord,
     replacing,
@@ -215,14 +220,17 @@ def test_a_result_is_strict_json_whatever_numbers_it_holds(tmp_path):
     assert json.loads(text) == {"a": None, "b": [2, None], "c": {"d": [0.5]}}
 
 
-def test_equity_and_trades_come_back_as_they_were_written(tmp_path):
+def test_equity_trades_and_the_null_band_come_back_as_they_were_written(tmp_path):
     day = pd.Timestamp("2020-01-02")
     equity = pd.DataFrame([["valid", day, 10_000.0, 10_010.0]], columns=list(EQUITY_COLUMNS))
     none = pd.DataFrame(columns=list(TRADE_COLUMNS))
+    band = pd.DataFrame([["test", day, 9.0, 9.5, 10.0, 10.5, 11.0]], columns=list(NULL_BAND_COLUMNS))
     with new_run(tmp_path) as run:
         run.write_equity(equity)
         run.write_trades(none)
+        run.write_null_band(band)
     pd.testing.assert_frame_equal(pd.read_parquet(run.folder / "equity.parquet"), equity)
+    pd.testing.assert_frame_equal(pd.read_parquet(run.folder / "null_band.parquet"), band)
     assert list(pd.read_parquet(run.folder / "trades.parquet").columns) == list(TRADE_COLUMNS)
 
 
@@ -233,6 +241,52 @@ def test_the_log_goes_into_the_folder_until_the_run_is_closed(tmp_path):
     logger.warning("outside")
     text = (run.folder / "train.log").read_text()
     assert "WARNING inside" in text and "outside" not in text
+
+
+DOCUMENTED_TAGS = tuple(
+    "train/loss eval/loss profit/total_return profit/sharpe_ratio profit/win_rate profit/max_drawdown "
+    "profit/trade_count profit/loss_correlation".split()
+)
+
+
+def test_tensorboard_started_on_the_run_folder_lists_every_documented_tag_and_the_layout(tmp_path):
+    with new_run(tmp_path) as run:
+        for step in (100, 200):
+            run.log(step, dict.fromkeys(DOCUMENTED_TAGS, 0.5))
+        run.write_result({"eval": {"loss": 0.25}, "valid": {"profit": {"sharpe_ratio": 0.5}, "null": {"p": 0.31}}})
+    with RunRecord.reopen(run.folder, 200) as again:  # a second event file, with the layout once more
+        again.log(300, dict.fromkeys(DOCUMENTED_TAGS, 0.25))
+    command = ["-m", "tensorboard.main", "--logdir", str(run.folder), "--host", "127.0.0.1", "--port", "0"]
+    server = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        found = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in server.stderr)
+        address = next(match.group() for match in found if match)
+
+        def ask(what: str, body: dict | None = None):
+            data = None if body is None else json.dumps(body).encode()
+            request = urllib.request.Request(f"{address}/data/{what}", data, {"Content-Type": "application/json"})
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+                return json.load(answer)
+
+        deadline = time.monotonic() + 30
+        while not (tags := ask("plugin/scalars/tags")):  # it answers before it has read the folder
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert set(DOCUMENTED_TAGS) <= set(tags["."])
+        layout = ask("plugin/custom_scalars/layout")["category"]
+        assert [page["title"] for page in layout] == [title for title, _ in LAYOUT]
+        drawn = set()
+        for pattern in {tag for page in layout for chart in page["chart"] for tag in chart["multiline"]["tag"]}:
+            answer = ask("plugin/custom_scalars/scalars?" + urllib.parse.urlencode({"tag": pattern, "run": "."}))
+            assert answer["regex_valid"]
+            drawn |= {tag for tag, events in answer["tag_to_events"].items() if len(events) == 3}
+        assert drawn == set(DOCUMENTED_TAGS)
+        hparams = ask("plugin/hparams/experiment", {"experimentName": ""})
+        assert "training.learning_rate" in {info["name"] for info in hparams["hparamInfos"]}
+        assert "result/valid_p" in {info["name"]["tag"] for info in hparams["metricInfos"]}
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
 
 
 def test_recording_a_run_does_not_import_torch(tmp_path):

@@ -96,12 +96,68 @@ def a_run(outputs: Path, result: dict | None = None, trades: int = 3, config_dif
     return run.folder
 
 
+def evidence_of(name: str) -> dict:
+    """What a window holds beside profit and buy and hold, in the shape of result.json."""
+    lead = {"value": 0.25, "low": -0.5, "high": 1.0}
+    return {
+        "null": {
+            "p": 0.31,
+            "band": [-1.25, 0.0, 1.5],
+            "draws": 500,
+            "selection_p": 0.42,
+            "selection_band": [-2.0, 0.1, 2.25],
+        },
+        "interval": [-0.75, 1.75],
+        "difference": {"value": -0.1, "low": -1.0, "high": 0.8},
+        "baselines": {
+            "lightgbm": profit(0.2) | {"difference": {"value": float("nan"), "low": None, "high": None}},
+            "buy_and_hold": profit(0.11),
+            "trend": profit(0.12) | {"difference": lead},
+            f"odd_{HOSTILE}": profit(0.3),
+        },
+        "calibration": [
+            {"horizon": horizon, "level": level, "share": level + 0.02, "count": 900}
+            for level in (0.9, 0.1, 0.5)
+            for horizon in (5, 1)
+        ],
+        "scores": {
+            "ic": {"value": 0.0213, "t": 1.4, "low": -0.01, "high": 0.05, "days": 480},
+            "mcc": {"value": None, "t": None, "low": None, "high": None, "days": 480},
+        },
+    }
+
+
+VERDICT = "beats chance but not buy and hold (p = 0.01; Sharpe difference -0.1 [-1.0, 0.8])"
+
+
+def a_result_with_evidence() -> dict:
+    result = some_result()
+    for name in ("valid", "test"):
+        result[name] = result[name] | evidence_of(name)
+    return result | {
+        "verdict": VERDICT,
+        "deflated_sharpe": 0.9004,
+        "n_trials": 100,
+        "test_openings": 3,
+        "leak_proof": {"days": 2, "ok": True, "seconds": 0.4},
+    }
+
+
+def a_run_with_evidence(outputs: Path) -> Path:
+    folder = a_run(outputs, a_result_with_evidence())
+    equity = some_equity()
+    band = equity[["window", "date"]].assign(q05=800.0, q25=900.0, q50=[1000, 990, np.nan] * 2, q75=1100.0, q95=1200.0)
+    with RunRecord.reopen(folder, 200) as run:
+        run.write_null_band(band)
+    return folder
+
+
 def html_of(folder: Path) -> str:
     return write_report(folder).read_text()
 
 
 def headline_of(folder: Path) -> str:
-    return re.search(r'<h1 id="headline">(.*?)</h1>', html_of(folder), re.S).group(1)
+    return re.sub("<[^>]+>", "", re.search(r'<h1 id="headline">(.*?)</h1>', html_of(folder), re.S).group(1))
 
 
 def cell(page: str, metric: str) -> str:
@@ -149,6 +205,135 @@ def test_a_verdict_takes_the_headline_and_only_without_one_luck_is_called_untest
     folder = a_run(tmp_path, some_result() | {"verdict": verdict})
     assert headline_of(folder) == verdict
     assert "tested against luck" not in html_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "meaning"),
+    [
+        ("indistinguishable from chance (p = 0.31)", "the same positions often did as well"),
+        ("indistinguishable from chance (p = 0.01; deflated Sharpe 0.40 over 37 trials)", "Of so many tries one"),
+        (VERDICT, "cannot be told from simply holding the stocks"),
+        ("beats buy and hold (p = 0.01; Sharpe difference 1.1 [0.2, 2.0])", "by more than the margin of error"),
+    ],
+)
+def test_a_verdict_is_explained_in_one_plain_sentence(tmp_path, verdict, meaning):
+    page = html_of(a_run(tmp_path, some_result() | {"verdict": verdict}))
+    (sentence, *_) = re.findall(r'<p class="lede">(.*?)</p>', page)
+    assert meaning in sentence and sentence.endswith(".")
+
+
+def test_each_window_carries_its_own_verdict(tmp_path):
+    result = a_result_with_evidence()
+    result["valid"]["verdict"], result["test"]["verdict"] = (
+        f"beats {HOSTILE}",
+        "indistinguishable from chance (p = 0.8)",
+    )
+    page = html_of(a_run(tmp_path, result))
+    assert '<p class="against">beats &lt;script&gt;' in page
+    assert '<p class="against">indistinguishable from chance (p = 0.8)</p></article>' in page
+
+
+def test_a_verdict_of_other_words_stands_without_an_explanation(tmp_path):
+    page = html_of(a_run(tmp_path, some_result() | {"verdict": "no verdict: too few days"}))
+    assert 'id="headline">no verdict: too few days</h1>' in page
+    assert re.findall(r'<p class="lede">(.*?)</p>', page)[0].startswith("Over the 3 validation days")
+
+
+def test_the_evidence_stands_in_its_own_table(tmp_path):
+    page = html_of(a_run_with_evidence(tmp_path))
+    texts = {
+        "null.p": "0.310",
+        "interval": "0.50 [&minus;0.75, 1.75]",
+        "null.band": "&minus;1.25 to 1.50",
+        "difference": "&minus;0.10 [&minus;1.00, 0.80]",
+        "null.selection_p": "0.420",
+        "null.selection_band": "&minus;2.00 to 2.25",
+    }
+    for window_name in ("valid", "test"):
+        for name, text in texts.items():
+            assert re.sub("<[^>]+>", "", cell(page, f"{window_name}.{name}")) == text
+    assert cell(page, "deflated_sharpe") == "0.900"
+    assert "Deflated Sharpe ratio, 100 trials" in page and "moved in time at random, 500 times" in page
+
+
+def test_every_baseline_has_a_readable_name_and_its_distance_from_buy_and_hold(tmp_path):
+    page = html_of(a_run_with_evidence(tmp_path))
+    assert "LightGBM, same features" in page and "Buy and hold, equal weights" in page
+    lead = '+0.25 <span class="between">[&minus;0.50, 1.00]</span>'
+    assert cell(page, "valid.baselines.trend.difference") == lead
+    assert cell(page, "valid.baselines.buy_and_hold.difference") == "&ndash;"  # from itself
+    assert cell(page, "valid.profit.difference").startswith("&minus;0.10")
+    assert cell(page, "valid.baselines.lightgbm.difference") == "&ndash;"
+    assert cell(page, "test.baselines.lightgbm.sharpe_ratio") == "0.50"
+    assert HOSTILE not in page
+
+
+def test_scores_carry_their_interval_and_an_unknown_one_is_a_dash(tmp_path):
+    page = html_of(a_run_with_evidence(tmp_path))
+    assert cell(page, "valid.scores.ic") == "0.021" and "[&minus;0.010, 0.050]" in page
+    assert cell(page, "test.scores.mcc") == "&ndash;"
+    assert "Right direction" not in page  # was not measured
+
+
+def test_the_fan_of_luck_lies_under_the_curves_of_both_windows(tmp_path):
+    figures = figures_of(html_of(a_run_with_evidence(tmp_path)))
+    traces = figures["equity-chart"]["data"]
+    assert [trace["name"] for trace in traces[-4:]] == ["buy and hold", "model"] * 2  # drawn last, so on top
+    filled = [(t["name"], t["x"][0], t["y"]) for t in traces if t.get("fill")]
+    assert ("luck, 5-95%", "2020-01-01", [1200.0] * 3) in filled and (
+        "luck, 25-75%",
+        "2020-01-31",
+        [1100.0] * 3,
+    ) in filled
+    median = next(trace for trace in traces if trace["name"] == "luck, median")
+    assert median["line"]["dash"] == "dash" and median["y"] == [1000.0, 990.0, None]
+    shown = [trace["name"] for trace in traces if trace.get("showlegend", True)]
+    assert sorted(shown) == ["buy and hold", "luck, 25-75%", "luck, 5-95%", "luck, median", "model"]
+    assert all(not trace["name"].startswith("luck") for trace in figures["drawdown-chart"]["data"])
+
+
+def test_calibration_is_drawn_by_horizon_in_the_order_of_levels(tmp_path):
+    chart = figures_of(html_of(a_run_with_evidence(tmp_path)))["calibration-chart"]
+    names = [trace["name"] for trace in chart["data"]]
+    assert names == ["1 day, validation", "5 days, validation", "1 day, test", "5 days, test"]
+    assert chart["data"][0]["x"] == [0.1, 0.5, 0.9] and chart["data"][0]["y"] == pytest.approx([0.12, 0.52, 0.92])
+    (diagonal,) = chart["layout"]["shapes"]
+    assert [diagonal[end] for end in ("x0", "y0", "x1", "y1")] == [0, 0, 1, 1]
+
+
+def test_openings_trials_and_the_leak_proof_stand_in_the_provenance(tmp_path):
+    page = html_of(a_run_with_evidence(tmp_path))
+    assert "<dt>Test window</dt><dd>opened 3 times so far</dd>" in page
+    assert "<dt>Trials</dt><dd>100 on these validation days, this one included</dd>" in page
+    assert "<dt>Leak proof</dt><dd>nothing leaked, tried on 2 random days</dd>" in page
+    assert "has been opened 3 times: what it shows is no longer a first look" in page
+    failed = a_result_with_evidence() | {"leak_proof": {"days": 2, "ok": False}, "test_openings": 1}
+    page = html_of(a_run(tmp_path, failed))
+    assert "The leak proof failed" in page and "opened 1 time so far" in page and "first look" not in page
+
+
+def test_what_was_not_measured_has_no_section(tmp_path):
+    page = html_of(a_run(tmp_path, some_result()))
+    for heading in ("Evidence", "Baselines", "Forecast scores", "Calibration"):
+        assert f"<h2>{heading}</h2>" not in page
+    for term in ("Trials", "Test window", "Leak proof"):
+        assert f"<dt>{term}</dt>" not in page
+    assert "fan" not in page[page.index("<body>") :]
+
+
+def test_evidence_full_of_nulls_is_shown_as_dashes(tmp_path):
+    nothing = {
+        "null": {"p": None, "band": [None, None, None], "draws": None},
+        "interval": [None, None],
+        "difference": {"value": None, "low": None, "high": None},
+        "calibration": [{"horizon": 1, "level": 0.1, "share": None, "count": 0}],
+        "scores": {},
+    }
+    result = some_result()
+    result["valid"] |= nothing
+    page = html_of(a_run(tmp_path, result | {"deflated_sharpe": None, "n_trials": 4, "verdict": VERDICT}))
+    assert cell(page, "valid.interval") == "0.50" and cell(page, "deflated_sharpe") == "&ndash;"
+    assert figures_of(page)["calibration-chart"]["data"][0]["y"] == [None]
 
 
 def test_the_report_says_whether_the_forecast_beats_no_change_and_a_constant(tmp_path):
@@ -273,8 +458,9 @@ style="border:0"></iframe><script>frame.onload = () => setTimeout(() => {{
   document.body.dataset.found = JSON.stringify({{
     width: root.clientWidth, content: root.scrollWidth, headline: page.getElementById("headline").innerText,
     curves: [...page.querySelectorAll(".chart")].map((c) => c.querySelectorAll(".scatterlayer .js-line").length),
+    fans: [...page.querySelectorAll(".chart")].map((c) => c.querySelectorAll(".scatterlayer .js-fill").length),
     chartWidths: [...page.querySelectorAll(".chart .main-svg")].map((svg) => svg.getBoundingClientRect().width),
-    stroke: page.querySelectorAll(".scatterlayer .js-line")[1].style.stroke,
+    strokes: [...page.querySelectorAll(".scatterlayer .js-line")].map((line) => line.style.stroke),
     scripts: page.querySelectorAll("main script").length,
   }});
 }}, 1000)</script>"""
@@ -284,8 +470,8 @@ style="border:0"></iframe><script>frame.onload = () => setTimeout(() => {{
 @pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize(("scheme", "stroke"), [(1, "rgb(29, 91, 155)"), (0, "rgb(127, 181, 240)")])
-def test_a_browser_shows_the_curves_at_this_width_without_an_error(tmp_path, width, scheme, stroke):
-    folder = a_run(tmp_path / "outputs", some_result())
+def test_a_browser_shows_the_verdict_and_the_curves_at_this_width_without_an_error(tmp_path, width, scheme, stroke):
+    folder = a_run_with_evidence(tmp_path / "outputs")
     write_report(folder)
     (folder / "frame.html").write_text(FRAME.format(width=width))
     answer = subprocess.run(
@@ -305,9 +491,12 @@ def test_a_browser_shows_the_curves_at_this_width_without_an_error(tmp_path, wid
     assert "CONSOLE" not in answer.stderr, [line for line in answer.stderr.splitlines() if "CONSOLE" in line]
     attribute = re.search(r'data-found="([^"]*)"', answer.stdout).group(1)
     found = json.loads(attribute.replace("&quot;", '"').replace("&amp;", "&"))
-    assert found["headline"] == "Earned less than buy and hold in validation and in test."
+    assert found["headline"].lower().split() == VERDICT.lower().split()
     assert found["content"] <= found["width"] <= width  # nothing to scroll sideways
-    assert found["curves"] == [4, 4, 2]  # the Sharpe ratio of this run was never a number
+    # In each of two windows: model, buy and hold, the median of luck and four edges of its fan. The Sharpe ratio of
+    # this run was never a number, so of the probes only the losses are drawn.
+    assert found["curves"] == [14, 4, 2, 4]
+    assert found["fans"] == [4, 2, 0, 0]
     assert max(found["chartWidths"]) <= width
-    assert found["stroke"] == stroke
+    assert stroke in found["strokes"]
     assert found["scripts"] == 0

@@ -7,16 +7,21 @@ to dark and onto paper. Building dicts also spares the import of Plotly: only it
 import math
 from typing import TYPE_CHECKING, Any
 
+from hftraining.runs.record import dig
+
 if TYPE_CHECKING:
     import pandas as pd
 
 Figure = dict[str, Any]
 WINDOWS = {"valid": "validation", "test": "test"}
+CALIBRATION_COLORS = ("--model", "--profit", "--benchmark", "--muted")
 
 
-def equity_chart(equity: "pd.DataFrame", initial_capital: float) -> Figure:
-    """The account and buy and hold in currency, both windows, the border between them marked."""
-    figure = _by_window(equity, initial_capital, lambda values: values, "%{y:,.0f}")
+def equity_chart(equity: "pd.DataFrame", initial_capital: float, null_band: "pd.DataFrame | None" = None) -> Figure:
+    """The account and buy and hold in currency, both windows, the border between them marked, over the fan of luck."""
+    figure = _by_window(equity, lambda values: values, "%{y:,.0f}")
+    if null_band is not None:
+        figure["data"] = _fan(null_band) + figure["data"]
     figure["layout"]["yaxis"] |= {"tickformat": ",.0f"}
     figure["layout"]["shapes"].append(_level(initial_capital))
     return figure
@@ -28,7 +33,7 @@ def drawdown_chart(equity: "pd.DataFrame", initial_capital: float) -> Figure:
     def drawdown(values: "pd.Series") -> "pd.Series":
         return values / values.cummax().clip(lower=initial_capital) - 1
 
-    figure = _by_window(equity, initial_capital, drawdown, "%{y:.1%}")
+    figure = _by_window(equity, drawdown, "%{y:.1%}")
     for trace in figure["data"]:
         if trace["line"]["color"] == "--model":
             trace |= {"fill": "tozeroy", "fillcolor": "--model-wash"}
@@ -72,7 +77,57 @@ def probes_chart(history: list[dict[str, float]], best_step: int | None, buy_and
     return {"data": data, "layout": layout}
 
 
-def _by_window(equity: "pd.DataFrame", initial_capital: float, change: Any, hover: str) -> Figure:
+def calibration_chart(result: dict) -> Figure | None:
+    """Of each quantile, its level against the share of outcomes below it: on the diagonal when it is honest."""
+    rows = {w: dig(result, w, "calibration") for w in WINDOWS}
+    horizons = sorted({row["horizon"] for found in rows.values() for row in found or []})
+    if not horizons:
+        return None
+    layout, data = _layout(), list[dict[str, Any]]()
+    diagonal = {"type": "line", "x0": 0, "y0": 0, "x1": 1, "y1": 1, "line": _stroke("--faint"), "layer": "below"}
+    layout["shapes"].append(diagonal)
+    for window, label in WINDOWS.items():
+        for place, horizon in enumerate(horizons):
+            points = sorted((row for row in rows[window] or [] if row["horizon"] == horizon), key=lambda r: r["level"])
+            if points:
+                color = CALIBRATION_COLORS[place % len(CALIBRATION_COLORS)]
+                name = f"{horizon} day{'s' if horizon != 1 else ''}, {label}"
+                share = [_number(row["share"]) for row in points]
+                trace = _line(name, [row["level"] for row in points], share, color, "%{y:.1%} of %{customdata:,}")
+                trace |= {"mode": "lines+markers", "customdata": [row.get("count") for row in points]}
+                trace["marker"] = {"size": 6, "symbol": "circle" if window == "valid" else "circle-open"}
+                trace["line"]["dash"] = "solid" if window == "valid" else "dot"
+                data.append(trace)
+    ends = {"range": [0, 1], "tickformat": ".0%", "rangemode": "normal", "nticks": 6}
+    layout["xaxis"] |= ends | {"title": {"text": "level of the quantile", "standoff": 6}, "hoverformat": ".0%"}
+    layout["yaxis"] |= ends | {"title": {"text": "outcomes below it"}}
+    return {"data": data, "layout": layout}
+
+
+def _fan(null_band: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Where the same positions, moved in time at random, would have stood: two bands and their median, a window."""
+    data = list[dict[str, Any]]()
+    for window in WINDOWS:
+        days = null_band[null_band["window"] == window]
+        if days.empty:
+            continue
+        dates = [str(day)[:10] for day in days["date"]]
+        edge = {q: [_number(value) for value in days[q]] for q in ("q05", "q25", "q50", "q75", "q95")}
+        first = not data
+        for low, high, name in (("q05", "q95", "luck, 5-95%"), ("q25", "q75", "luck, 25-75%")):
+            bare = {"hoverinfo": "skip", "hovertemplate": None, "legendgroup": name, "line": {"width": 0}}
+            data.append(_line(name, dates, edge[low], "", "") | bare | {"showlegend": False})
+            filled = {"fill": "tonexty", "fillcolor": "--fan" if low == "q05" else "--fan-core", "showlegend": first}
+            data.append(_line(name, dates, edge[high], "", "") | bare | filled)
+        between = [[low, high] for low, high in zip(edge["q05"], edge["q95"], strict=True)]
+        hover = "%{y:,.0f} (%{customdata[0]:,.0f} to %{customdata[1]:,.0f})"
+        middle = _line("luck, median", dates, edge["q50"], "--muted", hover)
+        middle["line"] = {"color": "--muted", "width": 1.1, "dash": "dash"}
+        data.append(middle | {"customdata": between, "legendgroup": "luck, median", "showlegend": first})
+    return data
+
+
+def _by_window(equity: "pd.DataFrame", change: Any, hover: str) -> Figure:
     layout, data = _layout(), list[dict[str, Any]]()
     layout["xaxis"] |= {"type": "date"}
     layout["legend"] |= {"traceorder": "reversed"}  # the model is drawn last, on top, and named first

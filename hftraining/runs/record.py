@@ -21,10 +21,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOGGER = logging.getLogger("hftraining")
+LAYOUT = (  # TensorBoard's custom scalars: what belongs on one page, as regular expressions of tags
+    (
+        "Loss against Sharpe",
+        (
+            ("loss", (r"train/loss", r"train/forecast_loss", r"eval/loss")),
+            ("Sharpe ratio of the probe", (r"profit/sharpe_ratio",)),
+            ("rank correlation of loss and profit", (r"profit/loss_correlation",)),
+        ),
+    ),
+    (
+        "Profit of the probe",
+        (
+            ("total return", (r"profit/total_return",)),
+            ("deepest drawdown", (r"profit/max_drawdown",)),
+            ("trades won", (r"profit/win_rate",)),
+            ("closed trades", (r"profit/trade_count",)),
+        ),
+    ),
+)
 EQUITY_COLUMNS = ("window", "date", "equity", "buy_and_hold")
 TRADE_COLUMNS = tuple(
     "window symbol side shares entry_date entry_price exit_date exit_price costs pnl exit_reason".split()
 )
+NULL_BAND_COLUMNS = ("window", "date", "q05", "q25", "q50", "q75", "q95")  # quantiles of equity, in currency
 _SAFE_NAME = re.compile(r"[\w^=+@][\w^=+@,. -]{0,119}\Z")
 
 
@@ -205,6 +225,8 @@ class RunRecord:
         hparams = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in flatten(config).items()}
         metrics = {
             "result/eval_loss": dig(result, "eval", "loss"),
+            "result/valid_p": dig(result, "valid", "null", "p"),
+            "result/deflated_sharpe": dig(result, "deflated_sharpe"),
             **{
                 f"result/{window}_{name}": dig(result, window, "profit", name)
                 for window in ("valid", "test")
@@ -221,6 +243,10 @@ class RunRecord:
     def write_trades(self, frame: "pd.DataFrame") -> None:
         """Write trades.parquet: one row a trade, none if there was none."""
         self._write_parquet("trades.parquet", frame, TRADE_COLUMNS)
+
+    def write_null_band(self, frame: "pd.DataFrame") -> None:
+        """Write null_band.parquet: one row a day and window, the fan of equity curves that luck alone makes."""
+        self._write_parquet("null_band.parquet", frame, NULL_BAND_COLUMNS)
 
     def close(self) -> None:
         """Close the files; twice does no harm."""
@@ -271,6 +297,7 @@ class _Board:
         self._add(file_version="brain.Event:2")
         if purge_step is not None:
             self._add(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+        self._add(step=0, summary=self._layout())
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         pairs = [self._summary.Value(tag=tag, simple_value=_number(value)) for tag, value in values.items()]
@@ -286,6 +313,33 @@ class _Board:
 
     def close(self) -> None:
         self._file.close()
+
+    def _layout(self) -> Any:
+        """The summary of LAYOUT; custom_scalar.summary.pb makes the same, but wants tensorflow."""
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.types_pb2 import DT_STRING
+        from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+        layout = layout_pb2.Layout(
+            category=[
+                layout_pb2.Category(
+                    title=category,
+                    chart=[
+                        layout_pb2.Chart(
+                            title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{tag}$" for tag in tags])
+                        )
+                        for title, tags in charts
+                    ],
+                )
+                for category, charts in LAYOUT
+            ]
+        )
+        value = self._summary.Value(
+            tag=metadata.CONFIG_SUMMARY_TAG,
+            metadata=metadata.create_summary_metadata(),
+            tensor=TensorProto(dtype=DT_STRING, string_val=[layout.SerializeToString()]),
+        )
+        return self._summary(value=[value])
 
     def _add(self, **fields: Any) -> None:
         self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())

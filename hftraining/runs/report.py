@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
-from hftraining.runs.charts import WINDOWS, Figure, drawdown_chart, equity_chart, probes_chart
+from hftraining.runs.charts import WINDOWS, Figure, calibration_chart, drawdown_chart, equity_chart, probes_chart
+from hftraining.runs.findings import (
+    baselines_table,
+    evidence_table,
+    leak_proof_text,
+    scores_table,
+    verdict_meaning,
+    verdict_title,
+)
 from hftraining.runs.record import dig, plain, read_metrics, replacing, write_text_atomically
 from hftraining.runs.tables import count, fixed, loss_table, metrics_table, percent, trades_table
 
@@ -32,6 +40,7 @@ class _Run:
     result: dict[str, Any]
     equity: "pd.DataFrame | None"
     trades: "pd.DataFrame | None"
+    null_band: "pd.DataFrame | None"
     initial_capital: float | None  # None: take the first value of the curve
 
 
@@ -47,10 +56,14 @@ def write_report(folder: Path) -> Path:
         for part in (
             _headline(run),
             _warnings(run),
+            evidence_table(run.result),
             _equity(run, figures),
-            _probes(run, figures),
             metrics_table(run.result),
+            baselines_table(run.result),
+            _probes(run, figures),
             loss_table(run.result),
+            scores_table(run.result),
+            _calibration(run, figures),
             trades_table(run.trades),
             _changes(run),
             _provenance(run),
@@ -74,6 +87,7 @@ def _read(folder: Path) -> _Run:
         result=json.loads(text) if (text := _text(folder / "result.json")) else {},
         equity=_frame(folder / "equity.parquet"),
         trades=_frame(folder / "trades.parquet"),
+        null_band=_frame(folder / "null_band.parquet"),
         initial_capital=dig(config, "profit_tracker", "initial_capital"),
     )
 
@@ -81,13 +95,16 @@ def _read(folder: Path) -> _Run:
 def _headline(run: _Run) -> str:
     started = str(run.manifest.get("started") or "")[:16].replace("T", " ")
     eyebrow = [str(run.manifest.get(key) or "") for key in ("kind", "name", "signature")] + [started]
-    lede = [sentence for sentence in (_profit_sentence(run), _loss_sentence(run.result)) if sentence]
+    verdict = str(run.result.get("verdict") or "")
+    title = verdict_title(verdict) if verdict else escape(_headline_text(run))
+    sentences = (verdict_meaning(verdict), _profit_sentence(run), _loss_sentence(run.result))
+    lede = [sentence for sentence in sentences if sentence]
     tiles = "".join(_tile(run.result, window) for window in WINDOWS if dig(run.result, window, "profit"))
-    untested = tiles and not run.result.get("verdict")
+    untested = tiles and not verdict
     labels = " &middot; ".join(f"<span>{escape(text)}</span>" for text in eyebrow if text)
     return (
         f'<header><p class="eyebrow">{labels}</p>'
-        f'<h1 id="headline">{escape(_headline_text(run))}</h1>'
+        f'<h1 id="headline">{title}</h1>'
         + "".join(f'<p class="lede">{sentence}</p>' for sentence in lede)
         + (f'<div class="windows">{tiles}</div>' if tiles else "")
         + ('<p class="quiet">None of these numbers has been tested against luck.</p>' if untested else "")
@@ -96,9 +113,7 @@ def _headline(run: _Run) -> str:
 
 
 def _headline_text(run: _Run) -> str:
-    """The verdict where evidence has reached one; else what the two windows show beside buy and hold."""
-    if run.result.get("verdict"):
-        return str(run.result["verdict"])
+    """Of a run without a verdict: what the two windows show beside buy and hold."""
     if not run.result:
         steps = f"at step {run.history[-1]['step']:,}" if run.history else "before its first step"
         return f"Not finished: the run stands {steps}, not yet evaluated."
@@ -155,11 +170,14 @@ def _tile(result: dict, window: str) -> str:
     ours, theirs = dig(result, window, "profit"), dig(result, window, "baselines", "buy_and_hold")
     days = f"{count(dig(result, window, 'days'))} days"
     span = [str(dig(result, window, end))[:10] for end in ("first", "last") if dig(result, window, end)]
+    verdict = dig(result, window, "verdict")
+    verdict = f'<p class="against">{escape(str(verdict))}</p>' if verdict else ""
     against = f"buy and hold <b>{percent(theirs.get('total_return'))}</b>" if theirs else "&nbsp;"
     return (
         f'<article class="window"><h3>{WINDOWS[window].capitalize()}'
         f"<span>{escape(' to '.join(span))} &middot; {days}</span></h3>"
-        f'<p class="big">{percent(ours.get("total_return"))}</p><p class="against">{against}</p></article>'
+        f'<p class="big">{percent(ours.get("total_return"))}</p><p class="against">{against}</p>'
+        f"{verdict}</article>"
     )
 
 
@@ -168,6 +186,13 @@ def _warnings(run: _Run) -> str:
     skipped = run.result.get("skipped_steps")
     if skipped:
         warnings.append(f"{skipped} training step{'s were' if skipped > 1 else ' was'} skipped: not finite.")
+    opened = run.result.get("test_openings")
+    if opened is not None and opened > 1 and not any("test window" in warning for warning in warnings):
+        warnings.append(
+            f"The test window of this data has been opened {opened} times: what it shows is no longer a first look."
+        )
+    if dig(run.result, "leak_proof", "ok") is False:
+        warnings.append("The leak proof failed: none of these numbers can be believed.")
     if not warnings:
         return ""
     items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
@@ -178,12 +203,16 @@ def _equity(run: _Run, figures: dict[str, Figure]) -> str:
     if run.equity is None or run.equity.empty:
         return ""
     start = float(run.initial_capital or run.equity["equity"].iloc[0])
-    figures["equity-chart"] = equity_chart(run.equity, start)
+    figures["equity-chart"] = equity_chart(run.equity, start, run.null_band)
     figures["drawdown-chart"] = drawdown_chart(run.equity, start)
+    luck = (
+        " The shaded fan is where luck would have stood: the same positions, moved in time at random; its dark part "
+        "holds half of the draws, all of it 90%."
+    )
     return (
         '<section><h2>Equity</h2><div class="chart" id="equity-chart"></div><p class="quiet">The account at each '
         f"close, after all costs; each window starts with {count(start)}. The model was trained on neither; the "
-        "validation days decided which step of it was kept.</p>"
+        f"validation days decided which step of it was kept.{luck if run.null_band is not None else ''}</p>"
         '</section><section><h2>Drawdown</h2><div class="chart low" id="drawdown-chart"></div></section>'
     )
 
@@ -204,6 +233,18 @@ def _probes(run: _Run, figures: dict[str, Figure]) -> str:
             f"{fixed(found['rank_correlation'])}{between}. Below zero, a better forecast went with more profit.</p>"
         )
     return f'<section><h2>Loss and profit</h2><div class="chart tall" id="probes-chart"></div>{text}</section>'
+
+
+def _calibration(run: _Run, figures: dict[str, Figure]) -> str:
+    figure = calibration_chart(run.result)
+    if figure is None:
+        return ""
+    figures["calibration-chart"] = figure
+    return (
+        '<section class="narrow"><h2>Calibration</h2><div class="chart square" id="calibration-chart"></div>'
+        '<p class="quiet">Of an honest quantile of level 10%, 10% of the outcomes lie below it: the dotted diagonal. '
+        "Steeper than it, the forecasts claim too wide a range; flatter, too narrow a one.</p></section>"
+    )
 
 
 def _changes(run: _Run) -> str:
@@ -233,6 +274,9 @@ def _provenance(run: _Run) -> str:
         "Symbols": f"{len(symbols):,}: {shown}" if symbols else None,
         "Sessions": " to ".join(span),
         "Data fingerprint": data.get("fingerprint"),
+        "Trials": _times(run.result.get("n_trials"), "{} on these validation days, this one included"),
+        "Test window": _times(run.result.get("test_openings"), "opened {} so far", " time"),
+        "Leak proof": leak_proof_text(run.result.get("leak_proof")),
         "Code": f"{str(code['commit'])[:12]}{state}" if code.get("commit") else "not in a commit",
         "Machine": f"{m.get('platform')}, {m.get('cpu_count')} processors, {m.get('threads')} threads used",
         "Versions": f"Python {m.get('python')}, {versions}",
@@ -243,6 +287,12 @@ def _provenance(run: _Run) -> str:
 
 def _definitions(rows: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in rows)}</dl>"
+
+
+def _times(number: int | None, pattern: str, noun: str = "") -> str | None:
+    if number is None:
+        return None
+    return pattern.format(f"{number:,}{noun}{'s' if noun and number != 1 else ''}")
 
 
 def _value(value: Any) -> str:

@@ -96,13 +96,24 @@ class Console:
         for name in ("valid", "test"):
             part = result[name]
             title = f"{name} days, {part['first']} to {part['last']}"
-            self._table(title, {"strategy": part["profit"], "buy and hold": part["baselines"]["buy_and_hold"]})
+            self._table(title, {"strategy": part["profit"], **part["baselines"]})
+            low, high = (_shown(value, False) for value in part["interval"])
+            least, _, most = (_shown(value, False) for value in part["null"]["band"])
+            self.say(f"  Sharpe {_shown(part['profit']['sharpe_ratio'], False)}, 95 % interval [{low}, {high}]")
+            self.say(
+                f"  the same book at other times, 5 to 95 %: [{least}, {most}], p = {_shown(part['null']['p'], False)}"
+            )
+            self.say(f"  {part['verdict']}")
+        self.say(
+            f"verdict on the test days (openings so far: {result['test_openings']}, trials on these data: "
+            f"{result['n_trials']}): {result['verdict']}"
+        )
 
     def _table(self, title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         table.add_column("")
         for column in columns:
-            table.add_column(column, justify="right")
+            table.add_column(column.replace("_", " "), justify="right")
         for name, words, percent in REPORTED:
             table.add_row(words, *(_shown(metrics[name], percent) for metrics in columns.values()))
         self.out.print(table)

@@ -1,0 +1,1 @@
+"""What may be believed: null bands, intervals, scores, deflation and a verdict."""

@@ -1,0 +1,140 @@
+"""The null band: what the same book would have earned had its timing been luck.
+
+The book's own target weights are shifted in time on a circle and traded again through the fill engine. This keeps
+turnover, exposure, concentration, sizing and costs, and destroys the timing.
+
+Legend: T sessions, S symbols, D draws, Q quantiles.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from hftraining.trading.config import TradingRules
+from hftraining.trading.metrics import sharpe_ratio
+from hftraining.trading.simulator import simulate_draws
+
+MIN_OFFSET = 20  # sessions; nearer shifts would keep part of the timing of a forecast some weeks ahead
+MIN_SESSIONS = 2 * MIN_OFFSET + 1  # fewer have no two offsets that are this far from home both ways
+BAND = (0.05, 0.5, 0.95)
+FAN = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+# Two accounts that are equal on paper differ in the order of their sums; this much is a tie.
+_TIE = 1e-12
+# Shifted weights are copies; this bounds them to 64 MB at a time.
+_CHUNK_VALUES = 8_000_000
+_Bars = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class NullBand:
+    """Where the strategy lies among its own shifted books.
+
+    p: (1 + draws at least as good by Sharpe ratio) / (1 + draws); 1 where nothing was traded or the book never
+    changes; NaN where the window is too short, as `reason` then says. sharpe: the strategy's, annualised.
+    band: 5, 50 and 95 % of the draws' Sharpe ratios, NaN where no draw traded. fan_TQ: 5, 25, 50, 75 and 95 % of
+    the draws' equity at each close, in currency. selection_p, selection_band: the same with the symbols permuted
+    as well, to tell selection from timing; p stays the first. draws: distinct offsets that p counts.
+    reason: why p says nothing, else empty.
+    """
+
+    p: float
+    sharpe: float
+    band: tuple[float, float, float]
+    fan_TQ: np.ndarray
+    selection_p: float
+    selection_band: tuple[float, float, float]
+    draws: int
+    reason: str = ""
+
+
+def null_band(
+    open_TS: np.ndarray,
+    high_TS: np.ndarray,
+    low_TS: np.ndarray,
+    close_TS: np.ndarray,
+    weights_TS: np.ndarray,
+    rules: TradingRules,
+    draws: int,
+    seed: int,
+) -> NullBand:
+    """Trade the weights shifted by random circular offsets, all symbols together.
+
+    Prices and weights as `trading.simulator.simulate` takes them; weights where a symbol has no bar are shifted
+    like the others and the engine gives them no order.
+
+    The band and the fan show offsets of at least MIN_OFFSET sessions. p counts nearer ones too: only the whole
+    circle is a group, of which the book itself is one element like any other. Leaving out its neighbours, which are
+    about as good as it is, makes a slow book that was lucky look alone on its peak: 6 to 7 % of books without
+    skill that hold for weeks then had p <= 0.05.
+    Offsets are drawn without replacement, so no more draws are made than the window has offsets (T - 1): counted
+    again and again, the same few books would make p smaller than they can prove. Source: Phipson and Smyth
+    (2010), Permutation p-values should never be zero; Lancaster et al. (2018), Surrogate data for hypothesis
+    testing (circular shifts).
+    Raises ValueError as `simulate_draws`.
+    """
+    bars = (open_TS, high_TS, low_TS, close_TS)
+    n_sessions, n_symbols = weights_TS.shape
+    own_T1 = simulate_draws(*bars, weights_TS[None], rules).equity_TD
+    own = float(np.asarray(sharpe_ratio(own_T1))[0])
+    if n_sessions < MIN_SESSIONS:
+        unknown = (math.nan, math.nan, math.nan)
+        reason = f"{n_sessions} sessions are too short for a null band, which needs {MIN_SESSIONS}"
+        return NullBand(math.nan, own, unknown, np.full((n_sessions, len(FAN)), math.nan), math.nan, unknown, 0, reason)
+
+    rng = np.random.default_rng(seed)
+    offset_D = 1 + rng.permutation(n_sessions - 1)[:draws]
+    is_far_D = np.minimum(offset_D, n_sessions - offset_D) >= MIN_OFFSET
+    home_DS = np.broadcast_to(np.arange(n_symbols), (len(offset_D), n_symbols))
+    equity_TD = _traded(bars, weights_TS, offset_D, home_DS, rules)
+    sharpe_D = np.asarray(sharpe_ratio(equity_TD))
+
+    # A permutation makes books distinct already, so here offsets may repeat.
+    other_D = rng.integers(MIN_OFFSET, n_sessions - MIN_OFFSET + 1, draws)
+    symbol_DS = rng.permuted(np.tile(np.arange(n_symbols), (draws, 1)), axis=1)
+    selection_D = np.asarray(sharpe_ratio(_traded(bars, weights_TS, other_D, symbol_DS, rules)))
+
+    return NullBand(
+        p=p_value(own, sharpe_D),
+        sharpe=own,
+        band=_band(sharpe_D[is_far_D]),
+        fan_TQ=np.quantile(equity_TD[:, is_far_D], FAN, axis=1).T,
+        selection_p=p_value(own, selection_D),
+        selection_band=_band(selection_D),
+        draws=len(offset_D),
+        reason="" if math.isfinite(own) else "nothing was traded",
+    )
+
+
+def p_value(own: float, drawn_D: np.ndarray) -> float:
+    """(1 + draws at least as good) / (1 + draws). A tie, and a draw that is NaN, is as good; an own NaN gives 1."""
+    worse = int((drawn_D < own - _TIE).sum())
+    return (1 + len(drawn_D) - worse) / (1 + len(drawn_D))
+
+
+def _traded(
+    bars: _Bars,
+    weights_TS: np.ndarray,
+    offset_D: np.ndarray,
+    symbol_DS: np.ndarray,
+    rules: TradingRules,
+) -> np.ndarray:
+    """Equity_TD of the weights shifted later by each offset, their symbols permuted, some draws at a time."""
+    n_sessions = len(weights_TS)
+    equity_TD = np.empty((n_sessions, len(offset_D)))
+    at_once = max(1, _CHUNK_VALUES // max(1, weights_TS.size))
+    for first in range(0, len(offset_D), at_once):
+        chunk = slice(first, first + at_once)
+        session_DT = (np.arange(n_sessions) - offset_D[chunk, None]) % n_sessions
+        weights_DTS = weights_TS[session_DT[:, :, None], symbol_DS[chunk, None, :]]
+        equity_TD[:, chunk] = simulate_draws(*bars, weights_DTS, rules).equity_TD
+    return equity_TD
+
+
+def _band(sharpe_D: np.ndarray) -> tuple[float, float, float]:
+    known_D = sharpe_D[np.isfinite(sharpe_D)]
+    if not len(known_D):
+        return math.nan, math.nan, math.nan
+    low, middle, high = (float(value) for value in np.quantile(known_D, BAND))
+    return low, middle, high

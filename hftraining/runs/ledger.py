@@ -1,0 +1,391 @@
+"""The ledger: a row for every run, trial and fine-tune ever begun, from which N, the number of trials, is counted.
+
+One SQLite file beside the runs. It outlives the folder of a run, so that deleting what went badly does not make
+the rest look better, and a row is written before the first step, so that what was killed counts too.
+"""
+
+import json
+import math
+import sqlite3
+import time
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import variance
+from typing import Any
+
+from hftraining.runs.record import plain, without_nan
+
+LEDGER_FILE = "ledger.sqlite"
+RUNNING = "running"  # also what a killed run is called for good
+ENDINGS = ("done", "failed", "interrupted", "pruned")
+BUSY_SECONDS = 60.0  # how long a write waits for those of other processes
+_APPLICATION_ID = 0x68667472  # "hftr": tells our file from any other SQLite file
+# One tuple of statements a schema version; a file's user_version says how many of them it has seen.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE runs (
+            id INTEGER PRIMARY KEY,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            folder TEXT NOT NULL,
+            signature TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            symbols TEXT NOT NULL,
+            windows TEXT NOT NULL,
+            valid_window TEXT NOT NULL,
+            test_window TEXT NOT NULL,
+            started TEXT NOT NULL,
+            ended TEXT,
+            status TEXT NOT NULL,
+            resumed INTEGER NOT NULL DEFAULT 0,
+            valid_dates TEXT NOT NULL DEFAULT '[]',
+            valid_returns BLOB NOT NULL DEFAULT x'',
+            sharpe REAL,
+            result TEXT NOT NULL DEFAULT '{}'
+        )""",
+        "CREATE INDEX runs_of_a_window ON runs (fingerprint, valid_window)",
+        "CREATE INDEX runs_of_a_folder ON runs (folder)",
+        """CREATE TABLE openings (
+            id INTEGER PRIMARY KEY,
+            run_id INTEGER NOT NULL REFERENCES runs (id),
+            fingerprint TEXT NOT NULL,
+            test_window TEXT NOT NULL,
+            opened TEXT NOT NULL
+        )""",
+        "CREATE INDEX openings_of_a_window ON openings (fingerprint, test_window)",
+    ),
+)
+
+
+class LedgerError(ValueError):
+    """The ledger cannot be used, or does not know a run: what, where, in one line."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: a run as it was begun and, once it has ended, what came of it."""
+
+    id: int
+    kind: str
+    name: str
+    folder: Path  # may be gone
+    signature: str
+    fingerprint: str
+    symbols: tuple[str, ...]
+    windows: dict[str, Any]
+    valid_window: str
+    test_window: str
+    started: str
+    ended: str | None
+    status: str  # running (or killed), done, failed, interrupted, pruned
+    resumed: int  # how many times
+    valid_dates: tuple[str, ...]
+    valid_returns: tuple[float, ...]  # daily, net, fractions
+    sharpe: float | None  # annualised
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Everything ever tried on one data fingerprint and validation window.
+
+    Sharpe ratios are daily (not annualised), as deflation wants them, of the trials whose returns are known and
+    vary. variance_1d is over trials with ddof 1, NaN for fewer than two.
+    """
+
+    count: int  # N: one a signature, pruned, failed, killed and running ones included
+    sharpes_1d: tuple[float, ...]
+    variance_1d: float
+    rows: dict[str, tuple[int, ...]]  # signature -> its rows, in the order in which they began
+
+
+class Ledger:
+    """The ledger of one outputs folder. Every method is one short transaction of its own connection.
+
+    So any number of processes and threads may hold one, and a fork is harmless. The file is made on first use.
+    Raises LedgerError for a file that is damaged, newer than this code, not a ledger, or locked for too long.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"{self.path} cannot be made ({error.strerror})") from error
+        with self._connected() as connection:
+            _migrate(connection, self.path)
+
+    def begin(
+        self,
+        *,
+        kind: str,
+        name: str,
+        folder: Path,
+        signature: str,
+        fingerprint: str,
+        symbols: Sequence[str],
+        windows: Mapping[str, Any],
+        started: str | None = None,
+    ) -> int:
+        """Write the row of a run that is about to take its first step; returns the row's id.
+
+        windows: name -> (first day, last day); "valid" must be there, "test" may be absent. started: ISO time,
+        now unless given.
+        """
+        spans = {name: window_text(span) for name, span in windows.items()}
+        assert spans.get("valid"), f"a run has a validation window: {windows}"
+        row = {
+            "kind": kind,
+            "name": name,
+            "folder": self._stored(folder),
+            "signature": signature,
+            "fingerprint": fingerprint,
+            "symbols": json.dumps([str(symbol) for symbol in symbols]),
+            "windows": json.dumps(spans),
+            "valid_window": spans["valid"],
+            "test_window": spans.get("test", ""),
+            "started": started or _now(),
+            "status": RUNNING,
+        }
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        with self._writing() as connection:
+            answer = connection.execute(f"INSERT INTO runs ({columns}) VALUES ({marks})", tuple(row.values()))
+            assert answer.lastrowid is not None
+            return answer.lastrowid
+
+    def finish(
+        self,
+        row_id: int,
+        *,
+        status: str,
+        valid_dates: Sequence[Any] = (),
+        valid_returns: Sequence[float] = (),
+        sharpe: float | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write how a run ended: one of ENDINGS, and its daily net validation returns where it has any.
+
+        sharpe: annualised, as shown; result: a small summary. NaN and infinity in them become null.
+        """
+        assert status in ENDINGS, f"status={status!r} is not one of {ENDINGS}"
+        assert len(valid_dates) == len(valid_returns), f"{len(valid_dates)} days, {len(valid_returns)} returns"
+        values = (
+            status,
+            _now(),
+            json.dumps([str(day)[:10] for day in valid_dates]),
+            array("d", (float(value) for value in valid_returns)).tobytes(),
+            None if sharpe is None or not math.isfinite(sharpe) else float(sharpe),
+            json.dumps(without_nan(plain(result or {})), allow_nan=False),
+            row_id,
+        )
+        with self._writing() as connection:
+            changed = connection.execute(
+                "UPDATE runs SET status = ?, ended = ?, valid_dates = ?, valid_returns = ?, sharpe = ?, result = ? "
+                "WHERE id = ?",
+                values,
+            )
+            self._expect_one(changed, row_id)
+
+    def resume(self, row_or_folder: int | Path | str) -> int:
+        """Mark a run as going on, and return its row: it stays the trial that it was.
+
+        Raises LedgerError for a run that this ledger has not seen.
+        """
+        with self._writing() as connection:
+            if isinstance(row_or_folder, int):
+                row_id = row_or_folder
+            else:
+                found = connection.execute(
+                    "SELECT max(id) AS id FROM runs WHERE folder = ?", (self._stored(Path(row_or_folder)),)
+                ).fetchone()["id"]
+                if found is None:
+                    raise LedgerError(f"{self.path} has no run in {row_or_folder}")
+                row_id = int(found)
+            changed = connection.execute(
+                "UPDATE runs SET status = ?, ended = NULL, resumed = resumed + 1 WHERE id = ?", (RUNNING, row_id)
+            )
+            self._expect_one(changed, row_id)
+        return row_id
+
+    def open_test(self, row_id: int) -> int:
+        """Count one opening of the run's sealed test window; returns all of them so far, whoever made them.
+
+        Openings are counted for the same data fingerprint and the same test days, this one included.
+        """
+        with self._writing() as connection:
+            changed = connection.execute(
+                "INSERT INTO openings (run_id, fingerprint, test_window, opened) "
+                "SELECT id, fingerprint, test_window, ? FROM runs WHERE id = ?",
+                (_now(), row_id),
+            )
+            self._expect_one(changed, row_id)
+            answer = connection.execute(
+                "SELECT count(*) AS n FROM openings JOIN runs USING (fingerprint, test_window) WHERE runs.id = ?",
+                (row_id,),
+            )
+            return int(answer.fetchone()["n"])
+
+    def openings(self, fingerprint: str, test_window: Any) -> int:
+        """How many times the test window of this data has been opened so far."""
+        with self._connected() as connection:
+            answer = connection.execute(
+                "SELECT count(*) AS n FROM openings WHERE fingerprint = ? AND test_window = ?",
+                (fingerprint, window_text(test_window)),
+            )
+            return int(answer.fetchone()["n"])
+
+    def trials(self, fingerprint: str, valid_window: Any) -> Trials:
+        """What has been tried on this data and validation window: N, and the daily Sharpe ratios known.
+
+        A signature names config and seed, so that one run twice is one trial and two seeds are two. Of a
+        signature's runs the last one with returns speaks for it.
+        """
+        return trials_of(self.entries(fingerprint=fingerprint, valid_window=valid_window))
+
+    def entries(
+        self, *, fingerprint: str | None = None, valid_window: Any = None, kind: str | None = None
+    ) -> list[Entry]:
+        """Rows in the order in which they began, of one data fingerprint, window or kind where these are given."""
+        wanted = {
+            "fingerprint": fingerprint,
+            "valid_window": None if valid_window is None else window_text(valid_window),
+            "kind": kind,
+        }
+        given = {column: value for column, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{column} = ?" for column in given) or "1"
+        with self._connected() as connection:
+            rows = connection.execute(f"SELECT * FROM runs WHERE {where} ORDER BY id", tuple(given.values())).fetchall()
+        try:
+            return [self._entry(row) for row in rows]
+        except (ValueError, TypeError) as error:
+            raise LedgerError(f"{self.path} is damaged ({error})") from error
+
+    def _entry(self, row: sqlite3.Row) -> Entry:
+        values: dict[str, Any] = {key: row[key] for key in row.keys() if key in Entry.__dataclass_fields__}
+        returns = array("d")
+        returns.frombytes(row["valid_returns"])
+        return Entry(
+            **values
+            | {
+                "folder": self.path.parent / row["folder"],
+                "symbols": tuple(json.loads(row["symbols"])),
+                "windows": json.loads(row["windows"]),
+                "valid_dates": tuple(json.loads(row["valid_dates"])),
+                "valid_returns": tuple(returns),
+                "result": json.loads(row["result"]),
+            }
+        )
+
+    def _stored(self, folder: Path) -> str:
+        """The folder as the ledger knows it: within the outputs folder when it lies there, which may then move."""
+        folder, home = Path(folder).resolve(), self.path.parent.resolve()
+        return str(folder.relative_to(home) if folder.is_relative_to(home) else folder)
+
+    def _expect_one(self, changed: sqlite3.Cursor, row_id: int) -> None:
+        if changed.rowcount != 1:
+            raise LedgerError(f"{self.path} has no row {row_id}")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._connected() as connection, _transaction(connection):
+            yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            try:
+                connection.row_factory = sqlite3.Row
+                yield connection
+            finally:
+                connection.close()
+        except sqlite3.OperationalError as error:
+            locked = "locked" in str(error) or "busy" in str(error)
+            what = f"was locked by another process for {BUSY_SECONDS:.0f} s" if locked else f"cannot be used ({error})"
+            raise LedgerError(f"{self.path} {what}") from error
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(
+                f"{self.path} is damaged ({error}): put back a copy, or move it away and lose its count of trials"
+            ) from error
+
+
+def trials_of(entries: Sequence[Entry]) -> Trials:
+    """The trials that these rows make up, all of one data fingerprint and validation window."""
+    rows: dict[str, tuple[int, ...]] = {}
+    sharpes: dict[str, float] = {}
+    for entry in entries:
+        rows[entry.signature] = (*rows.get(entry.signature, ()), entry.id)
+        if math.isfinite(sharpe := daily_sharpe(entry.valid_returns)):
+            sharpes[entry.signature] = sharpe
+    known = tuple(sharpes.values())
+    return Trials(len(rows), known, variance(known) if len(known) > 1 else math.nan, rows)
+
+
+def daily_sharpe(returns: Sequence[float]) -> float:
+    """Mean / standard deviation (ddof 1) of daily returns, not annualised; NaN without variance or with a NaN."""
+    if len(returns) < 2 or not all(map(math.isfinite, returns)) or min(returns) == max(returns):
+        return math.nan
+    mean = math.fsum(returns) / len(returns)
+    return mean / math.sqrt(math.fsum((value - mean) ** 2 for value in returns) / (len(returns) - 1))
+
+
+def window_text(span: Any) -> str:
+    """A window as one text, "2011-01-03 to 2012-12-31", from its first and last day; none is empty."""
+    if span is None or isinstance(span, str):
+        return span or ""
+    first, last = span
+    return f"{str(first)[:10]} to {str(last)[:10]}"
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the file to the schema of this code, in one transaction that other processes wait for."""
+    with _transaction(connection):
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        ours = connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
+        if not ours and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise LedgerError(f"{path} is an SQLite file, but not a ledger")
+        if version > len(MIGRATIONS):
+            raise LedgerError(
+                f"{path} was written by a newer version (its schema is {version}, this code knows {len(MIGRATIONS)}): "
+                "update hftraining"
+            )
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        if version < len(MIGRATIONS):
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    _write_ahead(connection)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """WAL lets readers read while one writes. SQLite does not wait for this change of mode, so it is tried again."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                return  # a file system without shared memory: slower, and as safe
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:  # SQLite has rolled back by itself when the disk is full
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

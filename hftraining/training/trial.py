@@ -1,0 +1,102 @@
+"""A run as a trial: its row in the ledger, the sealed test window, and the verdict on what it found."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import variance
+from typing import Any
+
+from hftraining.evidence.deflation import deflated_sharpe
+from hftraining.evidence.verdict import verdict
+from hftraining.runs.ledger import LEDGER_FILE, Ledger, daily_sharpe
+from hftraining.training.judging import Judgement
+from hftraining.training.scoring import Stretch
+
+
+class Trial:
+    """One run in the ledger. It counts from before its first step, whatever becomes of it."""
+
+    def __init__(self, ledger: Ledger, row: int, fingerprint: str, valid_window: tuple[str, str]):
+        self.ledger, self.row = ledger, row
+        self.fingerprint, self.valid_window = fingerprint, valid_window
+
+    def open_test(self) -> int:
+        """Count an opening of the sealed test window; returns how often these days were opened so far."""
+        return self.ledger.open_test(self.row)
+
+    def verdicts(self, judged: Mapping[str, Judgement], openings: int) -> dict[str, Any]:
+        """n_trials, deflated_sharpe, test_openings and the verdict, for result.json.
+
+        The validation Sharpe is deflated by all trials on these data and days, from the ledger. The test days are
+        deflated by the number of times that they were opened: that many results could have been picked from. The
+        verdict is that on the test days.
+        """
+        trials = self.ledger.trials(self.fingerprint, self.valid_window)
+        valid, test = judged["valid"], judged["test"]
+        # This run's own returns are not in the ledger yet; a repetition of it has the same Sharpe to the bit.
+        sharpes = {*trials.sharpes_1d, daily_sharpe(valid.returns_T.tolist())}
+        known = [sharpe for sharpe in sharpes if math.isfinite(sharpe)]
+        spread = variance(known) if len(known) > 1 else 0.0  # with a single trial nothing was picked
+        deflated = deflated_sharpe(valid.returns_T, trials.count, spread)
+        deflated_test = deflated_sharpe(test.returns_T, openings, spread)
+        for part, value, count in ((valid, deflated, trials.count), (test, deflated_test, openings)):
+            null = part.result["null"]
+            part.result["verdict"] = verdict(
+                null["p"], part.difference, deflated_sharpe=value, n_trials=count, reason=null["reason"]
+            )
+        return {
+            "n_trials": trials.count,
+            "deflated_sharpe": deflated,
+            "test_openings": openings,
+            "verdict": test.result["verdict"],
+        }
+
+    def done(self, valid: Judgement, result: Mapping[str, Any]) -> None:
+        """The run has ended well: its daily validation returns go into the ledger."""
+        self.ledger.finish(
+            self.row,
+            status="done",
+            valid_dates=[str(day.date()) for day in valid.equity["date"][1:]],
+            valid_returns=valid.returns_T.tolist(),
+            sharpe=valid.result["profit"]["sharpe_ratio"],
+            result={name: result[name] for name in ("verdict", "n_trials", "test_openings")},
+        )
+
+
+@contextmanager
+def in_the_ledger(
+    outputs: Path,
+    folder: Path,
+    facts: Mapping[str, Any],
+    stretches: Mapping[str, Stretch],
+    resumed: bool,
+    interruptions: tuple[type[BaseException], ...],
+) -> Iterator[Trial]:
+    """The row of a run while it runs. facts: its run.json. What ends the run is written into the row."""
+    windows = {
+        name: (str(stretch.bars.sessions_T[0]), str(stretch.bars.sessions_T[-1])) for name, stretch in stretches.items()
+    }
+    ledger = Ledger(outputs / LEDGER_FILE)
+    data = facts["data"]
+    if resumed:
+        row = ledger.resume(folder)
+    else:
+        row = ledger.begin(
+            kind=facts["kind"],
+            name=facts["name"],
+            folder=folder,
+            signature=facts["signature"],
+            fingerprint=data["fingerprint"],
+            symbols=data["symbols"],
+            windows=windows,
+            started=facts["started"],
+        )
+    try:
+        yield Trial(ledger, row, data["fingerprint"], windows["valid"])
+    except interruptions:
+        ledger.finish(row, status="interrupted")
+        raise
+    except Exception:
+        ledger.finish(row, status="failed")
+        raise

@@ -1,0 +1,138 @@
+"""`python -m hftraining`: what it lists, what it refuses in one line, and what its last line is with --json."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hftraining.__main__ import main
+from hftraining.runs.ledger import Ledger
+from hftraining.runs.record import RunRecord
+
+WINDOWS = {"valid": ("2011-01-05", "2012-12-31"), "test": ("2013-01-04", "2015-12-31")}
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger(tmp_path / "outputs" / "ledger.sqlite")
+
+    def begin(signature: str, kind: str = "base", fingerprint: str = "f00dcafe") -> int:
+        return ledger.begin(
+            kind=kind,
+            name="[red]small",
+            folder=tmp_path / "outputs" / kind / "small" / signature,
+            signature=signature,
+            fingerprint=fingerprint,
+            symbols=["AAPL", "MSFT", "IBM", "GE", "XOM"],
+            windows=WINDOWS,
+            started="2026-01-02T10:00:00+00:00",
+        )
+
+    first = begin("aaaa0001")
+    ledger.finish(first, status="done", valid_dates=["d1", "d2"], valid_returns=[0.01, 0.03], sharpe=1.234)
+    ledger.open_test(first)
+    ledger.finish(begin("aaaa0002", "sweeps"), status="pruned")
+    begin("aaaa0001")
+    begin("bbbb0003", fingerprint="beef0000")
+    (tmp_path / "outputs/base/small/aaaa0001").mkdir(parents=True)
+    return tmp_path / "outputs"
+
+
+def answer(capsys, *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = main(arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def last_object(text: str) -> dict:
+    return json.loads(text.splitlines()[-1])
+
+
+def test_the_ledger_lists_every_run_and_what_makes_up_n(outputs, capsys):
+    code, text, _ = answer(capsys, "ledger")
+    assert code == 0
+    lines = [line for line in text.splitlines() if line.startswith("2026-01-02")]
+    assert len(lines) == 4
+    assert all(
+        word in lines[0] for word in ("base", "[red]small", "aaaa0001", "done", "1.23", "outputs/base/small/aaaa0001")
+    )
+    assert "pruned" in lines[1] and "gone: aaaa0002" in lines[1]
+    assert "running or killed" in lines[2]
+    assert "N = 2 on AAPL, MSFT, IBM and 2 more, validation 2011-01-05 to 2012-12-31 (data f00dcafe)" in text
+    assert "aaaa0001  [red]small: done, running or killed  run 2 times, counted once" in text
+    assert "test window 2013-01-04 to 2015-12-31: opened 1 time" in text and "still sealed" in text
+
+
+def test_a_filter_lists_less_and_leaves_n_as_it_is(outputs, capsys):
+    _, text, _ = answer(capsys, "ledger", "--kind", "sweeps")
+    assert len(re.findall("^2026", text, re.M)) == 1 and "N = 2 on" in text
+    _, text, _ = answer(capsys, "ledger", "--last", "1", "--data", "f00d")
+    assert len(re.findall("^2026", text, re.M)) == 1 and "The last 1 of 3 runs." in text
+    assert "N = 2 on" in text and "beef" not in text
+
+
+def test_the_ledger_as_json_is_one_object_in_the_last_line(outputs, capsys):
+    _, text, _ = answer(capsys, "ledger", "--json", "--data", "f00dcafe")
+    found = last_object(text)
+    assert [run["status"] for run in found["runs"]] == ["done", "pruned", "running"]
+    assert [run["folder_exists"] for run in found["runs"]] == [True, False, True]
+    assert found["runs"][0]["sharpe"] == 1.234
+    (window,) = found["windows"]
+    assert window["n_trials"] == 2 and window["variance_1d"] is None
+    assert window["signatures"] == {"aaaa0001": [1, 3], "aaaa0002": [2]}
+    assert window["test_openings"] == {"2013-01-04 to 2015-12-31": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ledgr"], "error: ledgr: there is no such command; did you mean ledger?"),
+        (["frobnicate"], "error: frobnicate: there is no such command (there are"),
+        ([], "error: the following arguments are required: COMMAND"),
+        (["ledger", "--outputs", "nowhere"], "error: nowhere/ledger.sqlite does not exist"),
+        (["ledger", "--data", "1234"], "error: --data 1234: no run in"),
+        (["ledger", "--kind", "sweep"], "error: --kind sweep: no such run; did you mean sweeps?"),
+        (["ledger", "--last", "0"], "error: argument --last: 0 is not a positive number"),
+        (["report", "nowhere"], "error: nowhere is not a run: it has no run.json"),
+        (["leaks", "nowhere"], "error: nowhere is not a run: it has no run.json"),
+        (["leaks", "nowhere", "--days", "x"], "error: argument --days: invalid"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_line_and_exit_code_2(outputs, capsys, arguments, message):
+    code, text, error = answer(capsys, *arguments)
+    assert (code, text) == (2, "")
+    assert error.startswith(message) and error.count("\n") == 1
+    assert not Path("nowhere").exists()
+
+
+def test_a_damaged_ledger_is_one_line_and_exit_code_2(outputs, capsys):
+    (outputs / "ledger.sqlite").write_bytes(b"not a database at all " * 100)
+    code, _, error = answer(capsys, "ledger")
+    assert code == 2 and "ledger.sqlite is damaged" in error and error.count("\n") == 1
+
+
+def test_the_report_is_built_again_from_the_folder(outputs, capsys):
+    with RunRecord.create(outputs, "base", "small", {}, {}, {"signature": "0123abcd"}) as run:
+        pass
+    code, text, _ = answer(capsys, "report", str(run.folder), "--json")
+    assert code == 0 and last_object(text) == {"report": str(run.folder / "report.html")}
+    assert "0123abcd" in (run.folder / "report.html").read_text()
+
+
+def test_the_module_runs_as_a_command_without_heavy_imports(outputs):
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['hftraining', 'ledger', '--json']\n"
+        "try: runpy.run_module('hftraining', run_name='__main__')\n"
+        "except SystemExit as stopped: assert stopped.code == 0, stopped.code\n"
+        "print(sorted({'torch', 'pandas', 'numpy', 'hydra', 'omegaconf'} & set(sys.modules)))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert process.stdout.splitlines()[-1] == "[]", process.stdout + process.stderr
