@@ -1,6 +1,9 @@
 """What several test files share: where the real bars lie."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as train.py does, before torch is loaded
 
 import numpy as np
 import pytest

@@ -52,20 +52,20 @@ def test_perfect_foresight_has_the_smallest_p_and_its_reverse_the_largest():
     bars = make_bars(300, 2)
     rise_TS = np.zeros((300, 2))
     rise_TS[:-2] = np.sign(bars.open_TS[2:] - bars.open_TS[1:-1])
-    assert null_band(*prices(bars), 0.3 * rise_TS, FREE, 500, 0).p == 1 / 300
+    assert null_band(*prices(bars), 0.3 * rise_TS, FREE, 500, 0).p == 1 / 281
     assert null_band(*prices(bars), -0.3 * rise_TS, FREE, 500, 0).p == 1.0
 
 
-def test_p_and_band_are_those_of_a_loop_over_all_shifts():
+def test_p_and_band_are_those_of_a_loop_over_the_shifts():
     bars = make_bars(90, 2)
     weights_TS = noise(bars)
     own = sharpe_ratio(simulate(*prices(bars), weights_TS, RULES).equity_T)
-    shifted = [simulate(*prices(bars), np.roll(weights_TS, k, axis=0), RULES).equity_T for k in range(1, 90)]
-    far = shifted[MIN_OFFSET - 1 : 90 - MIN_OFFSET]
+    shifted = [simulate(*prices(bars), np.roll(weights_TS, k, axis=0), RULES).equity_T for k in range(1, 71)]
+    far = shifted[MIN_OFFSET - 1 :]
     band = null_band(*prices(bars), weights_TS, RULES, 500, 0)
-    assert band.draws == 89
+    assert band.draws == 70
     assert band.sharpe == pytest.approx(own)
-    assert band.p == pytest.approx((1 + sum(sharpe_ratio(curve) >= own for curve in shifted)) / 90)
+    assert band.p == pytest.approx((1 + sum(sharpe_ratio(curve) >= own for curve in shifted)) / 71)
     assert band.band == pytest.approx(np.quantile([sharpe_ratio(curve) for curve in far], [0.05, 0.5, 0.95]))
     assert band.fan_TQ == pytest.approx(np.quantile(far, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0).T)
 
@@ -114,9 +114,9 @@ def test_p_lies_in_its_range_counts_ties_and_falls_as_the_strategy_gets_better(d
 def test_the_null_band_of_a_quick_run_takes_under_a_second():
     bars = make_bars(500, 5)
     null_band(*prices(bars), noise(bars), RULES, 20, 0)  # compiles
-    started = time.perf_counter()
+    started = time.process_time()
     null_band(*prices(bars), noise(bars), RULES, 500, 0)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0  # of this process, whatever else the machine does
 
 
 @pytest.mark.slow

@@ -84,6 +84,8 @@ BOOKS: dict[str, Callable[[np.random.Generator, Bars], np.ndarray]] = {
     "momentum, 120 days": lambda rng, bars: trailing(bars[3], 120, 1.0),
     "reversal, 5 days": lambda rng, bars: trailing(bars[3], 5, -1.0),
     "reversal, 120 days": lambda rng, bars: trailing(bars[3], 120, -1.0),
+    "reversal, 20 days": lambda rng, bars: trailing(bars[3], 20, -1.0),
+    "reversal, 60 days": lambda rng, bars: trailing(bars[3], 60, -1.0),
 }
 
 

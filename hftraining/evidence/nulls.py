@@ -64,11 +64,16 @@ def null_band(
     Prices and weights as `trading.simulator.simulate` takes them; weights where a symbol has no bar are shifted
     like the others and the engine gives them no order.
 
-    The band and the fan show offsets of at least MIN_OFFSET sessions. p counts nearer ones too: only the whole
-    circle is a group, of which the book itself is one element like any other. Leaving out its neighbours, which are
-    about as good as it is, makes a slow book that was lucky look alone on its peak: 6 to 7 % of books without
-    skill that hold for weeks then had p <= 0.05.
-    Offsets are drawn without replacement, so no more draws are made than the window has offsets (T - 1): counted
+    The band and the fan show offsets of 20 to T - 20 sessions. p also counts the book delayed by 1 to 19: the
+    neighbours of a slow book are about as good as it is, and without them a lucky one looks alone on its peak (6
+    to 7 % of books without skill that hold for weeks then had p <= 0.05). The neighbours on the other side, the
+    book some days early, would know the very days that a book made from prices is about to trade, so they stay
+    out.
+    What p cannot carry: a book that follows the window's own prices over a large part of the window. Its mean
+    exposure then goes with the return of that same window, and shifts of up to its lookback know the future. p of a
+    120-day momentum on 500 days is too large, that of a 120-day reversal too small (p <= 0.05 in 13 % without
+    skill); experiments/ has the measurement.
+    Offsets are drawn without replacement, so no more draws are made than the window has offsets (T - 20): counted
     again and again, the same few books would make p smaller than they can prove. Source: Phipson and Smyth
     (2010), Permutation p-values should never be zero; Lancaster et al. (2018), Surrogate data for hypothesis
     testing (circular shifts).
@@ -84,8 +89,10 @@ def null_band(
         return NullBand(math.nan, own, unknown, np.full((n_sessions, len(FAN)), math.nan), math.nan, unknown, 0, reason)
 
     rng = np.random.default_rng(seed)
-    offset_D = 1 + rng.permutation(n_sessions - 1)[:draws]
-    is_far_D = np.minimum(offset_D, n_sessions - offset_D) >= MIN_OFFSET
+    offset_D = 1 + rng.permutation(n_sessions - MIN_OFFSET)[:draws]
+    is_far_D = offset_D >= MIN_OFFSET
+    if not is_far_D.any():
+        is_far_D[:] = True  # a handful of draws on a short window: a band of near ones rather than none
     home_DS = np.broadcast_to(np.arange(n_symbols), (len(offset_D), n_symbols))
     equity_TD = _traded(bars, weights_TS, offset_D, home_DS, rules)
     sharpe_D = np.asarray(sharpe_ratio(equity_TD))

@@ -21,12 +21,10 @@ TREES = {
     "num_leaves": 8,
     "learning_rate": 0.05,
     "feature_fraction": 0.5,
-    "bagging_fraction": 0.5,
-    "bagging_freq": 1,
     "max_bin": 63,
     "verbosity": -1,
     "deterministic": True,
-    "force_row_wise": True,  # else LightGBM times both layouts and takes the faster, which moves the last bits
+    "force_col_wise": True,  # else LightGBM times both layouts and takes the faster, which moves the last bits
 }
 MOST_TREES, PATIENCE = 100, 20
 ROWS_FOR_A_THREAD = 100_000  # with fewer each, threads wait for each other, for seconds on a busy machine
@@ -65,7 +63,7 @@ def baseline_forecast(
 
     scaled_TSF: what Scaler.scale gives. known_TS: where a symbol has features; elsewhere its forecast is NaN.
     labels_TSH: NaN where unknown. span_TSH: the log return that one volatility unit is. purge: lag + longest
-    horizon. seed and threads (0: as many as there are) are LightGBM's; the same seed gives the same bits.
+    horizon. seed and threads are LightGBM's; the same seed gives the same bits.
 
     Quantiles are the mean plus the quantiles of the residuals of all training days, each half of them forecast by
     a fit on the other half: so the edge policy trades them by the same rule as the model. head is NaN.
@@ -84,8 +82,8 @@ def baseline_forecast(
     else:
         raise ValueError(f"baseline {name} is not one of {', '.join(BASELINES)}")
 
-    # Rows of the training days, and where in time they are cut.
-    usable_TS = known_TS[train] & np.isfinite(labels_TSH[train]).any(axis=2)
+    # Rows of the training days, those with a label for every horizon, and where in time they are cut.
+    usable_TS = known_TS[train] & np.isfinite(labels_TSH[train]).all(axis=2)
     session_N = np.nonzero(usable_TS)[0]
     days = np.unique(session_N)
     if len(days) < 2 * (purge + 1):
@@ -94,27 +92,30 @@ def baseline_forecast(
             f"{purge} sessions between: use more data, or leave this baseline out"
         )
     x_NF, label_NH = scaled_TSF[train][usable_TS].astype(np.float64), labels_TSH[train][usable_TS].astype(np.float64)
-    last = days[int(len(days) * (1.0 - TUNING_SHARE))]
-    middle = days[len(days) // 2]
 
     def since(session: int) -> int:
         return int(np.searchsorted(session_N, session))
 
     # Whatever there is to choose is chosen on the last fifth by fits on what lies before it.
+    last = days[int(len(days) * (1.0 - TUNING_SHARE))]
     before, after = slice(0, since(last - purge)), slice(since(last), None)
     chosen_H = choose(x_NF[before], label_NH[before], x_NF[after], label_NH[after])
     fitted = fit(x_NF, label_NH, chosen_H)
 
+    middle = days[len(days) // 2]
     first, second = slice(0, since(middle)), slice(since(middle), None)
     early, late = slice(0, since(middle - purge)), slice(since(middle + purge), None)
-    residual_NH = label_NH.copy()
-    residual_NH[first] -= fit(x_NF[late], label_NH[late], chosen_H).predict(x_NF[first])
+    residual_NH = label_NH  # which nothing needs after the two fits
+    of_first_NH = fit(x_NF[late], label_NH[late], chosen_H).predict(x_NF[first])
     residual_NH[second] -= fit(x_NF[early], label_NH[early], chosen_H).predict(x_NF[second])
-    residual_HQ = np.stack([_centred_quantiles(residual_N, levels) for residual_N in residual_NH.T])
+    residual_NH[first] -= of_first_NH
+    # About their mean: drift that one half had over the other is no one's forecast.
+    residual_QH = np.quantile(residual_NH - residual_NH.mean(axis=0), levels, axis=0)
 
     mean_TSH = np.full(labels_TSH.shape, np.nan)
     mean_TSH[known_TS] = fitted.predict(scaled_TSF[known_TS])
-    quantiles_TSHQ = (mean_TSH[..., None] + residual_HQ) * span_TSH[..., None]
+    quantiles_TSHQ = mean_TSH[..., None] + residual_QH.T
+    quantiles_TSHQ *= span_TSH[..., None]
     return Forecast(quantiles_TSHQ, np.full(known_TS.shape, np.nan), tuple(horizons), tuple(levels))
 
 
@@ -139,40 +140,31 @@ class Ridge:
 def fit_ridge(x_NF: np.ndarray, label_NH: np.ndarray, penalty_H: np.ndarray) -> Ridge:
     """Each horizon by itself: least mean((label - intercept - x @ slope)^2) + penalty * |slope|^2, closed form.
 
-    Penalties are a row's, so that they mean the same on few days and on many; the intercept has none. Rows whose
-    label is NaN are left out. Raises BaselineError where a horizon has no row.
+    Labels are finite. Penalties are a row's, so that they mean the same on few days and on many; the intercept has
+    none. Source: Hoerl and Kennard (1970).
     """
-    parts = [_ridge_path(x_NF, label_NH[:, h], penalty_H[h : h + 1]) for h in range(label_NH.shape[1])]
-    return Ridge(np.array([intercept_P[0] for intercept_P, _ in parts]), np.concatenate([s for _, s in parts], axis=1))
+    mean_F, mean_H = x_NF.mean(axis=0), label_NH.mean(axis=0)
+    # Scaled features have means near 0 and deviations near 1, so that nothing is lost by centring afterwards.
+    covariance_FF = x_NF.T @ x_NF / len(x_NF) - np.outer(mean_F, mean_F)
+    covariance_FH = x_NF.T @ label_NH / len(x_NF) - np.outer(mean_F, mean_H)
+    penalty_H11 = penalty_H[:, None, None]
+    slope_HF1 = np.linalg.solve(covariance_FF + penalty_H11 * np.eye(len(mean_F)), covariance_FH.T[:, :, None])
+    slope_FH = slope_HF1[:, :, 0].T
+    return Ridge(mean_H - mean_F @ slope_FH, slope_FH)
 
 
 def choose_penalties(x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray) -> np.ndarray:
     """penalty_H: of PENALTIES_P those that, fitted on the N rows, have the least squared error on the M later rows."""
-    penalty_H = np.empty(label_NH.shape[1])
-    for h in range(len(penalty_H)):
-        intercept_P, slope_FP = _ridge_path(x_NF, label_NH[:, h], PENALTIES_P)
-        later_MF, later_M = _with_label(x_MF, label_MH[:, h])
-        error_P = ((later_M[:, None] - intercept_P - later_MF @ slope_FP) ** 2).mean(axis=0)
-        penalty_H[h] = PENALTIES_P[error_P.argmin()]
-    return penalty_H
-
-
-def _ridge_path(x_NF: np.ndarray, label_N: np.ndarray, penalties_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """intercept_P and slope_FP from the normal equations, which all penalties share."""
-    x_NF, label_N = _with_label(x_NF, label_N)
-    mean_F, mean = x_NF.mean(axis=0), label_N.mean()
-    # Scaled features have means near 0 and deviations near 1, so that nothing is lost by centring afterwards.
-    covariance_FF = x_NF.T @ x_NF / len(x_NF) - np.outer(mean_F, mean_F)
-    covariance_F = x_NF.T @ label_N / len(x_NF) - mean_F * mean
-    eye_FF = np.eye(len(mean_F))
-    slopes = [np.linalg.solve(covariance_FF + penalty * eye_FF, covariance_F) for penalty in penalties_P]
-    slope_FP = np.stack(slopes, axis=1)
-    return mean - mean_F @ slope_FP, slope_FP
+    n_horizons = label_NH.shape[1]
+    penalty_K = np.tile(PENALTIES_P, n_horizons)  # K: each horizon with each penalty
+    ridge = fit_ridge(x_NF, np.repeat(label_NH, len(PENALTIES_P), axis=1), penalty_K)
+    error_MK = np.repeat(label_MH, len(PENALTIES_P), axis=1) - ridge.predict(x_MF)
+    return PENALTIES_P[(error_MK**2).mean(axis=0).reshape(n_horizons, -1).argmin(axis=1)]
 
 
 @dataclass(frozen=True)
 class Trees:
-    """A LightGBM booster for each horizon."""
+    """A LightGBM booster for each horizon, and the threads that ask it."""
 
     boosters_H: list[Any]
     threads: int
@@ -186,15 +178,15 @@ class Trees:
 def fit_lightgbm(x_NF: np.ndarray, label_NH: np.ndarray, rounds_H: np.ndarray, seed: int, threads: int) -> Trees:
     """Small trees on the squared error, each horizon by itself, rounds_H of them.
 
-    Deterministic: the same rows, seed and threads give the same bits. Rows whose label is NaN are left out.
-    Raises MissingDependency without LightGBM, BaselineError where a horizon has no row.
+    Labels are finite. The same rows and seed give the same bits. Raises MissingDependency without LightGBM.
     """
     lightgbm = _lightgbm()
+    parameters = _parameters(len(x_NF), seed, threads)
+    rows = lightgbm.Dataset(x_NF, params=parameters)  # binned once for all horizons
     boosters = []
-    for h, rounds in enumerate(rounds_H):
-        x, label_N = _with_label(x_NF, label_NH[:, h])
-        parameters = _parameters(len(x), seed, threads)
-        boosters.append(lightgbm.train(parameters, lightgbm.Dataset(x, label_N), num_boost_round=int(rounds)))
+    for label_N, rounds in zip(label_NH.T, rounds_H, strict=True):
+        rows.set_label(label_N)
+        boosters.append(lightgbm.train(parameters, rows, num_boost_round=int(rounds)))
     return Trees(boosters, threads)
 
 
@@ -203,18 +195,15 @@ def choose_rounds(
 ) -> np.ndarray:
     """rounds_H: how many trees, fitted on the N rows, have the least squared error on the M later rows."""
     lightgbm = _lightgbm()
+    parameters = _parameters(len(x_NF), seed, threads)
+    rows = lightgbm.Dataset(x_NF, params=parameters)
+    later = lightgbm.Dataset(x_MF, params=parameters, reference=rows)
+    stop = lightgbm.early_stopping(PATIENCE, verbose=False)
     rounds_H = np.empty(label_NH.shape[1], np.int64)
     for h in range(len(rounds_H)):
-        x, label_N = _with_label(x_NF, label_NH[:, h])
-        later_MF, later_M = _with_label(x_MF, label_MH[:, h])
-        fitting = lightgbm.Dataset(x, label_N)
-        booster = lightgbm.train(
-            _parameters(len(x), seed, threads),
-            fitting,
-            num_boost_round=MOST_TREES,
-            valid_sets=[lightgbm.Dataset(later_MF, later_M, reference=fitting)],
-            callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
-        )
+        rows.set_label(label_NH[:, h])
+        later.set_label(label_MH[:, h])
+        booster = lightgbm.train(parameters, rows, num_boost_round=MOST_TREES, valid_sets=[later], callbacks=[stop])
         rounds_H[h] = booster.best_iteration
     return rounds_H
 
@@ -222,7 +211,7 @@ def choose_rounds(
 def _parameters(n_rows: int, seed: int, threads: int) -> dict[str, Any]:
     leaf = max(20, int(LEAF_SHARE * n_rows))
     useful = max(1, n_rows // ROWS_FOR_A_THREAD)
-    return {**TREES, "min_data_in_leaf": leaf, "seed": seed, "num_threads": min(threads or useful, useful)}
+    return {**TREES, "min_data_in_leaf": leaf, "seed": seed, "num_threads": min(threads, useful)}
 
 
 def _lightgbm() -> Any:
@@ -233,20 +222,3 @@ def _lightgbm() -> Any:
             'baseline lightgbm: LightGBM is not installed: pip install -e ".[baselines]", or leave this baseline out'
         ) from None
     return lightgbm
-
-
-def _with_label(x_NF: np.ndarray, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows whose label is known; no copy where all are."""
-    known_N = np.isfinite(label_N)
-    if not known_N.any():
-        raise BaselineError(
-            "baseline: a part of the training days has no label of some horizon: use more data or shorter horizons, "
-            "or leave the baseline out"
-        )
-    return (x_NF, label_N) if known_N.all() else (x_NF[known_N], label_N[known_N])
-
-
-def _centred_quantiles(residual_N: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """Quantiles about the mean of the residuals: drift that one half had over the other is no one's forecast."""
-    known_N = residual_N[np.isfinite(residual_N)]
-    return np.quantile(known_N - known_N.mean(), levels)
