@@ -45,13 +45,14 @@ def run(composed: DictConfig) -> float:
     except (ConfigError, OmegaConfBaseException) as error:
         _stop(ConfigError(explain(error)), EXIT_USER)
 
+    from hftraining.forecast.baselines import BaselineError
     from hftraining.runs.ledger import LedgerError
     from hftraining.runs.record import RecordError
     from hftraining.training.trainer import Diverged, Interrupted  # torch, which a wrong config need not wait for
 
     try:
         result = run_experiment(config, sys.argv)
-    except (ConfigError, MarketDataError, RecordError, LedgerError) as error:
+    except (ConfigError, MarketDataError, BaselineError, RecordError, LedgerError) as error:
         _stop(error, EXIT_USER)
     except Interrupted as interruption:
         _stop(interruption, EXIT_INTERRUPTED)

@@ -215,6 +215,21 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     if not proof.ok:
         raise LeakError(f"the leak proof failed, nothing was trained: {'; '.join(proof.lines[:3])}")
 
+    # What simple rules and models would hold; here, so that a baseline that cannot be fitted stops nothing half-done.
+    luck = baseline_weights(
+        bars,
+        features,
+        scaler,
+        labels_TSH,
+        splits.train,
+        objective.horizons,
+        objective.quantiles,
+        purge,
+        config.seed,
+        tracker,
+        config.evidence,
+    )
+
     with _open_record(config, bars, argv) as record, _in_the_ledger(config, record, stretches) as trial:
         probe = ValidationProbe(forecaster, tracker, objective, stretches["valid"], record.history())
         trainer = Trainer(
@@ -241,19 +256,6 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
         # What it is worth: validation days first. Then the test days, which are opened here, once, by the model that
         # validation chose, and the opening is counted.
         forecasts = {name: stretches[name].forecast(forecaster) for name in ("train", "valid")}
-        luck = baseline_weights(
-            bars,
-            features,
-            scaler,
-            labels_TSH,
-            splits.train,
-            objective.horizons,
-            objective.quantiles,
-            purge,
-            config.seed,
-            tracker,
-            config.evidence,
-        )
         openings = trial.open_test()
         forecasts["test"] = stretches["test"].forecast(forecaster)
         losses = {

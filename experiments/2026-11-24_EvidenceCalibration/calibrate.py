@@ -1,9 +1,10 @@
 """Whether the evidence is honest: what it says of simulated markets whose truth is known.
 
-    python experiments/2026-11-24_EvidenceCalibration/calibrate.py [--quick]
+    python experiments/2026-11-24_EvidenceCalibration/calibrate.py [--quick] [--only null]
 
-One process, some minutes. Prints a table a question and writes power_curve.csv beside this file. Every market has
-a seed of its own, so a second run prints the same numbers.
+One process, about 20 minutes for all; --only asks one question of null, interval, trials, power, scores. Prints a
+table a question and writes power_curve.csv beside this file. Every market has a seed of its own, so a second run
+prints the same numbers.
 
 Legend: T sessions, S symbols, N trials.
 """

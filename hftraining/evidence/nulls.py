@@ -71,7 +71,7 @@ def null_band(
     out.
     What p cannot carry: a book that follows the window's own prices over a large part of the window. Its mean
     exposure then goes with the return of that same window, and shifts of up to its lookback know the future. p of a
-    120-day momentum on 500 days is too large, that of a 120-day reversal too small (p <= 0.05 in 13 % without
+    120-day momentum on 500 days is too large, that of a 120-day reversal too small (p <= 0.05 in 13.5 % without
     skill); experiments/ has the measurement.
     Offsets are drawn without replacement, so no more draws are made than the window has offsets (T - 20): counted
     again and again, the same few books would make p smaller than they can prove. Source: Phipson and Smyth
