@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -109,3 +110,16 @@ def test_the_evidence_stands_in_the_result_as_documented(folder, tmp_path):  # n
         assert set(part["scores"]) == {"ic", "rank_ic", "accuracy", "mcc"}
         assert all(0 <= row["share"] <= 1 for row in part["calibration"])
     assert {"verdict", "deflated_sharpe", "n_trials", "test_openings", "leak_proof"} <= set(result)
+
+
+def test_a_second_trial_beside_one_without_a_sharpe_is_judged_as_chance(folder, tmp_path, monkeypatch):  # noqa: F811
+    def fail(self, log, on_step):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Trainer, "train", fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        run(folder, tmp_path, "seed=5")
+    monkeypatch.undo()
+    result = run(folder, tmp_path, "seed=7")
+    assert result["n_trials"] == 2 and math.isnan(result["deflated_sharpe"])
+    assert result["valid"]["verdict"].startswith("indistinguishable from chance")

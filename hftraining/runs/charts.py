@@ -94,7 +94,7 @@ def calibration_chart(result: dict) -> Figure | None:
                 name = f"{horizon} day{'s' if horizon != 1 else ''}, {label}"
                 share = [_number(row["share"]) for row in points]
                 trace = _line(name, [row["level"] for row in points], share, color, "%{y:.1%} of %{customdata:,}")
-                trace |= {"mode": "lines+markers", "customdata": [row.get("count") for row in points]}
+                trace |= {"mode": "lines+markers", "customdata": [row.get("days") for row in points]}
                 trace["marker"] = {"size": 6, "symbol": "circle" if window == "valid" else "circle-open"}
                 trace["line"]["dash"] = "solid" if window == "valid" else "dot"
                 data.append(trace)

@@ -37,7 +37,8 @@ class Trial:
         # This run's own returns are not in the ledger yet; a repetition of it has the same Sharpe to the bit.
         sharpes = {*trials.sharpes_1d, daily_sharpe(valid.returns_T.tolist())}
         known = [sharpe for sharpe in sharpes if math.isfinite(sharpe)]
-        spread = variance(known) if len(known) > 1 else 0.0  # with a single trial nothing was picked
+        # Of several trials with a single Sharpe between them the spread is unknown: NaN, which is judged as chance.
+        spread = variance(known) if len(known) > 1 else math.nan
         deflated = deflated_sharpe(valid.returns_T, trials.count, spread)
         deflated_test = deflated_sharpe(test.returns_T, openings, spread)
         for part, value, count in ((valid, deflated, trials.count), (test, deflated_test, openings)):
