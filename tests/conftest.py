@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as train.py does, before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as train.py does, before torch is loaded
 
 import numpy as np
 import pytest
