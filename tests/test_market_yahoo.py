@@ -24,6 +24,13 @@ TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 DAYS = np.datetime_as_string(np.busday_offset("2014-01-06", np.arange(100), roll="forward"))
 
 
+def read_adjusted(config: StocksConfig, session: Session) -> tuple:
+    """Bars adjusted for dividends, events, source and notes, in the order in which load_bars asks for them."""
+    table, events, source, notes = yahoo.read_yahoo(config, session)
+    table, doubts = yahoo.adjusted(table, events)
+    return table, events, source, notes + doubts
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[YahooServer]:
     with serving(tmp_path_factory.mktemp("authority")) as server:
@@ -39,14 +46,14 @@ def server(running: YahooServer, monkeypatch: pytest.MonkeyPatch) -> YahooServer
 
 @pytest.fixture
 def fetch(server: YahooServer, tmp_path: Path) -> Iterator[Callable]:
-    """yahoo.fetch for some symbols, through a session that trusts the server and goes through it."""
+    """read_adjusted for some symbols, through a session that trusts the server and goes through it."""
     with Session(impersonate="chrome", verify=server.ca_file, proxies={"https": server.proxy}) as session:
 
         def fetch(*symbols: str, **settings: object) -> tuple:
             config = StocksConfig(
                 source="yahoo", symbols=list(symbols), snapshots=str(tmp_path / "snapshots"), **settings
             )
-            return yahoo.fetch(config, session)
+            return read_adjusted(config, session)
 
         yield fetch
 
@@ -283,7 +290,7 @@ def test_without_a_network_the_offline_line_comes_quickly(monkeypatch, tmp_path)
     config = StocksConfig(source="yahoo", symbols=["AAPL", "MSFT"], snapshots=str(tmp_path))
     started = time.monotonic()
     with Session(proxies={"https": f"http://127.0.0.1:{port}"}) as session, pytest.raises(yahoo.SourceUnreachable) as e:
-        yahoo.fetch(config, session)
+        read_adjusted(config, session)
     assert time.monotonic() - started < 5
     assert "could not be reached" in only_line_of(e) and "stocks=sample works offline" in str(e.value)
     assert not list(tmp_path.iterdir())
@@ -296,7 +303,7 @@ def test_a_network_that_swallows_everything_gives_the_offline_line_too(monkeypat
         proxy = f"http://127.0.0.1:{silent.getsockname()[1]}"
         started = time.monotonic()
         with Session(proxies={"https": proxy}) as session, pytest.raises(yahoo.SourceUnreachable, match="offline"):
-            yahoo.fetch(config, session)
+            read_adjusted(config, session)
         assert time.monotonic() - started < 3
 
 
@@ -306,7 +313,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(server, tmp_path):
         Session(proxies={"https": server.proxy}) as session,
         pytest.raises(yahoo.SourceUnreachable, match="certificate"),
     ):
-        yahoo.fetch(config, session)
+        read_adjusted(config, session)
     assert not server.requests
 
 

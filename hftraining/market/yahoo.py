@@ -63,13 +63,6 @@ class Politeness:
 POLITENESS = Politeness()
 
 
-def fetch(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame, pd.DataFrame, str, list[str]]:
-    """read_yahoo and adjusted in one: table, events, source, notes."""
-    table, events, source, notes = read_yahoo(config, session)
-    table, doubts = adjusted(table, events)
-    return table, events, source, notes + doubts
-
-
 def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame, pd.DataFrame, str, list[str]]:
     """Bars not yet adjusted for dividends, from a stored snapshot or, where none fits, from Yahoo.
 
