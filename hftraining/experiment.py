@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,8 +153,21 @@ def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
     return prove(bars, splits_of(config, bars).train, way, forecaster.model.receptive_field, days, seed)
 
 
-def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> dict[str, Any]:
+def run_experiment(
+    config: ExperimentConfig,
+    argv: list[str] | None = None,
+    *,
+    kind: str = "base",
+    name: str | None = None,
+    called: str | None = None,
+    sealed: bool = False,
+    watch: Callable[[int, dict[str, float]], None] | None = None,
+) -> dict[str, Any]:
     """Train, judge and record one run; returns what result.json holds, with its folder under "folder".
+
+    The run folder is outputs/kind/name/called; name is config.name and called the date and time unless given. A
+    sealed run never sees a bar of the test days, and has no test results. `watch` gets the step and the values of
+    each probe; what it raises ends the run, and Pruned says that this was meant.
 
     Raises before anything is written: ConfigError or MarketDataError for what the user can mend, LeakError for what
     we must. Raises Interrupted when SIGTERM or SIGINT came and everything is saved, Diverged when training broke down.
@@ -186,7 +200,9 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     # What the market said, and what a decision could have earned.
     bars = load_bars(config.stocks)
     lag, purge = config.profit_tracker.lag, config.profit_tracker.lag + max(objective.horizons)
-    splits = splits_of(config, bars)
+    fingerprint, splits = bars.fingerprint(), splits_of(config, bars)
+    if sealed:
+        bars = bars.rows(slice(0, splits.test.start))
     features = make_features(bars)
     labels_TSH = make_labels(bars, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative)
     scaler = Scaler.fit(features, splits.train)
@@ -205,7 +221,7 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     torch.manual_seed(config.seed)
     forecaster = Forecaster.fresh(model, scaler, objective.horizons, objective.quantiles, training.device)
     reach = forecaster.model.receptive_field
-    rows = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    rows = {"train": splits.train, "valid": splits.valid} | ({} if sealed else {"test": splits.test})
     stretches = {
         name: Stretch.cut(bars, features, labels_TSH, objective.horizons, part, reach - 1)
         for name, part in rows.items()
@@ -230,7 +246,11 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
         config.evidence,
     )
 
-    with _open_record(config, bars, argv) as record, _in_the_ledger(config, record, stretches) as trial:
+    where = (kind, name or config.name, called)
+    with (
+        _open_record(config, bars, fingerprint, argv, where) as record,
+        _in_the_ledger(config, record, stretches) as trial,
+    ):
         probe = ValidationProbe(forecaster, tracker, objective, stretches["valid"], record.history())
         trainer = Trainer(
             forecaster.model,
@@ -243,21 +263,28 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
             Checkpoints(record.checkpoints),
         )
         first_step = trainer.resume()
-        with Console(training.max_steps, first_step, config.profit_tracker.report_every) as console:
+        with Console(training.max_steps, first_step, config.profit_tracker.report_every, quiet=sealed) as console:
             console.say(f"{bars.source}: {len(bars.symbols_S)} symbols, {_span(bars)}")
             for name, stretch in stretches.items():
                 console.say(f"  {name}: {len(stretch.bars.sessions_T)} sessions, {_span(stretch.bars)}")
             for warning in bars.warnings:
                 console.say(f"  note: {warning}")
             console.say(f"  leak proof: passed on {proof.days} days in {proof.seconds:.1f} s")
-            progress = trainer.train(record.log, lambda step, values: console.step(step, values, probe.report))
+
+            def on_step(step: int, values: dict[str, float]) -> None:
+                console.step(step, values, probe.report)
+                if watch is not None and "eval/loss" in values:
+                    watch(step, values)
+
+            progress = trainer.train(record.log, on_step)
         trainer.load_best()
 
-        # What it is worth: validation days first. Then the test days, which are opened here, once, by the model that
-        # validation chose, and the opening is counted.
+        # What it is worth: validation days first. Then the test days, unless they stay sealed: they are opened here,
+        # once, by the model that validation chose, and the opening is counted.
         forecasts = {name: stretches[name].forecast(forecaster) for name in ("train", "valid")}
-        openings = trial.open_test()
-        forecasts["test"] = stretches["test"].forecast(forecaster)
+        openings = 0 if sealed else trial.open_test()
+        if not sealed:
+            forecasts["test"] = stretches["test"].forecast(forecaster)
         losses = {
             name: score_losses(stretch, stretches["train"], forecaster, forecasts[name])
             for name, stretch in stretches.items()
@@ -271,7 +298,8 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
                 config.evidence,
                 config.seed,
             )
-            for name in ("valid", "test")
+            for name in stretches
+            if name != "train"
         }
         correlation, interval = loss_profit_correlation(probe.losses, probe.sharpes)
         result = {
@@ -302,7 +330,13 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     return {**result, "folder": str(record.folder)}
 
 
-def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None) -> RunRecord:
+def _open_record(
+    config: ExperimentConfig,
+    bars: Bars,
+    fingerprint: str,
+    argv: list[str] | None,
+    where: tuple[str, str, str | None],
+) -> RunRecord:
     """A new run folder with config and manifest in it, or the folder of the run to go on with."""
     import torch
 
@@ -313,9 +347,9 @@ def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None) -
     if config.resume:
         folder = Path(config.resume)
         known = _run_json(folder)
-        if bars.fingerprint() != known["data"]["fingerprint"]:
+        if fingerprint != known["data"]["fingerprint"]:
             raise ConfigError(
-                f"{folder}: the bars are not those that the run began with (fingerprint {bars.fingerprint()} where "
+                f"{folder}: the bars are not those that the run began with (fingerprint {fingerprint} where "
                 f"run.json says {known['data']['fingerprint']}): start a new run"
             )
         return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest())
@@ -325,14 +359,15 @@ def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None) -
         signature=signature(delta),
         seed=config.seed,
         threads=torch.get_num_threads(),
-        fingerprint=bars.fingerprint(),
+        fingerprint=fingerprint,
         source=bars.source,
         symbols=bars.symbols_S,
         first=str(bars.sessions_T[0]),
         last=str(bars.sessions_T[-1]),
         argv=argv,
     )
-    return RunRecord.create(Path(config.output_dir), "base", config.name, values, delta, facts)
+    kind, name, called = where
+    return RunRecord.create(Path(config.output_dir), kind, name, values, delta, facts, called)
 
 
 def _check_resumable(folder: Path) -> None:
@@ -351,12 +386,12 @@ def _check_resumable(folder: Path) -> None:
 def _in_the_ledger(
     config: ExperimentConfig, record: RunRecord, stretches: dict[str, Stretch]
 ) -> AbstractContextManager[Trial]:
-    from hftraining.training.trainer import Interrupted
+    from hftraining.training.trainer import Interrupted, Pruned
     from hftraining.training.trial import in_the_ledger
 
-    ended_by_user = (Interrupted, KeyboardInterrupt)
+    endings = {"interrupted": (Interrupted, KeyboardInterrupt), "pruned": (Pruned,)}
     facts = _run_json(record.folder)
-    return in_the_ledger(record.folder.parents[2], record.folder, facts, stretches, bool(config.resume), ended_by_user)
+    return in_the_ledger(record.folder.parents[2], record.folder, facts, stretches, bool(config.resume), endings)
 
 
 def _run_json(folder: Path) -> dict[str, Any]:

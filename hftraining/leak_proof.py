@@ -66,7 +66,7 @@ def prove(bars: Bars, train: slice, way: Way, reach: int, days: int, seed: int) 
     lines: list[str] = []
     for number in range(days):
         behind = number % 2 == 0
-        first = train.stop - 1 if behind else min(30, train.stop - 1)
+        first = train.stop if behind else min(30, train.stop - 1)
         some = _few_symbols(bars, rng)
         day = int(rng.choice(first + np.flatnonzero(some.present_TS[first:-2].any(axis=1))))
         hole = int(rng.choice(np.flatnonzero(some.present_TS[day])))
@@ -141,7 +141,9 @@ def _noise_after(bars: Bars, day: int, rng: np.random.Generator, keep_open: bool
     close = level * np.exp(0.05 * np.cumsum(rng.standard_normal(shape), axis=0))
     opening = close * np.exp(0.03 * rng.standard_normal(shape))
     if keep_open:
+        # The day itself moves by a tenth and no more: a ruined account closes its positions within the day, honestly.
         opening[0] = arrays["open_TS"][day]
+        close[0] = opening[0] * np.exp(np.clip(0.05 * rng.standard_normal(shape[1]), -0.1, 0.1))
     absent = np.isnan(arrays["close_TS"][first:])
     noise = {
         "open_TS": opening,

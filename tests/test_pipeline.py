@@ -1,6 +1,9 @@
 """The whole way from bars to money with known forecasts in the model's place, on the packaged sample."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from hftraining.experiment import run_experiment
@@ -11,9 +14,11 @@ from hftraining.market.features import Scaler, make_features, make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
 from hftraining.profit_tracker import ProfitTracker
+from hftraining.runs.ledger import Ledger
 from hftraining.trading.policy import Forecast
 from hftraining.training.probe import loss_profit_correlation
 from hftraining.training.scoring import Stretch, unconditional_quantiles
+from hftraining.training.trainer import Pruned
 from tests.compose import compose_config
 
 HORIZONS, LEVELS = (1, 5), (0.1, 0.5, 0.9)
@@ -134,3 +139,43 @@ def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothin
         losses[steps] = run_experiment(config)["loss"]["train"]
     assert losses[100]["model"] < losses[1]["model"]
     assert losses[100]["model"] < losses[100]["nothing_changes"]
+
+
+SMALL = (
+    "model=tiny",
+    "training.max_steps=20",
+    "training.window=48",
+    "training.threads=1",
+    "evidence.baselines=[trend]",
+    "profit_tracker.every=10",
+)
+
+
+def test_a_sealed_run_learns_the_same_and_shows_nothing_of_the_test_days(tmp_path):
+    config, seen = compose_config(*SMALL, f"output_dir={tmp_path}"), {}
+    sealed = run_experiment(
+        config, [], sealed=True, watch=lambda step, values: seen.update({step: values["eval/loss"]})
+    )
+    opened = run_experiment(config, [])
+    weights = [(Path(run["folder"]) / "model" / "model.safetensors").read_bytes() for run in (sealed, opened)]
+    assert weights[0] == weights[1]
+    assert sealed["signature"] == opened["signature"] and sealed["valid"]["profit"] == opened["valid"]["profit"]
+    assert "test" not in sealed and sealed["test_openings"] == 0 and opened["test_openings"] == 1
+    assert sealed["verdict"] == sealed["valid"]["verdict"]
+    assert list(seen) == [10, 20] and min(seen.values()) == pytest.approx(sealed["eval"]["loss"])
+    equity = pd.read_parquet(Path(sealed["folder"]) / "equity.parquet")
+    assert set(equity["window"]) == {"valid"} and str(equity["date"].max().date()) < opened["test"]["first"]
+    without_test, with_test = Ledger(tmp_path / "ledger.sqlite").entries()
+    assert without_test.test_window == "" and with_test.test_window.startswith(opened["test"]["first"])
+
+
+def test_whoever_watches_the_probes_can_end_a_run_and_the_ledger_says_that_it_was_meant(tmp_path):
+    def enough(step, values):
+        raise Pruned("worse than the median")
+
+    config = compose_config(*SMALL, f"output_dir={tmp_path}")
+    with pytest.raises(Pruned):
+        run_experiment(config, [], kind="sweeps", name="study", called="trial-0000", sealed=True, watch=enough)
+    (entry,) = Ledger(tmp_path / "ledger.sqlite").entries()
+    assert (entry.status, entry.kind, entry.name) == ("pruned", "sweeps", "study")
+    assert entry.folder == tmp_path / "sweeps" / "study" / "trial-0000" and not (entry.folder / "result.json").exists()

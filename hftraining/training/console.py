@@ -33,10 +33,10 @@ PLAIN_LINES = 20  # about so many lines a run where there is no progress bar
 
 
 class Console:
-    """Prints to the terminal and writes the same lines into train.log."""
+    """Prints to the terminal and writes the same lines into train.log; quiet, into train.log alone."""
 
-    def __init__(self, max_steps: int, first_step: int, report_every: int):
-        self.out = RichConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
+    def __init__(self, max_steps: int, first_step: int, report_every: int, quiet: bool = False):
+        self.out = RichConsole(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
         self.max_steps, self.first_step, self.report_every = max_steps, first_step, report_every
         self.line_every = max(1, max_steps // PLAIN_LINES)
         self.sharpe = self.eval_loss = math.nan
@@ -44,7 +44,7 @@ class Console:
         self.warnings.setLevel(logging.WARNING)
         self.bar: Progress | None = None
         self.started = time.monotonic()
-        if self.out.is_terminal:
+        if self.out.is_terminal and not quiet:
             columns = "loss {task.fields[loss]:.4f}  Sharpe {task.fields[sharpe]:.2f}  {task.fields[rate]:.1f} steps/s"
             self.bar = Progress(
                 TextColumn("training"),
@@ -94,6 +94,8 @@ class Console:
                 f"({losses['nothing_changes']:.4f}); one constant forecast gives {losses['unconditional']:.4f}"
             )
         for name in ("valid", "test"):
+            if name not in result:
+                continue
             part = result[name]
             title = f"{name} days, {part['first']} to {part['last']}"
             self._table(title, {"strategy": part["profit"], **part["baselines"]})
@@ -104,8 +106,9 @@ class Console:
                 f"  the same book at other times, 5 to 95 %: [{least}, {most}], p = {_shown(part['null']['p'], False)}"
             )
             self.say(f"  {part['verdict']}")
+        opened = f"openings so far: {result['test_openings']}, " if "test" in result else ""
         self.say(
-            f"verdict on the test days (openings so far: {result['test_openings']}, trials on these data: "
+            f"verdict on the {'test' if opened else 'validation'} days ({opened}trials on these data: "
             f"{result['n_trials']}): {result['verdict']}"
         )
 

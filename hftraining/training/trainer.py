@@ -34,6 +34,10 @@ class Diverged(Exception):
     """Ten steps in a row had a loss or gradient that is not finite."""
 
 
+class Pruned(Exception):
+    """Whoever watched the probes has seen enough: the run ends without a result, and says why."""
+
+
 class Probe(Protocol):
     """Looks at the validation days after a step and says what it saw, tag by tag."""
 

@@ -30,18 +30,20 @@ class Trial:
 
         The validation Sharpe is deflated by all trials on these data and days, from the ledger. The test days are
         deflated by the number of times that they were opened: that many results could have been picked from. The
-        verdict is that on the test days.
+        verdict is that on the test days, or on the validation days where the test days stay sealed.
         """
         trials = self.ledger.trials(self.fingerprint, self.valid_window)
-        valid, test = judged["valid"], judged["test"]
+        valid = judged["valid"]
         # This run's own returns are not in the ledger yet; a repetition of it has the same Sharpe to the bit.
         sharpes = {*trials.sharpes_1d, daily_sharpe(valid.returns_T.tolist())}
         known = [sharpe for sharpe in sharpes if math.isfinite(sharpe)]
         # Of several trials with a single Sharpe between them the spread is unknown: NaN, which is judged as chance.
         spread = variance(known) if len(known) > 1 else math.nan
         deflated = deflated_sharpe(valid.returns_T, trials.count, spread)
-        deflated_test = deflated_sharpe(test.returns_T, openings, spread)
-        for part, value, count in ((valid, deflated, trials.count), (test, deflated_test, openings)):
+        parts = [(valid, deflated, trials.count)]
+        if test := judged.get("test"):
+            parts.append((test, deflated_sharpe(test.returns_T, openings, spread), openings))
+        for part, value, count in parts:
             null = part.result["null"]
             part.result["verdict"] = verdict(
                 null["p"], part.difference, deflated_sharpe=value, n_trials=count, reason=null["reason"]
@@ -50,7 +52,7 @@ class Trial:
             "n_trials": trials.count,
             "deflated_sharpe": deflated,
             "test_openings": openings,
-            "verdict": test.result["verdict"],
+            "verdict": parts[-1][0].result["verdict"],
         }
 
     def done(self, valid: Judgement, result: Mapping[str, Any]) -> None:
@@ -72,9 +74,12 @@ def in_the_ledger(
     facts: Mapping[str, Any],
     stretches: Mapping[str, Stretch],
     resumed: bool,
-    interruptions: tuple[type[BaseException], ...],
+    endings: Mapping[str, tuple[type[BaseException], ...]],
 ) -> Iterator[Trial]:
-    """The row of a run while it runs. facts: its run.json. What ends the run is written into the row."""
+    """The row of a run while it runs. facts: its run.json. What ends the run is written into the row.
+
+    endings: the exceptions that have a status of their own, by status; any other one is a failure.
+    """
     windows = {
         name: (str(stretch.bars.sessions_T[0]), str(stretch.bars.sessions_T[-1])) for name, stretch in stretches.items()
     }
@@ -95,9 +100,7 @@ def in_the_ledger(
         )
     try:
         yield Trial(ledger, row, data["fingerprint"], windows["valid"])
-    except interruptions:
-        ledger.finish(row, status="interrupted")
-        raise
-    except Exception:
-        ledger.finish(row, status="failed")
+    except BaseException as end:
+        status = next((name for name, kinds in endings.items() if isinstance(end, kinds)), "failed")
+        ledger.finish(row, status=status)
         raise
