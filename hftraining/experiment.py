@@ -152,9 +152,10 @@ def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
     return prove(bars, splits_of(config, bars).train, way, forecaster.model.receptive_field, days, seed)
 
 
-def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> dict[str, Any]:
+def run_experiment(config: ExperimentConfig, argv: list[str] | None = None, bars: Bars | None = None) -> dict[str, Any]:
     """Train, judge and record one run; returns what result.json holds, with its folder under "folder".
 
+    bars: those that the config asks for, where they are loaded already; a replay pins their snapshot so.
     Raises before anything is written: ConfigError or MarketDataError for what the user can mend, LeakError for what
     we must. Raises Interrupted when SIGTERM or SIGINT came and everything is saved, Diverged when training broke down.
     """
@@ -184,7 +185,7 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
         _check_resumable(Path(config.resume))
 
     # What the market said, and what a decision could have earned.
-    bars = load_bars(config.stocks)
+    bars = bars or load_bars(config.stocks)
     lag, purge = config.profit_tracker.lag, config.profit_tracker.lag + max(objective.horizons)
     splits = splits_of(config, bars)
     features = make_features(bars)
@@ -306,6 +307,8 @@ def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None) -
     """A new run folder with config and manifest in it, or the folder of the run to go on with."""
     import torch
 
+    from hftraining.runs.bar_digests import digest_bars, write_digests
+    from hftraining.runs.code_version import code_patch
     from hftraining.runs.identity import config_delta, manifest, signature
     from hftraining.runs.record import RunRecord
     from hftraining.training.checkpoint import Checkpoints
@@ -321,6 +324,7 @@ def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None) -
         return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest())
     values = dataclasses.asdict(config)
     delta = config_delta(values, dataclasses.asdict(typed_config({})))
+    patch = code_patch()
     facts = manifest(
         signature=signature(delta),
         seed=config.seed,
@@ -330,9 +334,14 @@ def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None) -
         symbols=bars.symbols_S,
         first=str(bars.sessions_T[0]),
         last=str(bars.sessions_T[-1]),
+        snapshot=bars.snapshot,
         argv=argv,
+        patch=patch,
     )
-    return RunRecord.create(Path(config.output_dir), "base", config.name, values, delta, facts)
+    outputs = Path(config.output_dir)
+    record = RunRecord.create(outputs, "base", config.name, values, delta, facts, patch[0])
+    write_digests(digest_bars(bars), record.folder, outputs / ".bars" / f"{bars.fingerprint()}.npz")
+    return record
 
 
 def _check_resumable(folder: Path) -> None:

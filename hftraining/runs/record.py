@@ -6,6 +6,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,15 @@ def replacing(path: Path) -> Iterator[Path]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def linked(source: Path, target: Path) -> None:
+    """Make target a hard link to source, or a copy where the file system has none; it takes the place of an old one."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another device, or a file system without hard links
+            shutil.copyfile(source, temporary)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -156,9 +166,18 @@ class RunRecord:
 
     @classmethod
     def create(
-        cls, outputs: Path, kind: str, name: str, config: dict, config_diff: dict, manifest: dict
+        cls,
+        outputs: Path,
+        kind: str,
+        name: str,
+        config: dict,
+        config_diff: dict,
+        manifest: dict,
+        code_patch: bytes = b"",
     ) -> "RunRecord":
         """A new folder outputs/kind/name/date_time with config.yaml, config_diff.yaml and run.json in it.
+
+        code_patch: what was changed since the commit, kept as code.patch where it is not empty.
 
         Two runs started in one second get two folders, the later one with _2 at its end. Raises RecordError for
         a kind or name that is not a plain folder name, and where the folder cannot be made.
@@ -169,6 +188,9 @@ class RunRecord:
         folder = _new_folder(outputs / kind / name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
         write_text_atomically(folder / "config.yaml", _yaml(config))
         write_text_atomically(folder / "config_diff.yaml", _yaml(config_diff))
+        if code_patch:
+            with replacing(folder / "code.patch") as temporary:
+                temporary.write_bytes(code_patch)
         write_json_atomically(folder / "run.json", {"kind": kind, "name": name} | manifest)
         return cls(folder)
 
