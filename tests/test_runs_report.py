@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hftraining.runs import report
 from hftraining.runs.record import RunRecord
 from hftraining.runs.report import write_report
 from hftraining.runs.tables import METRICS, TRADES_SHOWN, count, fixed, percent

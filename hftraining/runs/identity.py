@@ -34,13 +34,13 @@ def config_delta(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict
     """
     ours, theirs = flatten(config), flatten(defaults)
     names = sorted(ours.keys() | theirs.keys())
-    return {n: plain(ours.get(n)) for n in names if _canonical(ours.get(n)) != _canonical(theirs.get(n))}
+    return {n: plain(ours.get(n)) for n in names if canonical(ours.get(n)) != canonical(theirs.get(n))}
 
 
 def signature(delta: Mapping[str, Any]) -> str:
     """8 hex digits of the sha1 of the sorted delta, without the fields of CANNOT_CHANGE_A_NUMBER."""
     counted = {name: value for name, value in delta.items() if not cannot_change_a_number(name)}
-    return hashlib.sha1(_canonical(counted).encode(), usedforsecurity=False).hexdigest()[:8]
+    return hashlib.sha1(canonical(counted).encode(), usedforsecurity=False).hexdigest()[:8]
 
 
 def manifest(
@@ -87,7 +87,8 @@ def cannot_change_a_number(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in CANNOT_CHANGE_A_NUMBER)
 
 
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
+    """One text for equal values: 1.0 as 1, a tuple as its list; True is not 1."""
     return json.dumps(_normal(plain(value)), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -185,7 +185,7 @@ class RunRecord:
         for what, text in (("kind", kind), ("name", name)):
             if not _SAFE_NAME.match(text) or ".." in text or text[-1] in ". ":
                 raise RecordError(f"{what}={text!r} is not a plain folder name")
-        folder = _new_folder(outputs / kind / name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+        folder = new_folder(outputs / kind / name)
         write_text_atomically(folder / "config.yaml", _yaml(config))
         write_text_atomically(folder / "config_diff.yaml", _yaml(config_diff))
         if code_patch:
@@ -368,7 +368,9 @@ class _Board:
         self._file.flush()
 
 
-def _new_folder(parent: Path, stamp: str) -> Path:
+def new_folder(parent: Path) -> Path:
+    """Make a folder in `parent` named after this second, with _2 at its end when that is taken. Raises RecordError."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
