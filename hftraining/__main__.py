@@ -1,4 +1,4 @@
-"""What a run left behind, from the command line: `python -m hftraining ledger | report RUN | leaks RUN`."""
+"""What runs left behind, from the command line: `python -m hftraining ledger | report | leaks | compare | ... RUN`."""
 
 import argparse
 import difflib
@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     leaks = command("leaks", _leaks, "replace the days after a random one by noise: nothing before it may change")
     leaks.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     leaks.add_argument("--days", type=_positive, default=50, help="how many random days to try")
+    compare = command("compare", _compare, "what differs between runs, and what that did to the numbers")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, patterns, or folders that hold runs")
+    compare.add_argument("--to", type=Path, metavar="FOLDER", help="where compare.html goes")
     return parser
 
 
@@ -220,6 +223,24 @@ def _leaks(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"ok": proof.ok, "days": proof.days, "lines": list(proof.lines)}))
     return EXIT_DONE if proof.ok else EXIT_OURS
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from hftraining.compare import METRICS, compare
+    from hftraining.runs.compare_page import write_comparison
+    from hftraining.runs.compare_text import print_comparison
+    from hftraining.runs.record import new_folder
+
+    comparison = compare(options.runs)
+    outputs = next((run.outputs for group in comparison.groups for run in group.runs if run.outputs), None)
+    folder = options.to or new_folder((outputs or Path("outputs")) / "comparisons")
+    folder.mkdir(parents=True, exist_ok=True)
+    curves = {group.label: group.replicates or group.runs for group in comparison.groups}
+    page = write_comparison(folder, None if options.to else outputs, comparison.found, curves, METRICS)
+    print_comparison(comparison.found, METRICS, str(page))
+    if options.json:
+        print(json.dumps(comparison.found | {"page": str(page)}, allow_nan=False))
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -156,6 +156,7 @@ def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
 def run_experiment(
     config: ExperimentConfig,
     argv: list[str] | None = None,
+    bars: Bars | None = None,
     *,
     kind: str = "base",
     name: str | None = None,
@@ -165,9 +166,10 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Train, judge and record one run; returns what result.json holds, with its folder under "folder".
 
-    The run folder is outputs/kind/name/called; name is config.name and called the date and time unless given. A
-    sealed run never sees a bar of the test days, and has no test results. `watch` gets the step and the values of
-    each probe; what it raises ends the run, and Pruned says that this was meant.
+    bars: those that the config asks for, where they are loaded already; a replay pins their snapshot so. The run
+    folder is outputs/kind/name/called; name is config.name and called the date and time unless given. A sealed run
+    never sees a bar of the test days, and has no test results. `watch` gets the step and the values of each probe;
+    what it raises ends the run, and Pruned says that this was meant.
 
     Raises before anything is written: ConfigError or MarketDataError for what the user can mend, LeakError for what
     we must. Raises Interrupted when SIGTERM or SIGINT came and everything is saved, Diverged when training broke down.
@@ -198,11 +200,11 @@ def run_experiment(
         _check_resumable(Path(config.resume))
 
     # What the market said, and what a decision could have earned.
-    bars = load_bars(config.stocks)
+    bars = bars or load_bars(config.stocks)
     lag, purge = config.profit_tracker.lag, config.profit_tracker.lag + max(objective.horizons)
-    fingerprint, splits = bars.fingerprint(), splits_of(config, bars)
+    whole, splits = bars, splits_of(config, bars)
     if sealed:
-        bars = bars.rows(slice(0, splits.test.start))
+        bars = whole.rows(slice(0, splits.test.start))
     features = make_features(bars)
     labels_TSH = make_labels(bars, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative)
     scaler = Scaler.fit(features, splits.train)
@@ -248,7 +250,7 @@ def run_experiment(
 
     where = (kind, name or config.name, called)
     with (
-        _open_record(config, bars, fingerprint, argv, where) as record,
+        _open_record(config, whole, argv, where) as record,
         _in_the_ledger(config, record, stretches) as trial,
     ):
         probe = ValidationProbe(forecaster, tracker, objective, stretches["valid"], record.history())
@@ -333,13 +335,14 @@ def run_experiment(
 def _open_record(
     config: ExperimentConfig,
     bars: Bars,
-    fingerprint: str,
     argv: list[str] | None,
     where: tuple[str, str, str | None],
 ) -> RunRecord:
     """A new run folder with config and manifest in it, or the folder of the run to go on with."""
     import torch
 
+    from hftraining.runs.bar_digests import digest_bars, write_digests
+    from hftraining.runs.code_version import code_patch
     from hftraining.runs.identity import config_delta, manifest, signature
     from hftraining.runs.record import RunRecord
     from hftraining.training.checkpoint import Checkpoints
@@ -347,27 +350,33 @@ def _open_record(
     if config.resume:
         folder = Path(config.resume)
         known = _run_json(folder)
-        if fingerprint != known["data"]["fingerprint"]:
+        if bars.fingerprint() != known["data"]["fingerprint"]:
             raise ConfigError(
-                f"{folder}: the bars are not those that the run began with (fingerprint {fingerprint} where "
+                f"{folder}: the bars are not those that the run began with (fingerprint {bars.fingerprint()} where "
                 f"run.json says {known['data']['fingerprint']}): start a new run"
             )
         return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest())
     values = dataclasses.asdict(config)
     delta = config_delta(values, dataclasses.asdict(typed_config({})))
+    patch = code_patch()
     facts = manifest(
         signature=signature(delta),
         seed=config.seed,
         threads=torch.get_num_threads(),
-        fingerprint=fingerprint,
+        fingerprint=bars.fingerprint(),
         source=bars.source,
         symbols=bars.symbols_S,
         first=str(bars.sessions_T[0]),
         last=str(bars.sessions_T[-1]),
+        snapshot=bars.snapshot,
         argv=argv,
+        patch=patch,
     )
     kind, name, called = where
-    return RunRecord.create(Path(config.output_dir), kind, name, values, delta, facts, called)
+    outputs = Path(config.output_dir)
+    record = RunRecord.create(outputs, kind, name, values, delta, facts, patch[0], called)
+    write_digests(digest_bars(bars), record.folder, outputs / ".bars" / f"{bars.fingerprint()}.npz")
+    return record
 
 
 def _check_resumable(folder: Path) -> None:

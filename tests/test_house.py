@@ -16,6 +16,7 @@ FLOORS = {
     "evidence": 2,
     "training": 3,
     "leak_proof": 3,
+    "compare": 3,
     "experiment": 4,
     "__main__": 5,
     "train": 5,

@@ -179,6 +179,29 @@ def test_every_opening_of_a_test_window_is_counted_whoever_opens_it(tmp_path):
         ledger.open_test(99)
 
 
+def test_the_same_look_again_teaches_nothing_and_is_counted_once(tmp_path):
+    ledger = new_ledger(tmp_path)
+    run, replay, other_code = begin(ledger, "aa"), begin(ledger, "aa"), begin(ledger, "aa")
+    looks = [(run, "aa code1"), (replay, "aa code1"), (other_code, "aa code2"), (run, ""), (run, "")]
+    assert [ledger.open_test(row, look) for row, look in looks] == [1, 1, 2, 3, 4]
+    assert ledger.openings("f00d", WINDOWS["test"]) == 4
+
+
+def test_openings_of_a_ledger_from_before_looks_had_names_count_one_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger_module, "MIGRATIONS", ledger_module.MIGRATIONS[:1])
+    row = begin(new_ledger(tmp_path), "aa")
+    with sqlite3.connect(tmp_path / "outputs" / "ledger.sqlite") as connection:
+        for _ in range(3):
+            connection.execute(
+                "INSERT INTO openings (run_id, fingerprint, test_window, opened) "
+                "SELECT id, fingerprint, test_window, '' FROM runs"
+            )
+    monkeypatch.undo()
+    ledger = new_ledger(tmp_path)
+    assert ledger.openings("f00d", WINDOWS["test"]) == 3
+    assert ledger.open_test(row, "aa code1") == 4
+
+
 def test_processes_that_start_at_one_moment_make_one_ledger_and_lose_no_row(tmp_path):
     ledger = Ledger.__new__(Ledger)  # a path only: the file is for the processes to make
     ledger.path = tmp_path / "outputs" / "ledger.sqlite"

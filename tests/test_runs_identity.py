@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hftraining.runs.identity import code_version, config_delta, library_versions, manifest, signature
+from hftraining.runs.code_version import PATCH_BYTES, code_patch, code_version, source_digest
+from hftraining.runs.environment import environment, library_versions, numerics
+from hftraining.runs.identity import config_delta, manifest, signature
 
 DEFAULTS = {
     "seed": 0,
@@ -107,6 +109,7 @@ def some_manifest() -> dict:
         symbols=("AAPL", "MSFT"),
         first="2001-01-02",
         last="2015-12-31",
+        snapshot="cd" * 8,
         argv=["train.py", "seed=7"],
     )
 
@@ -119,10 +122,11 @@ def test_the_manifest_is_json_and_names_code_data_and_machine():
         "symbols": ["AAPL", "MSFT"],
         "first": "2001-01-02",
         "last": "2015-12-31",
+        "snapshot": "cd" * 8,
     }
     assert found["argv"] == ["train.py", "seed=7"]
     assert found["versions"]["numpy"] == np.__version__
-    assert set(found["code"]) == {"commit", "dirty"}
+    assert set(found["code"]) == {"commit", "dirty", "digest", "patch"}
 
 
 def test_the_manifest_holds_no_environment_variable(monkeypatch):
@@ -134,23 +138,74 @@ def test_the_versions_cover_what_can_change_a_number():
     assert {"torch", "numpy", "pandas", "numba", "hydra-core"} <= set(library_versions())
 
 
-def test_the_code_is_dirty_when_a_source_file_differs_from_the_commit(tmp_path):
+def test_what_can_move_the_last_bit_is_recorded():
+    import torch
+
+    found = environment()
+    assert found["numerics"]["vector_unit"] == torch.backends.cpu.get_cpu_capability()
+    assert found["numerics"]["threads"] == torch.get_num_threads()
+    assert set(numerics()) == {"vector_unit", "threads", "mkl", "onednn", "numpy_blas"}
+    assert json.loads(json.dumps(found)) == found and "flags" in found["cpu"]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A checkout with one commit of some sources, and `git` to change it."""
+
     def git(*arguments: str) -> None:
         who = ("-c", "user.name=t", "-c", "user.email=t@example.com")
         subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
 
     tree = tmp_path.resolve()
-    assert code_version(tree) == {"commit": None, "dirty": None}
+    assert code_version(tree)["commit"] is None and code_version(tree)["dirty"] is None
+    assert code_patch(tree) == (b"", None)
+    (tree / "hftraining").mkdir()
+    (tree / "hftraining" / "code.py").write_text("a = 1\n")
+    (tree / "conf").mkdir()
+    (tree / "conf" / "config.yaml").write_text("seed: 1\n")
     git("init")
-    (tree / "code.py").write_text("a = 1\n")
-    assert code_version(tree) == {"commit": None, "dirty": True}
+    assert code_version(tree) == {"commit": None, "dirty": True, "digest": source_digest(tree)}
     git("add", ".")
     git("commit", "-m", "first")
+    return tree
+
+
+def test_the_code_is_dirty_when_a_source_file_differs_from_the_commit(tree):
     clean = code_version(tree)
     assert clean["dirty"] is False and len(clean["commit"]) == 40
-    (tree / "notes.txt").write_text("not code")
-    assert code_version(tree) == clean
-    (tree / "code.py").write_text("a = 2\n")
-    assert code_version(tree) == clean | {"dirty": True}
-    (tree / "inner").mkdir()
-    assert code_version(tree / "inner") == {"commit": None, "dirty": None}
+    (tree / "notes.py").write_text("not what a run is made by")
+    assert code_version(tree) == clean and code_patch(tree) == (b"", None)
+    (tree / "hftraining" / "code.py").write_text("a = 2\n")
+    changed = code_version(tree)
+    assert changed["dirty"] is True and changed["commit"] == clean["commit"] and changed["digest"] != clean["digest"]
+    assert code_version(tree / "hftraining")["commit"] is None
+
+
+def test_commit_and_patch_make_up_the_code_that_ran(tree, tmp_path_factory):
+    (tree / "hftraining" / "code.py").write_text("a = 2\n")
+    (tree / "hftraining" / "new.py").write_bytes(b"# latin: \xe9\nb = 3\n")
+    (tree / "conf" / "model").mkdir()
+    (tree / "conf" / "model" / "mine.yaml").write_text("hidden_size: 8\n")
+    (tree / "keys.yaml").write_text("secret: canary-77\n")
+    patch, note = code_patch(tree)
+    assert note is None and b"canary-77" not in patch
+    again = tmp_path_factory.mktemp("again") / "tree"
+    subprocess.run(["git", "clone", "-q", str(tree), str(again)], check=True, capture_output=True)
+    assert source_digest(again) != source_digest(tree)
+    subprocess.run(["git", "-C", str(again), "apply", "-"], input=patch, check=True, capture_output=True)
+    assert source_digest(again) == source_digest(tree)
+    assert (again / "conf" / "model" / "mine.yaml").read_text() == "hidden_size: 8\n"
+
+
+def test_a_patch_that_would_fill_the_disk_is_left_out_and_said_to_be(tree):
+    (tree / "hftraining" / "data.py").write_text("x = 1\n" * (PATCH_BYTES // 6))
+    patch, note = code_patch(tree)
+    assert patch == b"" and note.startswith("left out: 1,")
+
+
+def test_the_digest_of_the_code_is_that_of_its_modules(tree):
+    before = source_digest(tree)
+    (tree / "conf" / "config.yaml").write_text("seed: 2\n")
+    assert source_digest(tree) == before
+    (tree / "hftraining" / "code.py").rename(tree / "hftraining" / "other.py")
+    assert source_digest(tree) != before

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hftraining.runs import report
 from hftraining.runs.record import RunRecord
 from hftraining.runs.report import write_report
 from hftraining.runs.tables import METRICS, TRADES_SHOWN, count, fixed, percent
@@ -437,7 +436,7 @@ def test_without_hard_links_the_chart_script_is_copied(tmp_path, monkeypatch):
     def no_links(source: Path, target: Path) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(report.os, "link", no_links)
+    monkeypatch.setattr(os, "link", no_links)
     folder = a_run(tmp_path / "outputs")
     write_report(folder)
     shared = tmp_path / "outputs" / ".plotly.min.js"

@@ -23,7 +23,7 @@ def equity_chart(equity: "pd.DataFrame", initial_capital: float, null_band: "pd.
     if null_band is not None:
         figure["data"] = _fan(null_band) + figure["data"]
     figure["layout"]["yaxis"] |= {"tickformat": ",.0f"}
-    figure["layout"]["shapes"].append(_level(initial_capital))
+    figure["layout"]["shapes"].append(level_line(initial_capital))
     return figure
 
 
@@ -51,27 +51,27 @@ def probes_chart(history: list[dict[str, float]], best_step: int | None, buy_and
     # Of a mixed objective the forecast part is what compares with the validation loss.
     tag = "train/forecast_loss" if any("train/forecast_loss" in row for row in history) else "train/loss"
     steps = [row["step"] for row in history if tag in row]
-    train = [_number(row[tag]) for row in history if tag in row]
+    train = [finite(row[tag]) for row in history if tag in row]
     at = [row["step"] for row in probes]
     dots = {"mode": "lines+markers", "marker": {"size": 5}}
     data = [
-        _line("training loss", steps, train, "--faint", "%{y:.4f}") | {"line": {"color": "--faint", "width": 1}},
-        _line("validation loss", at, [_number(row.get("eval/loss")) for row in probes], "--model", "%{y:.4f}") | dots,
-        _line("validation Sharpe", at, [_number(row["profit/sharpe_ratio"]) for row in probes], "--profit", "%{y:.2f}")
+        line("training loss", steps, train, "--faint", "%{y:.4f}") | {"line": {"color": "--faint", "width": 1}},
+        line("validation loss", at, [finite(row.get("eval/loss")) for row in probes], "--model", "%{y:.4f}") | dots,
+        line("validation Sharpe", at, [finite(row["profit/sharpe_ratio"]) for row in probes], "--profit", "%{y:.2f}")
         | dots
         | {"yaxis": "y2"},
     ]
-    layout = _layout()
+    layout = base_layout()
     layout["xaxis"] |= {"title": {"text": "step", "standoff": 6}, "anchor": "y2", "rangemode": "tozero"}
     layout["yaxis"] |= {"domain": [0.56, 1.0], "title": {"text": "loss"}, "nticks": 5}
     layout["yaxis2"] = layout["yaxis"] | {"domain": [0.0, 0.44], "title": {"text": "Sharpe"}}
     if best_step is not None:
-        layout["shapes"].append(_vertical(best_step))
-        layout["annotations"].append(_note("model kept", best_step, "--muted"))
+        layout["shapes"].append(vertical(best_step))
+        layout["annotations"].append(note("model kept", best_step, "--muted"))
     if buy_and_hold is not None and math.isfinite(buy_and_hold):
-        layout["shapes"].append(_level(buy_and_hold) | {"yref": "y2", "line": _stroke("--benchmark")})
+        layout["shapes"].append(level_line(buy_and_hold) | {"yref": "y2", "line": stroke("--benchmark")})
         layout["annotations"].append(
-            _note("buy and hold", 1, "--benchmark")
+            note("buy and hold", 1, "--benchmark")
             | {"xref": "paper", "xanchor": "right", "y": buy_and_hold, "yref": "y2", "yanchor": "bottom"}
         )
     return {"data": data, "layout": layout}
@@ -83,8 +83,8 @@ def calibration_chart(result: dict) -> Figure | None:
     horizons = sorted({row["horizon"] for found in rows.values() for row in found or []})
     if not horizons:
         return None
-    layout, data = _layout(), list[dict[str, Any]]()
-    diagonal = {"type": "line", "x0": 0, "y0": 0, "x1": 1, "y1": 1, "line": _stroke("--faint"), "layer": "below"}
+    layout, data = base_layout(), list[dict[str, Any]]()
+    diagonal = {"type": "line", "x0": 0, "y0": 0, "x1": 1, "y1": 1, "line": stroke("--faint"), "layer": "below"}
     layout["shapes"].append(diagonal)
     for window, label in WINDOWS.items():
         for place, horizon in enumerate(horizons):
@@ -92,8 +92,8 @@ def calibration_chart(result: dict) -> Figure | None:
             if points:
                 color = CALIBRATION_COLORS[place % len(CALIBRATION_COLORS)]
                 name = f"{horizon} day{'s' if horizon != 1 else ''}, {label}"
-                share = [_number(row["share"]) for row in points]
-                trace = _line(name, [row["level"] for row in points], share, color, "%{y:.1%} of %{customdata:,}")
+                share = [finite(row["share"]) for row in points]
+                trace = line(name, [row["level"] for row in points], share, color, "%{y:.1%} of %{customdata:,}")
                 trace |= {"mode": "lines+markers", "customdata": [row.get("days") for row in points]}
                 trace["marker"] = {"size": 6, "symbol": "circle" if window == "valid" else "circle-open"}
                 trace["line"]["dash"] = "solid" if window == "valid" else "dot"
@@ -112,23 +112,23 @@ def _fan(null_band: "pd.DataFrame") -> list[dict[str, Any]]:
         if days.empty:
             continue
         dates = [str(day)[:10] for day in days["date"]]
-        edge = {q: [_number(value) for value in days[q]] for q in ("q05", "q25", "q50", "q75", "q95")}
+        edge = {q: [finite(value) for value in days[q]] for q in ("q05", "q25", "q50", "q75", "q95")}
         first = not data
         for low, high, name in (("q05", "q95", "luck, 5-95%"), ("q25", "q75", "luck, 25-75%")):
             bare = {"hoverinfo": "skip", "hovertemplate": None, "legendgroup": name, "line": {"width": 0}}
-            data.append(_line(name, dates, edge[low], "", "") | bare | {"showlegend": False})
+            data.append(line(name, dates, edge[low], "", "") | bare | {"showlegend": False})
             filled = {"fill": "tonexty", "fillcolor": "--fan" if low == "q05" else "--fan-core", "showlegend": first}
-            data.append(_line(name, dates, edge[high], "", "") | bare | filled)
+            data.append(line(name, dates, edge[high], "", "") | bare | filled)
         between = [[low, high] for low, high in zip(edge["q05"], edge["q95"], strict=True)]
         hover = "%{y:,.0f} (%{customdata[0]:,.0f} to %{customdata[1]:,.0f})"
-        middle = _line("luck, median", dates, edge["q50"], "--muted", hover)
+        middle = line("luck, median", dates, edge["q50"], "--muted", hover)
         middle["line"] = {"color": "--muted", "width": 1.1, "dash": "dash"}
         data.append(middle | {"customdata": between, "legendgroup": "luck, median", "showlegend": first})
     return data
 
 
 def _by_window(equity: "pd.DataFrame", change: Any, hover: str) -> Figure:
-    layout, data = _layout(), list[dict[str, Any]]()
+    layout, data = base_layout(), list[dict[str, Any]]()
     layout["xaxis"] |= {"type": "date"}
     layout["legend"] |= {"traceorder": "reversed"}  # the model is drawn last, on top, and named first
     for window, label in WINDOWS.items():
@@ -137,21 +137,23 @@ def _by_window(equity: "pd.DataFrame", change: Any, hover: str) -> Figure:
             continue
         dates = [str(day)[:10] for day in days["date"]]
         for column, name, color in (("buy_and_hold", "buy and hold", "--benchmark"), ("equity", "model", "--model")):
-            values = [_number(value) for value in change(days[column].astype(float))]
-            trace = _line(name, dates, values, color, hover)
+            values = [finite(value) for value in change(days[column].astype(float))]
+            trace = line(name, dates, values, color, hover)
             data.append(trace | {"legendgroup": name, "showlegend": len(data) < 2})
         if len(data) > 2:  # both windows are there
-            layout["shapes"].append(_vertical(dates[0]))
-        layout["annotations"].append(_note(label, dates[0], "--muted"))
+            layout["shapes"].append(vertical(dates[0]))
+        layout["annotations"].append(note(label, dates[0], "--muted"))
     return {"data": data, "layout": layout}
 
 
-def _line(name: str, x: list[Any], y: list[float | None], color: str, hover: str) -> dict[str, Any]:
+def line(name: str, x: list[Any], y: list[float | None], color: str, hover: str) -> dict[str, Any]:
+    """A curve as a Plotly trace; hover: how its values are shown."""
     line = {"color": color, "width": 1.8 if color != "--benchmark" else 1.4}
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line, "hovertemplate": hover}
 
 
-def _layout() -> dict[str, Any]:
+def base_layout() -> dict[str, Any]:
+    """What every chart has in common."""
     axis = {"automargin": True, "zeroline": False, "ticks": "", "fixedrange": True, "color": "--muted"}
     return {
         "autosize": True,
@@ -170,22 +172,27 @@ def _layout() -> dict[str, Any]:
     }
 
 
-def _stroke(color: str) -> dict[str, Any]:
+def stroke(color: str) -> dict[str, Any]:
+    """A thin dotted stroke."""
     return {"color": color, "width": 1, "dash": "dot"}
 
 
-def _level(y: float) -> dict[str, Any]:
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": _stroke("--faint")}
+def level_line(y: float) -> dict[str, Any]:
+    """A dotted line across the chart at a height."""
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": stroke("--faint")}
 
 
-def _vertical(x: Any) -> dict[str, Any]:
-    return {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x, "line": _stroke("--muted")}
+def vertical(x: Any) -> dict[str, Any]:
+    """A dotted line at an x from the bottom of the chart to its top."""
+    return {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x, "line": stroke("--muted")}
 
 
-def _note(text: str, x: Any, color: str) -> dict[str, Any]:
+def note(text: str, x: Any, color: str) -> dict[str, Any]:
+    """A word at the top of the chart, right of an x."""
     place = {"x": x, "xanchor": "left", "xshift": 4, "y": 1, "yref": "paper", "yanchor": "top", "showarrow": False}
     return place | {"text": text, "font": {"size": 11, "color": color}}
 
 
-def _number(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """The number, or None where it is none: a gap in the curve."""
     return None if value is None or not math.isfinite(value) else float(value)

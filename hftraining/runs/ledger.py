@@ -58,7 +58,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX openings_of_a_window ON openings (fingerprint, test_window)",
     ),
+    # What looked: an opening by a config and code that had looked before shows the same numbers, and teaches nothing.
+    ("ALTER TABLE openings ADD COLUMN look TEXT NOT NULL DEFAULT ''",),
 )
+# Openings from before looks had a name count one each.
+_LOOKS = "count(DISTINCT CASE openings.look WHEN '' THEN openings.id ELSE openings.look END) AS n"
 
 
 class LedgerError(ValueError):
@@ -211,29 +215,31 @@ class Ledger:
             self._expect_one(changed, row_id)
         return row_id
 
-    def open_test(self, row_id: int) -> int:
-        """Count one opening of the run's sealed test window; returns all of them so far, whoever made them.
+    def open_test(self, row_id: int, look: str = "") -> int:
+        """Note an opening of the run's sealed test window; returns how often it was opened so far, whoever did it.
 
-        Openings are counted for the same data fingerprint and the same test days, this one included.
+        look: names config, seed and code. The same look again, such as a replay or a run resumed during its last
+        step, repeats known numbers and is counted once; an empty look counts each time. Openings are counted for
+        the same data fingerprint and the same test days, this one included.
         """
         with self._writing() as connection:
             changed = connection.execute(
-                "INSERT INTO openings (run_id, fingerprint, test_window, opened) "
-                "SELECT id, fingerprint, test_window, ? FROM runs WHERE id = ?",
-                (_now(), row_id),
+                "INSERT INTO openings (run_id, fingerprint, test_window, opened, look) "
+                "SELECT id, fingerprint, test_window, ?, ? FROM runs WHERE id = ?",
+                (_now(), look, row_id),
             )
             self._expect_one(changed, row_id)
             answer = connection.execute(
-                "SELECT count(*) AS n FROM openings JOIN runs USING (fingerprint, test_window) WHERE runs.id = ?",
+                f"SELECT {_LOOKS} FROM openings JOIN runs USING (fingerprint, test_window) WHERE runs.id = ?",
                 (row_id,),
             )
             return int(answer.fetchone()["n"])
 
     def openings(self, fingerprint: str, test_window: Any) -> int:
-        """How many times the test window of this data has been opened so far."""
+        """How many times the test window of this data has been opened so far, repeated looks counted once."""
         with self._connected() as connection:
             answer = connection.execute(
-                "SELECT count(*) AS n FROM openings WHERE fingerprint = ? AND test_window = ?",
+                f"SELECT {_LOOKS} FROM openings WHERE fingerprint = ? AND test_window = ?",
                 (fingerprint, window_text(test_window)),
             )
             return int(answer.fetchone()["n"])

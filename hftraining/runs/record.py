@@ -6,6 +6,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,15 @@ def replacing(path: Path) -> Iterator[Path]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def linked(source: Path, target: Path) -> None:
+    """Make target a hard link to source, or a copy where the file system has none; it takes the place of an old one."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another device, or a file system without hard links
+            shutil.copyfile(source, temporary)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -163,21 +173,25 @@ class RunRecord:
         config: dict,
         config_diff: dict,
         manifest: dict,
+        code_patch: bytes = b"",
         called: str | None = None,
     ) -> "RunRecord":
         """A new folder outputs/kind/name/called with config.yaml, config_diff.yaml and run.json in it.
 
-        It is called by date and time unless told otherwise. Where the folder exists already (two runs started in one
-        second), the later one gets _2 at its end. Raises RecordError for a kind or name that is not a plain folder
-        name, and where the folder cannot be made.
+        code_patch: what was changed since the commit, kept as code.patch where it is not empty. The folder is called
+        by date and time unless told otherwise. Where it exists already (two runs started in one second), the later
+        one gets _2 at its end. Raises RecordError for a kind or name that is not a plain folder name, and where the
+        folder cannot be made.
         """
-        called = called or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        for what, text in (("kind", kind), ("name", name), ("folder", called)):
+        for what, text in (("kind", kind), ("name", name), ("folder", called or "by date")):
             if not _SAFE_NAME.match(text) or ".." in text or text[-1] in ". ":
                 raise RecordError(f"{what}={text!r} is not a plain folder name")
-        folder = _new_folder(outputs / kind / name, called)
+        folder = new_folder(outputs / kind / name, called)
         write_text_atomically(folder / "config.yaml", _yaml(config))
         write_text_atomically(folder / "config_diff.yaml", _yaml(config_diff))
+        if code_patch:
+            with replacing(folder / "code.patch") as temporary:
+                temporary.write_bytes(code_patch)
         write_json_atomically(folder / "run.json", {"kind": kind, "name": name} | manifest)
         return cls(folder)
 
@@ -355,7 +369,12 @@ class _Board:
         self._file.flush()
 
 
-def _new_folder(parent: Path, called: str) -> Path:
+def new_folder(parent: Path, called: str | None = None) -> Path:
+    """Make a folder in `parent`, called by this second unless told, with _2 at its end when that is taken.
+
+    Raises RecordError.
+    """
+    called = called or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

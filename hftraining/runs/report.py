@@ -1,16 +1,10 @@
 """The report of a run: one page of HTML, built from the files of its folder alone."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from html import escape
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml  # type: ignore[import-untyped,unused-ignore]
+from typing import Any
 
 from hftraining.runs.charts import WINDOWS, Figure, calibration_chart, drawdown_chart, equity_chart, probes_chart
 from hftraining.runs.findings import (
@@ -21,27 +15,12 @@ from hftraining.runs.findings import (
     verdict_meaning,
     verdict_title,
 )
-from hftraining.runs.record import dig, plain, read_metrics, replacing, write_text_atomically
+from hftraining.runs.folder import RunFolder, read_run
+from hftraining.runs.page import page, place_plotly
+from hftraining.runs.record import dig, plain, write_text_atomically
 from hftraining.runs.tables import count, fixed, loss_table, metrics_table, percent, trades_table
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 _SYMBOLS_SHOWN = 12
-
-
-@dataclass
-class _Run:
-    """What a folder holds; a file that an interrupted run has not written yet is empty or None here."""
-
-    config_diff: dict[str, Any]
-    manifest: dict[str, Any]
-    history: list[dict[str, float]]
-    result: dict[str, Any]
-    equity: "pd.DataFrame | None"
-    trades: "pd.DataFrame | None"
-    null_band: "pd.DataFrame | None"
-    initial_capital: float | None  # None: take the first value of the curve
 
 
 def write_report(folder: Path) -> Path:
@@ -49,7 +28,7 @@ def write_report(folder: Path) -> Path:
 
     Raises ValueError when the folder is not a run.
     """
-    run = _read(folder)
+    run = read_run(folder)
     figures: dict[str, Figure] = {}
     body = "\n".join(
         part
@@ -70,29 +49,14 @@ def write_report(folder: Path) -> Path:
         )
         if part
     )
-    _place_plotly(folder, run.manifest)
+    place_plotly(folder, run.outputs)
     path = folder / "report.html"
-    write_text_atomically(path, _page(run, body, figures))
+    title = f"{run.manifest.get('name') or 'run'} - {run.manifest.get('signature') or 'report'}"
+    write_text_atomically(path, page(title, body, figures))
     return path
 
 
-def _read(folder: Path) -> _Run:
-    if not (folder / "run.json").is_file():
-        raise ValueError(f"{folder} is not a run: it has no run.json")
-    config = _yaml(folder / "config.yaml")
-    return _Run(
-        config_diff=_yaml(folder / "config_diff.yaml"),
-        manifest=json.loads((folder / "run.json").read_text(encoding="utf-8")),
-        history=read_metrics(folder),
-        result=json.loads(text) if (text := _text(folder / "result.json")) else {},
-        equity=_frame(folder / "equity.parquet"),
-        trades=_frame(folder / "trades.parquet"),
-        null_band=_frame(folder / "null_band.parquet"),
-        initial_capital=dig(config, "profit_tracker", "initial_capital"),
-    )
-
-
-def _headline(run: _Run) -> str:
+def _headline(run: RunFolder) -> str:
     started = str(run.manifest.get("started") or "")[:16].replace("T", " ")
     eyebrow = [str(run.manifest.get(key) or "") for key in ("kind", "name", "signature")] + [started]
     verdict = str(run.result.get("verdict") or "")
@@ -112,7 +76,7 @@ def _headline(run: _Run) -> str:
     )
 
 
-def _headline_text(run: _Run) -> str:
+def _headline_text(run: RunFolder) -> str:
     """Of a run without a verdict: what the two windows show beside buy and hold."""
     if not run.result:
         steps = f"at step {run.history[-1]['step']:,}" if run.history else "before its first step"
@@ -133,7 +97,7 @@ def _headline_text(run: _Run) -> str:
     return "Finished, without a profit to show."
 
 
-def _profit_sentence(run: _Run) -> str:
+def _profit_sentence(run: RunFolder) -> str:
     clauses = []
     for window, label in WINDOWS.items():
         ours, theirs = dig(run.result, window, "profit"), dig(run.result, window, "baselines", "buy_and_hold")
@@ -181,7 +145,7 @@ def _tile(result: dict, window: str) -> str:
     )
 
 
-def _warnings(run: _Run) -> str:
+def _warnings(run: RunFolder) -> str:
     warnings = [str(warning) for warning in run.result.get("warnings") or []]
     skipped = run.result.get("skipped_steps")
     if skipped:
@@ -199,7 +163,7 @@ def _warnings(run: _Run) -> str:
     return f'<aside class="note" aria-label="Warnings"><ul>{items}</ul></aside>'
 
 
-def _equity(run: _Run, figures: dict[str, Figure]) -> str:
+def _equity(run: RunFolder, figures: dict[str, Figure]) -> str:
     if run.equity is None or run.equity.empty:
         return ""
     start = float(run.initial_capital or run.equity["equity"].iloc[0])
@@ -217,7 +181,7 @@ def _equity(run: _Run, figures: dict[str, Figure]) -> str:
     )
 
 
-def _probes(run: _Run, figures: dict[str, Figure]) -> str:
+def _probes(run: RunFolder, figures: dict[str, Figure]) -> str:
     held = dig(run.result, "valid", "baselines", "buy_and_hold", "sharpe_ratio")
     figure = probes_chart(run.history, run.result.get("best_step"), held)
     if figure is None:
@@ -235,7 +199,7 @@ def _probes(run: _Run, figures: dict[str, Figure]) -> str:
     return f'<section><h2>Loss and profit</h2><div class="chart tall" id="probes-chart"></div>{text}</section>'
 
 
-def _calibration(run: _Run, figures: dict[str, Figure]) -> str:
+def _calibration(run: RunFolder, figures: dict[str, Figure]) -> str:
     figure = calibration_chart(run.result)
     if figure is None:
         return ""
@@ -247,14 +211,14 @@ def _calibration(run: _Run, figures: dict[str, Figure]) -> str:
     )
 
 
-def _changes(run: _Run) -> str:
+def _changes(run: RunFolder) -> str:
     if not run.config_diff:
         return '<section><h2>What differs from the defaults</h2><p class="quiet">Nothing.</p></section>'
     rows = ((f"<code>{escape(name)}</code>", f"<code>{_value(v)}</code>") for name, v in run.config_diff.items())
     return f'<section class="wide"><h2>What differs from the defaults</h2>{_definitions(rows)}</section>'
 
 
-def _provenance(run: _Run) -> str:
+def _provenance(run: RunFolder) -> str:
     m = run.manifest
     data, code = m.get("data") or {}, m.get("code") or {}
     symbols = [str(symbol) for symbol in data.get("symbols") or []]
@@ -305,61 +269,3 @@ def _duration(seconds: float | None) -> str | None:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def _page(run: _Run, body: str, figures: dict[str, Figure]) -> str:
-    # In a script element only "<" could end it or open a comment.
-    embedded = json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    title = f"{run.manifest.get('name') or 'run'} - {run.manifest.get('signature') or 'report'}"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n<style>\n{_asset("report.css")}</style>\n'
-        '<script src="plotly.min.js" defer></script>\n'
-        f'<script type="application/json" id="figures">{embedded}</script>\n'
-        f"<script>\n{_asset('report.js')}</script>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _place_plotly(folder: Path, manifest: dict[str, Any]) -> None:
-    """Put Plotly's script into the run folder: a hard link to one copy in the outputs folder, not 5 MB a run.
-
-    A folder that no longer lies where its run was made, outputs/kind/name/..., gets a copy of its own.
-    """
-    folder = folder.resolve()
-    in_place = folder.parts[-3:-1] == (manifest.get("kind"), manifest.get("name"))
-    with resources.as_file(resources.files("plotly") / "package_data" / "plotly.min.js") as script:
-        shared = folder.parents[2] / ".plotly.min.js" if in_place else script
-        if in_place and not (shared.exists() and shared.stat().st_size == script.stat().st_size):
-            with replacing(shared) as temporary:
-                shutil.copyfile(script, temporary)
-        with replacing(folder / "plotly.min.js") as temporary:
-            if in_place:
-                _link_or_copy(shared, temporary)
-            else:
-                shutil.copyfile(script, temporary)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another device, or a file system without hard links
-        shutil.copyfile(source, target)
-
-
-def _asset(name: str) -> str:
-    return (resources.files("hftraining.runs") / name).read_text(encoding="utf-8")
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(_text(path)) or {}
-
-
-def _frame(path: Path) -> "pd.DataFrame | None":
-    import pandas as pd
-
-    return pd.read_parquet(path) if path.exists() else None

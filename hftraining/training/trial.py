@@ -17,13 +17,17 @@ from hftraining.training.scoring import Stretch
 class Trial:
     """One run in the ledger. It counts from before its first step, whatever becomes of it."""
 
-    def __init__(self, ledger: Ledger, row: int, fingerprint: str, valid_window: tuple[str, str]):
-        self.ledger, self.row = ledger, row
+    def __init__(self, ledger: Ledger, row: int, fingerprint: str, valid_window: tuple[str, str], look: str):
+        """look: what opens the test window, named by config, seed and code."""
+        self.ledger, self.row, self.look = ledger, row, look
         self.fingerprint, self.valid_window = fingerprint, valid_window
 
     def open_test(self) -> int:
-        """Count an opening of the sealed test window; returns how often these days were opened so far."""
-        return self.ledger.open_test(self.row)
+        """Count an opening of the sealed test window; returns how often these days were opened so far.
+
+        A run that repeats another one, with the same code, sees what is known: it is not a new opening.
+        """
+        return self.ledger.open_test(self.row, self.look)
 
     def verdicts(self, judged: Mapping[str, Judgement], openings: int) -> dict[str, Any]:
         """n_trials, deflated_sharpe, test_openings and the verdict, for result.json.
@@ -99,7 +103,8 @@ def in_the_ledger(
             started=facts["started"],
         )
     try:
-        yield Trial(ledger, row, data["fingerprint"], windows["valid"])
+        look = f"{facts['signature']} {facts['code'].get('digest') or facts['started']}"
+        yield Trial(ledger, row, data["fingerprint"], windows["valid"], look)
     except BaseException as end:
         status = next((name for name, kinds in endings.items() if isinstance(end, kinds)), "failed")
         ledger.finish(row, status=status)

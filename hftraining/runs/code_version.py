@@ -1,0 +1,92 @@
+"""Which code ran: the commit, a digest of the sources, and what was changed since the commit, as a patch.
+
+The digest is what counts: two runs with the same digest ran the same code, whatever their commits are called. The
+patch lets a run of uncommitted code be run again: commit + code.patch = the code that ran.
+"""
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+SOURCE_TREE = Path(__file__).resolve().parents[2]
+PATCH_FILE = "code.patch"
+# What a run is made by. Nothing else goes into the patch: a keys.yaml beside the code must not reach a run folder.
+SOURCES = ("train.py", "pyproject.toml", "hftraining", "hfinference", "hydra_plugins", "conf")
+SUFFIXES = (".py", ".yaml", ".toml")
+PATCH_BYTES = 1_000_000  # beyond this a change is not an experiment, and a hundred trials would fill the disk with it
+
+
+def code_version(tree: Path = SOURCE_TREE) -> dict[str, Any]:
+    """commit: of a source tree; dirty: whether its code or config differs from it; digest: of the package's modules.
+
+    commit and dirty are None where the tree is not a checkout. The digest (16 hex digits) covers the *.py files of
+    `hftraining`: config files are resolved into the run's own config, so they are no part of it.
+    """
+    known: dict[str, Any] = {"commit": None, "dirty": None, "digest": source_digest(tree)}
+    if not _is_checkout(tree):  # installed, perhaps inside another project's checkout
+        return known
+    changed = _git(tree, "status", "--porcelain", "--untracked-files=all", "--", *_pathspecs())
+    commit = _git(tree, "rev-parse", "--verify", "HEAD")
+    return known | {"commit": commit and commit.strip(), "dirty": None if changed is None else bool(changed)}
+
+
+def source_digest(tree: Path = SOURCE_TREE) -> str:
+    """16 hex digits of the names and contents of all modules of the package in a source tree."""
+    package = tree / "hftraining"
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(package).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def code_patch(tree: Path = SOURCE_TREE) -> tuple[bytes, str | None]:
+    """What `git apply` needs to make the commit into the code that ran, and a note where that cannot be given.
+
+    Empty for clean code and outside of a checkout. New files are part of it unless git ignores them.
+    """
+    if not _is_checkout(tree) or _git(tree, "rev-parse", "--verify", "HEAD") is None:
+        return b"", None
+    patch = _git_bytes(tree, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--", *_pathspecs())
+    new = _git(tree, "ls-files", "-z", "--others", "--exclude-standard", "--", *_pathspecs())
+    if patch is None or new is None:
+        return b"", "left out: git could not tell what was changed"
+    for name in filter(None, new.split("\0")):
+        # Compared with nothing, git ends with 1 because it found a difference.
+        arguments = ("diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--", os.devnull, name)
+        patch += _git_bytes(tree, *arguments, good=(0, 1)) or b""
+    if len(patch) > PATCH_BYTES:
+        return b"", f"left out: {len(patch):,} bytes of changes, more than {PATCH_BYTES:,}"
+    return patch, None
+
+
+def _pathspecs() -> list[str]:
+    files = [f":(top,literal){source}" for source in SOURCES if source.endswith(SUFFIXES)]
+    folders = [source for source in SOURCES if not source.endswith(SUFFIXES)]
+    return [*files, *(f":(top,glob){folder}/**/*{suffix}" for folder in folders for suffix in SUFFIXES)]
+
+
+def _is_checkout(tree: Path) -> bool:
+    top = _git(tree, "rev-parse", "--show-toplevel")
+    return top is not None and top.rstrip("\n") == str(tree)
+
+
+def _git(tree: Path, *arguments: str) -> str | None:
+    answer = _git_bytes(tree, *arguments)
+    return None if answer is None else answer.decode("utf-8", "surrogateescape")
+
+
+def _git_bytes(tree: Path, *arguments: str, good: tuple[int, ...] = (0,)) -> bytes | None:
+    command = ["git", "-C", str(tree), *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, timeout=60, env=git_environment())
+    except (OSError, subprocess.SubprocessError):  # no git
+        return None
+    return answer.stdout if answer.returncode in good else None  # else no checkout, or no commit yet
+
+
+def git_environment() -> dict[str, str]:
+    """The environment without GIT_DIR and the like, which a hook sets and which would answer for another repository."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}

@@ -1,0 +1,120 @@
+"""A run folder read back: what it holds, and which folders below a path are runs."""
+
+import glob
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml  # type: ignore[import-untyped,unused-ignore]
+
+from hftraining.runs.record import dig, read_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass
+class RunFolder:
+    """What a folder holds; a file that an interrupted run has not written yet is empty or None here."""
+
+    path: Path
+    config: dict[str, Any]
+    config_diff: dict[str, Any]
+    manifest: dict[str, Any]
+    history: list[dict[str, float]]
+    result: dict[str, Any]
+    equity: "pd.DataFrame | None"
+    trades: "pd.DataFrame | None"
+    null_band: "pd.DataFrame | None"
+
+    @property
+    def initial_capital(self) -> float | None:
+        """In currency; None where the config does not say: take the first value of the curve."""
+        return dig(self.config, "profit_tracker", "initial_capital")
+
+    @property
+    def outputs(self) -> Path | None:
+        """The outputs folder that the run lies in, outputs/kind/name/date_time; None once it was moved elsewhere."""
+        folder = self.path.resolve()
+        return folder.parents[2] if is_in_place(folder, self.manifest) else None
+
+
+def is_in_place(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether a run still lies where it was made, in outputs/kind/name/date_time."""
+    return folder.parts[-3:-1] == (manifest.get("kind"), manifest.get("name"))
+
+
+def read_run(folder: Path) -> RunFolder:
+    """All files of a run, finished or interrupted. Raises ValueError when the folder is not a run, or damaged."""
+    if not (folder / "run.json").is_file():
+        raise ValueError(f"{folder} is not a run: it has no run.json")
+    return RunFolder(
+        path=folder,
+        config=_yaml(folder / "config.yaml"),
+        config_diff=_yaml(folder / "config_diff.yaml"),
+        manifest=_json(folder / "run.json"),
+        history=read_metrics(folder),
+        result=_json(folder / "result.json"),
+        equity=_frame(folder / "equity.parquet"),
+        trades=_frame(folder / "trades.parquet"),
+        null_band=_frame(folder / "null_band.parquet"),
+    )
+
+
+def find_runs(places: Sequence[str | Path]) -> list[Path]:
+    """Run folders, each once, in the order of the places: run folders, patterns, or folders that hold runs.
+
+    Below a folder runs come in the order of their names. Raises ValueError for a place without any.
+    """
+    found: dict[Path, Path] = {}
+    for place in places:
+        matches = [Path(place)]
+        if not matches[0].exists() and glob.has_magic(str(place)):
+            matches = sorted(map(Path, glob.glob(str(place), recursive=True)))
+        runs = [run for match in matches for run in _runs_below(match)]
+        if not runs:
+            there = bool(matches) and matches[0].exists()
+            what = "holds no run: no folder in it has a run.json" if there else "does not exist"
+            raise ValueError(f"{place} {what}")
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def _runs_below(place: Path) -> list[Path]:
+    if (place / "run.json").is_file():
+        return [place]
+    return sorted(path.parent for path in place.rglob("run.json")) if place.is_dir() else []
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    text = _text(path)
+    try:
+        values = json.loads(text) if text else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged (it holds no object)")
+    return values
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(_text(path)) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged (it holds no mapping)")
+    return values
+
+
+def _frame(path: Path) -> "pd.DataFrame | None":
+    import pandas as pd
+
+    return pd.read_parquet(path) if path.exists() else None
