@@ -17,6 +17,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,36 +32,64 @@ from hftraining.experiment import (
     unknown_key,
 )
 from hftraining.market.config import MarketDataError
+from hftraining.sweep.config import Command, SweepFailed, SweepInterrupted
 
 EXIT_USER, EXIT_INTERRUPTED, EXIT_OURS = 2, 3, 1
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def run(composed: DictConfig) -> float:
-    """One run: what Hydra composed, checked and trained. Returns the validation loss, for a sweeper."""
+def run(composed: DictConfig) -> float | str:
+    """One run: what Hydra composed, checked and trained. Returns the validation loss, for a sweeper.
+
+    A job of our own sweeper is a worker instead, which runs trials and returns why it ended.
+    """
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    if composed.search is not None:
+        if not multirun:
+            _stop(ConfigError(f"search={composed.search.name} is a sweep: python train.py -m search=..."), EXIT_USER)
+        from hftraining.sweep.worker import work
+
+        return work(composed)
     try:
         OmegaConf.resolve(composed)
-        config = typed_config(composed)
+        config = typed_config({key: value for key, value in composed.items() if key != "search"})
         if config.resume:
             config = _config_to_resume(config.resume, list(HydraConfig.get().overrides.task))
-    except (ConfigError, OmegaConfBaseException) as error:
-        _stop(ConfigError(explain(error)), EXIT_USER)
+        result = run_experiment(config, sys.argv)
+    except Exception as error:
+        # Hydra prints the overrides of a job that raises, so what the user can mend ends here.
+        _stop_if_expected(error)
+        raise
+    if multirun:
+        from hftraining.sweep.multirun import note_run
+
+        note_run(HydraConfig.get().sweep.dir, result["folder"])
+    print(f"run: {result['folder']}", flush=True)
+    return result["eval"]["loss"]
+
+
+def _stop_if_expected(error: Exception) -> None:
+    """End the process with one line and its exit code, unless nobody foresaw this error."""
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        _stop(ConfigError(one_line(error)), EXIT_USER)
+    if isinstance(error, (ConfigError, MarketDataError)):
+        _stop(error, EXIT_USER)
+    if isinstance(error, SweepInterrupted):
+        _stop(error, EXIT_INTERRUPTED)
+    if isinstance(error, (SweepFailed, LeakError)):
+        _stop(error, EXIT_OURS)
 
     from hftraining.forecast.baselines import BaselineError
     from hftraining.runs.ledger import LedgerError
     from hftraining.runs.record import RecordError
     from hftraining.training.trainer import Diverged, Interrupted  # torch, which a wrong config need not wait for
 
-    try:
-        result = run_experiment(config, sys.argv)
-    except (ConfigError, MarketDataError, BaselineError, RecordError, LedgerError) as error:
+    if isinstance(error, (BaselineError, RecordError, LedgerError)):
         _stop(error, EXIT_USER)
-    except Interrupted as interruption:
-        _stop(interruption, EXIT_INTERRUPTED)
-    except (Diverged, LeakError) as failure:
-        _stop(failure, EXIT_OURS)
-    print(f"run: {result['folder']}", flush=True)
-    return result["eval"]["loss"]
+    if isinstance(error, Interrupted):
+        _stop(error, EXIT_INTERRUPTED)
+    if isinstance(error, Diverged):
+        _stop(error, EXIT_OURS)
 
 
 def _stop(reason: BaseException, code: int) -> NoReturn:
@@ -100,12 +129,27 @@ def one_line(error: BaseException) -> str:
 
 def main() -> None:
     """Run, and turn every ending into its exit code: 0 done, 2 the user's input, 3 interrupted and saved, 1 ours."""
-    # Hydra prints the overrides of a job that raises, so run() ends by sys.exit where the user can mend it.
-    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    ConfigStore.instance().store(name="schema", node=Command)
     try:
+        sys.argv[1:] = _with_the_folder_of_best(sys.argv[1:])
         run()
-    except (HydraException, OmegaConfBaseException) as error:
-        _stop(ConfigError(one_line(error)), EXIT_USER)
+    except Exception as error:
+        _stop_if_expected(error)
+        raise
+    except KeyboardInterrupt:
+        _stop(SweepInterrupted("stopped before anything had to be saved"), EXIT_INTERRUPTED)
+
+
+def _with_the_folder_of_best(arguments: list[str]) -> list[str]:
+    """+best=PATH as Hydra wants it: the option of a config group, and the folder that the group lies in."""
+    for number, text in enumerate(arguments):
+        if text.startswith("+best=") and "/" in text:
+            path = Path(text.removeprefix("+best="))
+            if not path.is_file() or path.suffix != ".yaml" or path.parent.name != "best":
+                raise ConfigError(f"{text}: there is no such file best/*.yaml of a sweep")
+            found = ["--config-dir", str(path.parent.parent.resolve()), f"+best={path.stem}"]
+            return [*arguments[:number], *found, *arguments[number + 1 :]]
+    return arguments
 
 
 if __name__ == "__main__":

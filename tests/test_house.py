@@ -18,8 +18,9 @@ FLOORS = {
     "leak_proof": 3,
     "compare": 3,
     "experiment": 4,
+    "sweep": 5,
     "__main__": 5,
-    "train": 5,
+    "train": 6,
 }
 ONLY_KNOWN_BY = {
     "tensorboard": {"hftraining/runs/record.py"},

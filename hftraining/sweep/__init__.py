@@ -1,0 +1,1 @@
+"""Searching hyperparameters: Hydra sweepers on Optuna, and what came of a sweep."""

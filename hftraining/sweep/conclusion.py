@@ -1,0 +1,233 @@
+"""What a sweep leaves behind: the chosen configuration, trained and tested once, and the files about all trials."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped,unused-ignore]
+from optuna.trial import FrozenTrial, TrialState
+
+from hftraining.evidence.deflation import probability_of_backtest_overfitting
+from hftraining.experiment import ConfigError, ExperimentConfig, run_experiment
+from hftraining.runs.record import replacing, write_json_atomically, write_text_atomically
+from hftraining.sweep.config import SearchConfig
+from hftraining.sweep.page import write_page
+from hftraining.sweep.space import Param, Value
+from hftraining.sweep.study import Study
+from hftraining.sweep.trials import Composer, daily_returns_of, delta_of, metrics_of
+
+BLOCKS = 16  # of the days, for the probability of backtest overfitting
+NOT_IN_A_BEST = ("name", "output_dir", "resume")  # where a run goes is for the one who repeats it to say
+
+
+def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: Path) -> dict[str, Any]:
+    """Choose, write best/*.yaml, train the choice on its seeds, open the test days once, and write the pages."""
+    search = study.search
+    trials = study.trials()
+    front = pareto_front(trials, search)
+    summary: dict[str, Any] = {
+        "name": search.name,
+        "objectives": search.objectives,
+        "trials": {state.name.lower(): sum(t.state == state for t in trials) for state in TrialState},
+        "steps": _steps(trials),
+        "front": [trial.number for trial in front],
+    }
+    _write_trials(trials, search, folder)
+    if not front:
+        write_json_atomically(folder / "sweep.json", summary)
+        raise ConfigError(
+            f"the sweep {search.name} has no trial that is complete and meets search.constraints="
+            f"{dict(search.constraints)}: see {folder / 'trials.parquet'}"
+        )
+    bests = {search.choose: choose(front, search, search.choose)}
+    for metric in ("knee", *search.objectives):
+        bests.setdefault(metric, choose(front, search, metric))
+    for metric, trial in bests.items():
+        config = config_of(trial, space, composer, search)
+        text = best_yaml(config, f"trial {trial.number} of {search.name}, best by {metric}: {_values(trial, search)}")
+        _write_best(folder / "best" / f"{file_name(metric)}.yaml", text)
+    chosen = bests[search.choose]
+    pbo = _overfitting(trials, folder)
+    runs = _train(chosen, config_of(chosen, space, composer, search), search, folder)
+    opened = runs[0]
+    summary |= {
+        "chosen": {"by": search.choose, "trial": chosen.number, "params": chosen.params, "values": chosen.values},
+        "pbo": pbo,
+        "runs": [run["folder"] for run in runs],
+        "seeds": {
+            name: [metrics_of(run)[name] for run in runs] for name in (*search.objectives, "profit/sharpe_ratio")
+        },
+        "n_trials": opened["n_trials"],
+        "deflated_sharpe": opened["deflated_sharpe"],
+        "test_openings": opened["test_openings"],
+        "test": {"profit": opened["test"]["profit"], "interval": opened["test"]["interval"]},
+        "verdict": opened["verdict"],
+    }
+    write_json_atomically(folder / "sweep.json", summary)
+    write_page(study, summary, folder)
+    return summary
+
+
+def pareto_front(trials: Sequence[FrozenTrial], search: SearchConfig) -> list[FrozenTrial]:
+    """The complete trials within all constraints that no other such trial beats in every objective."""
+    able = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and all(value <= 0.0 for value in trial.constraints.values())
+    ]
+    costs = {trial.number: _costs(trial, search) for trial in able}
+
+    def beaten(trial: FrozenTrial) -> bool:
+        ours = costs[trial.number]
+        return any(
+            all(a <= b for a, b in zip(theirs, ours, strict=True)) and theirs != ours for theirs in costs.values()
+        )
+
+    return [trial for trial in able if not beaten(trial)]
+
+
+def choose(front: Sequence[FrozenTrial], search: SearchConfig, by: str) -> FrozenTrial:
+    """The front's best trial by one metric, or its knee: the one nearest to the best of everything.
+
+    Every objective is scaled so that the front spans 0 to 1, 0 the best; distances are Euclidean (compromise
+    programming, Zeleny 1974). Of equals the earliest.
+    """
+    if by != "knee":
+        index = list(search.objectives).index(by)
+        return min(front, key=lambda trial: (_costs(trial, search)[index], trial.number))
+    columns = list(zip(*(_costs(trial, search) for trial in front), strict=True))
+    lows, spans = [min(column) for column in columns], [max(column) - min(column) for column in columns]
+
+    def distance(trial: FrozenTrial) -> float:
+        scaled = zip(_costs(trial, search), lows, spans, strict=True)
+        return math.hypot(*((cost - low) / span if span else 0.0 for cost, low, span in scaled))
+
+    return min(front, key=lambda trial: (distance(trial), trial.number))
+
+
+def config_of(trial: FrozenTrial, space: Sequence[Param], composer: Composer, search: SearchConfig) -> ExperimentConfig:
+    """The config that a trial ran, with the first of its seeds."""
+    point: dict[str, Value] = {
+        param.name: param.value(trial.params[param.name]) for param in space if param.name in trial.params
+    }
+    return dataclasses.replace(composer.config(point), seed=search.seeds[0])
+
+
+def best_yaml(config: ExperimentConfig, comment: str) -> str:
+    """A config group file that composes to this config: python train.py +best=PATH."""
+    nested: dict[str, Any] = {}
+    for name, value in delta_of(config).items():
+        if name in NOT_IN_A_BEST:
+            continue
+        *path, last = name.split(".")
+        place = nested
+        for key in path:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return f"# @package _global_\n# {comment}\n{yaml.safe_dump(nested, sort_keys=True) if nested else ''}"
+
+
+def file_name(metric: str) -> str:
+    """A metric as a file's name."""
+    return metric.replace("/", "_")
+
+
+def returns_of_trials(trials: Sequence[FrozenTrial], folder: Path) -> dict[int, list[float]]:
+    """Daily net validation returns of the complete trials whose folders are still there, by trial number."""
+    returns = {}
+    for trial in trials:
+        folders = [folder / name for name in trial.user_attrs.get("facts", {}).get("folders", [])]
+        if trial.state == TrialState.COMPLETE and all((run / "equity.parquet").exists() for run in folders):
+            returns[trial.number] = daily_returns_of(folders)[1]
+    return returns
+
+
+def _train(chosen: FrozenTrial, config: ExperimentConfig, search: SearchConfig, folder: Path) -> list[dict[str, Any]]:
+    """The chosen configuration with each of its seeds. The first one, chosen beforehand, opens the test days.
+
+    A run that is there already is taken as it is, so that a repeated command does not open the test days again.
+    """
+    runs = []
+    for number in range(search.final_seeds):
+        called = f"final-trial-{chosen.number:04d}-seed-{config.seed + number}"
+        place = folder / called
+        if (place / "result.json").exists():
+            runs.append({**json.loads((place / "result.json").read_text()), "folder": str(place)})
+            continue
+        runs.append(
+            run_experiment(
+                dataclasses.replace(config, seed=config.seed + number),
+                kind="sweeps",
+                name=search.name,
+                called=called,
+                sealed=number > 0,
+            )
+        )
+    return runs
+
+
+def _overfitting(trials: Sequence[FrozenTrial], folder: Path) -> dict[str, Any]:
+    import numpy as np
+
+    returns = returns_of_trials(trials, folder)
+    if len(returns) < 2:
+        return {"value": None, "trials": len(returns), "reason": "fewer than two complete trials"}
+    found = probability_of_backtest_overfitting(np.array(list(returns.values())).T, BLOCKS)
+    value = found.value if math.isfinite(found.value) else None
+    return {"value": value, "trials": len(returns), "blocks": BLOCKS, "reason": found.reason}
+
+
+def _steps(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    facts = [trial.user_attrs.get("facts", {}) for trial in trials]
+    return {
+        "trained": sum(f.get("steps", 0) for f in facts),
+        "unpruned": sum(f.get("max_steps", 0) for f in facts),
+    }
+
+
+def _write_trials(trials: Sequence[FrozenTrial], search: SearchConfig, folder: Path) -> None:
+    import pandas as pd
+
+    rows = []
+    for trial in trials:
+        facts = trial.user_attrs.get("facts", {})
+        values = trial.values if trial.state == TrialState.COMPLETE else [math.nan] * len(search.objectives)
+        rows.append(
+            {
+                "number": trial.number,
+                "state": trial.state.name.lower(),
+                **dict(zip(search.objectives, values, strict=True)),
+                "feasible": trial.state == TrialState.COMPLETE and all(v <= 0 for v in trial.constraints.values()),
+                **{f"param {name}": value for name, value in trial.params.items()},
+                "steps": facts.get("steps", 0),
+                "max_steps": facts.get("max_steps", 0),
+                "seconds": facts.get("seconds", math.nan),
+                "signature": facts.get("signature", ""),
+                "folders": " ".join(facts.get("folders", [])),
+                "attempt": trial.user_attrs.get("owner", {}).get("attempt", 1),
+                "reason": facts.get("reason", ""),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    for name in frame.columns:  # a parameter may be text in one trial and a number in another
+        if frame[name].map(type).nunique() > 1 and frame[name].map(lambda v: isinstance(v, str)).any():
+            frame[name] = frame[name].map(lambda v: v if v is None or v != v else str(v))
+    with replacing(folder / "trials.parquet") as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def _write_best(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_text_atomically(path, text)
+
+
+def _costs(trial: FrozenTrial, search: SearchConfig) -> tuple[float, ...]:
+    pairs = zip(trial.values, search.objectives.values(), strict=True)
+    return tuple(value if direction == "minimize" else -value for value, direction in pairs)
+
+
+def _values(trial: FrozenTrial, search: SearchConfig) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(search.objectives, trial.values, strict=True))

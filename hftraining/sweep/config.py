@@ -1,0 +1,121 @@
+"""The `search` group: what a sweep searches, how, and for how long."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from hftraining.experiment import ExperimentConfig
+
+SAMPLERS = ("tpe", "gp", "nsga2", "random", "qmc", "grid")
+PRUNERS = ("median", "hyperband", "wilcoxon", "none")
+DIRECTIONS = ("minimize", "maximize")
+LOSSES = ("eval/loss",)
+PROFITS = tuple(
+    f"profit/{name}"
+    for name in (
+        "total_return sharpe_ratio sortino_ratio calmar_ratio max_drawdown volatility win_rate trade_count turnover "
+        "costs exposure"
+    ).split()
+)
+METRICS = LOSSES + PROFITS
+PROBED = (
+    *LOSSES,
+    *(f"profit/{name}" for name in "total_return sharpe_ratio max_drawdown win_rate trade_count".split()),
+)
+_BOUND = re.compile(r"\s*(<=|>=)\s*([-+0-9.eE]+)\s*\Z")
+
+
+@dataclass
+class SearchConfig:
+    """A sweep. Dictionaries have no defaults here, since a yaml could only add to them: see conf/search/profit.yaml."""
+
+    name: str = "profit-${stocks.name}"  # names the study and its folder, outputs/sweeps/<name>
+    n_trials: int = 24  # the size that the study shall reach; pruned and failed trials count
+    objectives: dict[str, str] = field(default_factory=dict)  # metric -> minimize or maximize
+    constraints: dict[str, str] = field(default_factory=dict)  # metric -> ">= bound" or "<= bound"
+    params: dict[str, Any] = field(default_factory=dict)  # field or group -> Hydra's sweep syntax
+    when: dict[str, str] = field(default_factory=dict)  # param -> condition on another one, "model.num_layers>=2"
+    first: list[dict[str, Any]] = field(default_factory=list)  # points to try before the sampler chooses
+    sampler: str = "tpe"  # tpe, gp, nsga2, random, qmc, grid
+    pruner: str = "median"  # median, hyperband, wilcoxon (over folds and seeds), none
+    prune_on: str = "eval/loss"  # the objective that decides whether a trial goes on
+    patience: int = 4  # trials that finish before any is pruned (median), points that must agree (wilcoxon)
+    seed: int = 1  # of the sampler
+    seeds: list[int] = field(default_factory=lambda: [1])  # a trial is trained with each of these
+    folds: int = 1  # walk-forward folds that the validation days are cut into
+    workers: int = 1  # processes; more than one needs a launcher that runs jobs at once, e.g. hydra/launcher=joblib
+    storage: str = ""  # an SQLAlchemy URL, e.g. sqlite:///study.db; empty: a journal file in the sweep's folder
+    max_failures: int = 0  # the sweep stops after more failed trials than this; 0: a quarter of n_trials, at least 3
+    choose: str = "knee"  # knee (of the Pareto front), or the metric whose best trial is chosen
+    final_seeds: int = 1  # the chosen configuration is trained with so many seeds; the first one opens the test days
+
+    def __post_init__(self) -> None:
+        """Refuse a search that cannot run."""
+        if not re.fullmatch(r"\w[\w.-]{0,99}", self.name):
+            raise ValueError(f"search.name={self.name} is not a plain folder name")
+        if not self.objectives:
+            raise ValueError("search.objectives is empty: choose a search, e.g. search=profit")
+        for where, metrics in (("objectives", self.objectives), ("constraints", self.constraints)):
+            for metric in metrics:
+                if metric not in METRICS:
+                    raise ValueError(f"search.{where}: {metric} is not one of {', '.join(METRICS)}")
+        for metric, direction in self.objectives.items():
+            if direction not in DIRECTIONS:
+                raise ValueError(f"search.objectives: {metric}={direction} is neither minimize nor maximize")
+        for metric, bound in self.constraints.items():
+            if not _BOUND.match(bound):
+                raise ValueError(f'search.constraints: {metric}="{bound}" is not like ">= 20" or "<= 0.5"')
+        for name, value, known in (
+            ("sampler", self.sampler, SAMPLERS),
+            ("pruner", self.pruner, PRUNERS),
+            ("prune_on", self.prune_on, tuple(metric for metric in self.objectives if metric in PROBED)),
+            ("choose", self.choose, ("knee", *self.objectives)),
+        ):
+            if value not in known:
+                raise ValueError(f"search.{name}={value} is not one of {', '.join(known)}")
+        for name in ("n_trials", "folds", "workers", "final_seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"search.{name}={getattr(self, name)} must be at least 1")
+        for name in ("patience", "seed", "max_failures"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"search.{name}={getattr(self, name)} must not be negative")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"search.seeds={self.seeds} must be different numbers of at least 0")
+        if self.pruner == "wilcoxon" and self.folds * len(self.seeds) < 3:
+            raise ValueError(
+                f"search.pruner=wilcoxon compares folds and seeds, and {self.folds} x {len(self.seeds)} are too few to "
+                "tell trials apart: use search.folds=4 or another pruner"
+            )
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """(fold, seed) of each training that a trial is made of, in the order in which they run."""
+        return [(fold, seed) for fold in range(self.folds) for seed in self.seeds]
+
+    @property
+    def failures_allowed(self) -> int:
+        """How many trials may fail."""
+        return self.max_failures or max(3, self.n_trials // 4)
+
+
+@dataclass
+class Command(ExperimentConfig):
+    """What a command line can say: a run, and how a sweep varies it. Trials and other runs have no search."""
+
+    search: SearchConfig | None = None
+
+
+class SweepFailed(Exception):
+    """Too many trials failed, or the workers could not run."""
+
+
+class SweepInterrupted(Exception):
+    """A signal came: the same command goes on."""
+
+
+def violation(bound: str, value: float) -> float:
+    """How far a value lies beyond a bound such as ">= 20", in its own unit; at most 0 where it holds, NaN for NaN."""
+    match = _BOUND.match(bound)
+    assert match, bound
+    distance = float(match[2]) - value
+    return distance if match[1] == ">=" else -distance

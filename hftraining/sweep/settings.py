@@ -1,0 +1,30 @@
+"""How a sweep finds its settings in what Hydra composed."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hftraining.experiment import ConfigError, explain
+from hftraining.sweep.config import SearchConfig
+
+
+def search_of(composed: DictConfig) -> SearchConfig:
+    """The checked search. Raises ConfigError."""
+    try:
+        search: Any = OmegaConf.to_object(composed.search)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise ConfigError(explain(error)) from error
+    assert isinstance(search, SearchConfig)
+    return search
+
+
+def sweep_folder(composed: DictConfig) -> Path:
+    """Where a sweep keeps everything: outputs/sweeps/<name>."""
+    return Path(str(composed.output_dir)) / "sweeps" / str(composed.search.name)
+
+
+def without_search(overrides: list[str]) -> list[str]:
+    """The overrides that a trial's own config is composed from."""
+    return [text for text in overrides if not text.lstrip("+").startswith(("search=", "search.", "hydra.", "hydra/"))]

@@ -1,0 +1,192 @@
+"""The search space: Hydra's sweep syntax as parameters, with conditions between them."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from hftraining.experiment import ConfigError
+
+Value = Any  # a float, an int, a text, true, false, null, or a list of these
+_CONDITION = re.compile(r"\s*([\w./@-]+?)\s*(==|!=|>=|<=|=|>|<)\s*(.+?)\s*\Z")
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": lambda a, b: a == b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    ">=": lambda a, b: a >= b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    "<": lambda a, b: a < b,
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`other operator value`: a parameter exists where it holds for another parameter or for a fixed field."""
+
+    text: str
+    other: str
+    operator: str
+    value: Value
+
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        """values: of the parameters that exist, and of the fixed fields that conditions name."""
+        return self.other in values and _COMPARE[self.operator](values[self.other], self.value)
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter. choices: label -> value where it is categorical; low, high, log and step where it is a number."""
+
+    name: str
+    text: str  # as it was written
+    choices: dict[Value, Value] | None = None
+    low: float = math.nan
+    high: float = math.nan
+    log: bool = False
+    step: float | None = None
+    whole: bool = False
+    condition: Condition | None = None
+
+    def value(self, suggested: Value) -> Value:
+        """What Optuna suggested, as the config wants it."""
+        return self.choices[suggested] if self.choices is not None else suggested
+
+    def suggestion(self, value: Value) -> Value:
+        """The other way round. Raises ConfigError for a value that the parameter cannot take."""
+        if self.choices is not None:
+            label = next((label for label, known in self.choices.items() if known == value), None)
+            if label is None:
+                raise ConfigError(
+                    f"search.first: {self.name}={value} is not one of {', '.join(map(str, self.choices))}"
+                )
+            return label
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+            raise ConfigError(f"search.first: {self.name}={value} lies outside {self.text}")
+        return value
+
+    def grid(self) -> list[Value]:
+        """All values, as Optuna would suggest them. Raises ConfigError for an interval, which has no end of them."""
+        if self.choices is not None:
+            return list(self.choices)
+        if self.step is None:
+            raise ConfigError(f"search.sampler=grid: {self.name}={self.text} is not a choice or a range")
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        values = [self.low + number * self.step for number in range(count)]
+        return [int(value) for value in values] if self.whole else values
+
+    def ends(self) -> list[Value]:
+        """Values that a config must accept: every choice, or both ends."""
+        return list(self.choices.values()) if self.choices is not None else [self.low, self.high]
+
+
+def parse_space(params: Mapping[str, Any], when: Mapping[str, str], parser: OverridesParser) -> list[Param]:
+    """The parameters, each after those that its condition names. Raises ConfigError."""
+    conditions = {name: _condition(name, text) for name, text in when.items()}
+    for name in conditions:
+        if name not in params:
+            raise ConfigError(f"search.when: {name} is not among search.params ({', '.join(params) or 'none'})")
+    space = {name: _param(name, text, conditions.get(name), parser) for name, text in params.items()}
+    ordered: dict[str, Param] = {}
+    waiting = dict(space)
+    while waiting:
+        ready = [
+            param
+            for param in waiting.values()
+            if param.condition is None or param.condition.other not in space or param.condition.other in ordered
+        ]
+        if not ready:
+            raise ConfigError(f"search.when: the conditions of {', '.join(waiting)} go round in a circle")
+        for param in ready:
+            ordered[param.name] = waiting.pop(param.name)
+    return list(ordered.values())
+
+
+def points_of_grid(space: list[Param], fixed: Mapping[str, Value]) -> list[dict[str, Value]]:
+    """Every point of the space, as Optuna would suggest it; a parameter whose condition fails is left out."""
+    points: list[dict[str, Value]] = [{}]
+    for param in space:
+        grown = []
+        for point in points:
+            known = {**fixed, **{other.name: other.value(point[other.name]) for other in space if other.name in point}}
+            exists = param.condition is None or param.condition.holds(known)
+            grown += [{**point, param.name: value} for value in param.grid()] if exists else [point]
+        points = grown
+    return points
+
+
+def is_searched(override: Override) -> bool:
+    """Whether an override of the command line gives several values, and so a parameter instead of a fixed value."""
+    return override.is_sweep_override()
+
+
+def _param(name: str, text: Any, condition: Condition | None, parser: OverridesParser) -> Param:
+    shown = str(text)
+    try:
+        override = parser.parse_override(f"{name}={shown}")
+    except HydraException as error:
+        raise ConfigError(f"search.params: {name}={shown} cannot be read ({str(error).splitlines()[0]})") from error
+    if not override.is_sweep_override():
+        raise ConfigError(
+            f"search.params: {name}={shown} is a single value: write choice(...), range(...) or interval(...), or give "
+            "it on the command line"
+        )
+    sweep: Any = override.value()
+    log = "log" in getattr(sweep, "tags", ())
+    if isinstance(sweep, RangeSweep):
+        return _range(name, shown, sweep, log, condition)
+    if not isinstance(sweep, IntervalSweep):
+        values = [_plain(value) for value in override.sweep_iterator()]
+        # Optuna stores plain values alone, so a list goes by its text.
+        labels = [str(value) if isinstance(value, (list, dict)) else value for value in values]
+        return Param(name, shown, choices=dict(zip(labels, values, strict=True)), condition=condition)
+    assert sweep.start is not None and sweep.end is not None
+    low, high = float(sweep.start), float(sweep.end)
+    if not low < high or (log and low <= 0):
+        raise ConfigError(
+            f"search.params: {name}={shown} wants a lower end{' above 0' if log else ''} and a higher one"
+        )
+    whole = isinstance(sweep.start, int) and isinstance(sweep.end, int) and "float" not in sweep.tags
+    return Param(
+        name,
+        shown,
+        low=int(low) if whole else low,
+        high=int(high) if whole else high,
+        log=log,
+        step=1 if whole and not log else None,
+        whole=whole,
+        condition=condition,
+    )
+
+
+def _plain(value: Any) -> Value:
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _range(name: str, text: str, sweep: RangeSweep, log: bool, condition: Condition | None) -> Param:
+    start, stop, step = sweep.start, sweep.stop, sweep.step
+    if start is None or stop is None or step <= 0 or stop <= start or log:
+        raise ConfigError(f"search.params: {name}={text} wants range(start, stop, step) that rises, without tag(log)")
+    # As in Python and in Hydra's own multirun, a range ends before its stop.
+    count = math.ceil((stop - start) / step - 1e-9)
+    whole = all(isinstance(value, int) for value in (start, stop, step))
+    return Param(name, text, low=start, high=start + (count - 1) * step, step=step, whole=whole, condition=condition)
+
+
+def _condition(name: str, text: str) -> Condition:
+    match = _CONDITION.match(str(text))
+    if match is None:
+        raise ConfigError(f"search.when: {name}: {text!r} is not like model.num_layers>=2 or objective=mixed")
+    other, operator, value = match.groups()
+    typed = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"]))["v"]  # type: ignore[index,call-overload]
+    return Condition(str(text), other, operator, typed)

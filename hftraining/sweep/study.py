@@ -1,0 +1,391 @@
+"""The study: one Optuna storage that any number of workers ask and tell, and that outlives each of them.
+
+A trial's number is its place: n_trials numbers are given out, each to one worker at a time. A worker holds a lock
+file for as long as it lives, which the kernel lets go of when it dies, so that a trial whose worker is gone is seen
+at once and given to the next one, under the same number.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import socket
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
+from typing import IO, Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from hftraining.experiment import ConfigError
+from hftraining.runs.record import flatten
+from hftraining.sweep.config import SearchConfig, violation
+from hftraining.sweep.space import Param, Value
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+MOST_ATTEMPTS = 2  # a trial is begun again once where its worker died
+HEARTBEAT_SECONDS, DEAD_AFTER_SECONDS = 60.0, 300.0  # of a worker on another machine
+NAMELESS_SECONDS = 5.0  # how long a worker on another machine may take to put its name on a trial
+INFEASIBLE = 1e6  # the violation of a constraint that cannot be computed
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # journal storage, multivariate TPE, QMC, Wilcoxon
+
+
+class Study:
+    """A study in its storage. Every worker holds one of its own; so does the sweep."""
+
+    def __init__(self, search: SearchConfig, folder: Path) -> None:
+        """Open the study, or make it where there is none. folder: outputs/sweeps/<name>.
+
+        Raises ConfigError for a storage that cannot be used and for a study with other objectives.
+        """
+        self.search, self.folder = search, folder
+        url = search.storage
+        self.is_file = not url or url.startswith("sqlite")
+        identity = f"{url or folder.resolve() / 'study.journal'}#{search.name}"
+        home = f"hftraining-{os.getuid()}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        self.locks = Path(tempfile.gettempdir()) / home
+        self.locks.mkdir(mode=0o700, exist_ok=True)
+        self.host = f"{socket.gethostname()}:{self.locks}"
+        self._name = ""
+        directions = [_direction(value) for value in search.objectives.values()]
+        try:
+            with self._alone():  # several first starts on one empty database would each make its tables
+                self.storage = _storage(url, folder)
+                self.study = optuna.create_study(
+                    study_name=search.name, storage=self.storage, directions=directions, load_if_exists=True
+                )
+        except (OptunaError, DuplicatedStudyError, ImportError, ValueError, OSError) as error:
+            raise ConfigError(f"search.storage={_without_password(url)}: {_first_line(error)}") from error
+        except Exception as error:  # SQLAlchemy's, which is not imported for a journal file
+            if "sqlalchemy" not in type(error).__module__:
+                raise
+            raise ConfigError(f"search.storage={_without_password(url)}: {_first_line(error)}") from error
+        self._view = _one_objective(self.study, search)
+
+    def agree(self, definition: Mapping[str, Any], first: Sequence[Mapping[str, Value]]) -> None:
+        """Write down what this study searches, with the points to try first, or check that it is the same.
+
+        Raises ConfigError with the difference.
+        """
+        with self._alone():
+            known = self.study.user_attrs.get("definition")
+            if known is None:
+                for point in first:
+                    self.study.enqueue_trial(dict(point))
+                # Last, so that a kill on the way leaves a study that was not begun rather than one without its points.
+                self.study.set_user_attr("definition", json.loads(json.dumps(definition)))
+                return
+        ours, theirs = flatten(json.loads(json.dumps(definition))), flatten(known)
+        differences = [
+            f"{name}: {ours.get(name, 'absent')} where the study has {theirs.get(name, 'absent')}"
+            for name in sorted(ours.keys() | theirs.keys())
+            if ours.get(name) != theirs.get(name)
+        ]
+        if differences:
+            raise ConfigError(
+                f"the study {self.search.name} in {self.folder} was begun otherwise ({'; '.join(differences)}): give "
+                "the same, or another search.name"
+            )
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What the study searches, as it was written down when it began."""
+        return self.study.user_attrs["definition"]
+
+    def trials(self) -> list[FrozenTrial]:
+        """The trials so far, those that wait to be tried left out."""
+        states = (*FINISHED, TrialState.RUNNING)
+        return self.study.get_trials(deepcopy=False, states=states)
+
+    def finished(self) -> int:
+        """How many trials have ended, well or badly."""
+        return len(self.study.get_trials(deepcopy=False, states=FINISHED))
+
+    def failures(self) -> list[FrozenTrial]:
+        """The trials that ended with an exception or whose workers died."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+
+    # A worker's side.
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Be a worker: trials that are claimed within belong to this process for as long as it lives."""
+        self._name = f"{os.getpid()}-{time.time_ns()}"
+        path = self.locks / f"{self._name}.alive"
+        with open(path, "w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def claim(self, n_trials: int) -> Trial | None:
+        """The next trial to run, which is this worker's from now on; None when all n_trials numbers are taken.
+
+        A trial that was begun by a worker that is gone comes again under its number.
+        """
+        while True:
+            with self._alone():
+                nameless = self._take_back()
+                states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+                waiting = states.count(TrialState.WAITING)
+                if len(states) - waiting < n_trials and (waiting or len(states) < n_trials):
+                    self.study.sampler = make_sampler(self.search, len(states) - waiting)
+                    trial = self.study.ask()
+                    before = trial.user_attrs.get("owner", {})
+                    owner = {"host": self.host, "worker": self._name, "attempt": before.get("attempt", 0) + 1}
+                    trial.set_user_attr("owner", owner)
+                    if trial.number < n_trials:
+                        return trial
+                    # A worker on another machine was quicker by a moment.
+                    self.fail(trial, "one more than n_trials", "")
+                elif not nameless:
+                    return None
+            time.sleep(0.5)
+
+    @contextmanager
+    def alive(self, trial: Trial) -> Iterator[None]:
+        """While open, say now and then that the trial's worker lives, for workers on other machines."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(HEARTBEAT_SECONDS):
+                self.storage.set_trial_user_attr(trial._trial_id, "alive", time.time())
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def suggest(self, trial: Trial, space: Sequence[Param], fixed: Mapping[str, Value]) -> dict[str, Value]:
+        """The trial's parameters as the config wants them; one whose condition fails is left out.
+
+        fixed: the values of fields that are not searched but named in conditions.
+        """
+        chosen: dict[str, Value] = {}
+        for param in space:
+            if param.condition is not None and not param.condition.holds({**fixed, **chosen}):
+                continue
+            if param.choices is not None:
+                value = trial.suggest_categorical(param.name, list(param.choices))
+            elif param.whole:
+                step = 1 if param.log else int(param.step or 1)
+                value = trial.suggest_int(param.name, int(param.low), int(param.high), log=param.log, step=step)
+            else:
+                value = trial.suggest_float(param.name, param.low, param.high, log=param.log, step=param.step)
+            chosen[param.name] = param.value(value)
+        return chosen
+
+    def report(self, trial: Trial, step: int, value: float) -> None:
+        """Note what the objective of search.prune_on has come to at a step of the trial."""
+        # Trial.report refuses where there are several objectives.
+        self.storage.set_trial_intermediate_value(trial._trial_id, step, value)
+
+    def should_prune(self, trial: Trial) -> bool:
+        """Whether the pruner would rather give the trial's time to another one."""
+        view, pruner = self._view
+        return pruner.prune(view, view._storage.get_trial(trial._trial_id))
+
+    def complete(self, trial: Trial, metrics: Mapping[str, float], facts: Mapping[str, Any]) -> None:
+        """The trial has its objectives. One that is not finite prunes it, since there is nothing to learn from it."""
+        values = [metrics[name] for name in self.search.objectives]
+        wrong = [name for name, value in zip(self.search.objectives, values, strict=True) if not math.isfinite(value)]
+        if wrong:
+            self.prune(trial, f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} not finite", facts)
+            return
+        numbers = {name: value for name, value in metrics.items() if math.isfinite(value)}  # JSON has no NaN
+        trial.set_user_attr("facts", {**facts, "metrics": numbers})
+        for name, bound in self.search.constraints.items():
+            beyond = violation(bound, metrics[name])
+            trial.set_constraint(name, beyond if math.isfinite(beyond) else INFEASIBLE)
+        self.study.tell(trial, values)
+
+    def prune(self, trial: Trial, reason: str, facts: Mapping[str, Any]) -> None:
+        """The trial ends without objectives, and this was meant."""
+        trial.set_user_attr("facts", {**facts, "reason": reason})
+        if len(self.search.objectives) > 1 and "pruned" not in trial.constraints:
+            # Of several objectives TPE cannot rank a pruned trial by one value: it counts as infeasible.
+            trial.set_constraint("pruned", 1.0)
+        self.study.tell(trial, state=TrialState.PRUNED)
+
+    def fail(self, trial: Trial, reason: str, traceback: str, facts: Mapping[str, Any] | None = None) -> None:
+        """The trial ended by an exception."""
+        trial.set_user_attr("facts", {**(facts or {}), "reason": reason, "traceback": traceback})
+        self.study.tell(trial, state=TrialState.FAIL)
+
+    def give_back(self, trial: Trial) -> None:
+        """The worker was told to stop: the trial waits for the next one, as if it had not been begun."""
+        self.storage.set_trial_user_attr(trial._trial_id, "owner", {})
+        self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def _take_back(self) -> int:
+        """Let trials wait again whose workers are gone; fails those that it happened to twice. Under the lock.
+
+        Returns how many are too young to have a name on them.
+        """
+        nameless = 0
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            owner = trial.user_attrs.get("owner") or {}
+            if not owner:
+                if not self.is_file and time.time() - _began(trial) < NAMELESS_SECONDS:
+                    nameless += 1
+                    continue
+            elif self._is_alive(owner, trial):
+                continue
+            if owner.get("attempt", 0) >= MOST_ATTEMPTS:
+                facts = {"reason": f"its worker died {MOST_ATTEMPTS} times"}
+                self.storage.set_trial_user_attr(trial._trial_id, "facts", facts)
+                self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            else:
+                self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        return nameless
+
+    def _is_alive(self, owner: Mapping[str, Any], trial: FrozenTrial) -> bool:
+        if owner["host"] != self.host:
+            return time.time() - trial.user_attrs.get("alive", _began(trial)) < DEAD_AFTER_SECONDS
+        if owner["worker"] == self._name:
+            return False  # this worker runs one trial at a time, and asks for the next: it left that one
+        try:
+            with open(self.locks / f"{owner['worker']}.alive") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process of this machine at a time."""
+        with open(self.locks / "claim.lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def make_sampler(search: SearchConfig, asked: int) -> optuna.samplers.BaseSampler:
+    """The sampler for the next trial. Made anew each time, so that a study goes on after a kill as it would have.
+
+    asked: trials given out so far; two workers with one random stream would begin with the same points.
+    """
+    seed = seed_of(search.seed, asked)
+    if search.sampler == "tpe":
+        return optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
+    if search.sampler == "gp":
+        return optuna.samplers.GPSampler(seed=seed)
+    if search.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(population_size=max(4, min(50, search.n_trials // 4)), seed=seed)
+    if search.sampler == "qmc":  # one sequence: its place in it is in the storage
+        return optuna.samplers.QMCSampler(scramble=True, seed=search.seed, warn_independent_sampling=False)
+    return optuna.samplers.RandomSampler(seed=seed)  # of a grid every point waits already
+
+
+def seed_of(seed: int, number: int) -> int:
+    """A 31-bit seed from two numbers."""
+    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _direction(word: str) -> StudyDirection:
+    return StudyDirection.MINIMIZE if word == "minimize" else StudyDirection.MAXIMIZE
+
+
+def _one_objective(study: optuna.Study, search: SearchConfig) -> tuple[optuna.Study, optuna.pruners.BasePruner]:
+    """The study as a pruner wants to see it, with one objective, and the pruner."""
+    index = list(search.objectives).index(search.prune_on)
+    direction = _direction(search.objectives[search.prune_on])
+    storage: Any = _OneObjective(study._storage, index, direction)
+    pruners = {
+        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=search.patience),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(),
+        "wilcoxon": lambda: optuna.pruners.WilcoxonPruner(n_startup_steps=search.patience),
+        "none": lambda: optuna.pruners.NopPruner(),
+    }
+    pruner = pruners[search.pruner]()
+    return optuna.Study(study_name=study.study_name, storage=storage, pruner=pruner), pruner
+
+
+class _OneObjective:
+    """A storage in which every trial has the value of one objective alone; pruners refuse several."""
+
+    def __init__(self, storage: BaseStorage, index: int, direction: StudyDirection) -> None:
+        self._storage, self._index, self._direction = storage, index, direction
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return [self._direction]
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self._narrow(self._storage.get_trial(trial_id))
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
+        return [self._narrow(trial) for trial in self._storage.get_all_trials(study_id, False, states)]
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        complete = self.get_all_trials(study_id, states=(TrialState.COMPLETE,))
+        if not complete:
+            raise ValueError("no trial is complete yet")
+        sign = 1.0 if self._direction == StudyDirection.MINIMIZE else -1.0
+        return min(complete, key=lambda trial: sign * trial.values[0])
+
+    def _narrow(self, trial: FrozenTrial) -> FrozenTrial:
+        narrow = copy(trial)
+        narrow._values = [trial.values[self._index]] if trial.state == TrialState.COMPLETE else None
+        return narrow
+
+
+class _KernelLock(BaseJournalFileLock):
+    """The journal's lock, which the kernel lets go of when its holder dies; Optuna's own would wait 30 s then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: IO[str] | None = None
+
+    def acquire(self) -> bool:
+        self._held = open(self._path, "w")
+        fcntl.flock(self._held, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        assert self._held is not None
+        self._held.close()
+
+
+def _storage(url: str, folder: Path) -> BaseStorage:
+    if url:
+        options = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+        return RDBStorage(url, engine_kwargs=options)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = (folder / "study.journal").resolve()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path.with_suffix(".lock"))))
+
+
+def _began(trial: FrozenTrial) -> float:
+    return trial.datetime_start.timestamp() if trial.datetime_start else -math.inf
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", url)
+
+
+def _first_line(error: BaseException) -> str:
+    return _without_password(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)

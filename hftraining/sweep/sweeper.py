@@ -1,0 +1,177 @@
+"""The sweep: from the command line to a study, its workers, and the one configuration that is chosen."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+from hftraining.experiment import ConfigError, ExperimentConfig, splits_of, typed_config
+from hftraining.sweep.conclusion import conclude
+from hftraining.sweep.config import SearchConfig, SweepFailed, SweepInterrupted
+from hftraining.sweep.settings import search_of, sweep_folder, without_search
+from hftraining.sweep.space import Param, Value, is_searched, parse_space, points_of_grid
+from hftraining.sweep.study import Study
+from hftraining.sweep.trials import Composer, delta_of, fixed_values, folds_of, signature_of
+from hftraining.sweep.worker import FAILING, INTERRUPTED
+
+
+def run_sweep(
+    composed: DictConfig, arguments: Sequence[str], n_trials: int | None, launcher: Launcher
+) -> dict[str, Any]:
+    """Search until the study has n_trials, then train what was chosen. Returns what sweep.json holds.
+
+    composed: without the overrides that give several values. Raises ConfigError before anything is run, SweepFailed,
+    SweepInterrupted, and what run_experiment raises for the chosen configuration.
+    """
+    search = search_of(composed)
+    if n_trials is not None:
+        search = dataclasses.replace(search, n_trials=n_trials)
+    loader = GlobalHydra.instance().config_loader()
+    parser = OverridesParser.create(config_loader=loader)
+    given = [text for text in arguments if without_search([text])]
+    overrides = dict(zip(given, parser.parse_overrides(given), strict=True))
+    ranges = {o.get_key_element(): text.split("=", 1)[1] for text, o in overrides.items() if is_searched(o)}
+    pinned = [text for text, override in overrides.items() if not is_searched(override)]
+    pinned_names = {overrides[text].get_key_element().lstrip("+~") for text in pinned}
+    params = {name: text for name, text in {**search.params, **ranges}.items() if name not in pinned_names}
+    when = {name: text for name, text in search.when.items() if name in params}
+    if not params:
+        raise ConfigError("search.params: every parameter has a fixed value, nothing is left to search")
+    if search.workers > 1 and "BasicLauncher" in type(launcher).__name__:
+        raise ConfigError(
+            f"search.workers={search.workers} needs a launcher that runs jobs at once: add hydra/launcher=joblib "
+            "(pip install hydra-joblib-launcher)"
+        )
+    space = parse_space(params, when, parser)
+    composer = Composer(str(composed.hydra.job.config_name), pinned)
+    base = composer.config({})
+    if search.workers > 1 and base.training.threads == 0:
+        # Otherwise every worker would take all processors.
+        pinned = [*pinned, f"training.threads={max(1, (os.cpu_count() or 1) // search.workers)}"]
+        composer = Composer(composer.config_name, pinned)
+        base = composer.config({})
+    _check_space(space, composer)
+    fixed = fixed_values(base, space)
+    first = _first_points(search, space, fixed)
+    if search.sampler == "grid":
+        search = dataclasses.replace(search, n_trials=len(first))
+
+    from hftraining.market.prices import load_bars
+
+    bars = load_bars(base.stocks)
+    splits_of(base, bars)
+    for stocks in folds_of(base, search.folds):
+        splits_of(dataclasses.replace(base, stocks=stocks), bars)
+    folder = sweep_folder(composed)
+    study = Study(search, folder)
+    study.agree(_definition(search, params, when, base, bars.fingerprint()), first)
+
+    shared = [text for text in arguments if text not in given and text.lstrip("+").startswith(("search=", "search."))]
+    job = [*shared, *pinned, f"search.n_trials={search.n_trials}"]
+    _launch(study, launcher, job, search, folder)
+    summary = conclude(study, space, composer, folder)
+    print(f"sweep: {folder} ({folder / 'sweep.html'})\nrun: {summary['runs'][0]}", flush=True)
+    return summary
+
+
+def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConfig, folder: Path) -> None:
+    """Start workers until the study is full."""
+    started = 0
+    while (finished := study.finished()) < search.n_trials:
+        print(f"sweep {search.name}: {finished} of {search.n_trials} trials are finished; {folder}", flush=True)
+        wanted = min(search.workers, search.n_trials - finished)
+        try:
+            endings = [job.return_value for job in launcher.launch([job] * wanted, initial_job_idx=started)]
+        except KeyboardInterrupt as error:
+            raise SweepInterrupted(_where_it_stands(study)) from error
+        except Exception as error:
+            if study.finished() == finished:  # no worker got anywhere: the next ones would not either
+                raise SweepFailed(
+                    f"the workers of {search.name} cannot run: {type(error).__name__}: {error}"
+                ) from error
+            print(f"a worker died ({type(error).__name__}); the others' trials are kept, going on", file=sys.stderr)
+            endings = []
+        started += wanted
+        if INTERRUPTED in endings:
+            raise SweepInterrupted(_where_it_stands(study))
+        failed = study.failures()
+        if FAILING in endings or len(failed) > search.failures_allowed:
+            last = failed[-1]
+            raise SweepFailed(
+                f"{len(failed)} trials failed, more than the {search.failures_allowed} allowed (search.max_failures); "
+                f"the last one, trial {last.number}: {last.user_attrs.get('facts', {}).get('reason')}"
+            )
+
+
+def _where_it_stands(study: Study) -> str:
+    n = study.search.n_trials
+    return f"{study.finished()} of {n} trials are finished and kept: the same command goes on with the others"
+
+
+def _definition(
+    search: SearchConfig, params: dict[str, Any], when: dict[str, str], base: ExperimentConfig, fingerprint: str
+) -> dict[str, Any]:
+    """What a study is: trials of another definition cannot be compared. Its size, sampler and pruner may change."""
+    delta = delta_of(base)
+    delta.pop("training.threads", None)  # depends on how many workers there are
+    nothing = signature_of(typed_config({}))
+    return {
+        "objectives": search.objectives,
+        "order": list(search.objectives),
+        "constraints": search.constraints,
+        "params": {name: str(text) for name, text in params.items()},
+        "when": when,
+        "seeds": search.seeds,
+        "folds": search.folds,
+        "data": fingerprint,
+        "fixed": {name: value for name, value in delta.items() if _counts(name, value, nothing)},
+    }
+
+
+def _counts(name: str, value: Any, nothing: str) -> bool:
+    from hftraining.runs.identity import signature
+
+    return signature({name: value}) != nothing
+
+
+def _check_space(space: Sequence[Param], composer: Composer) -> None:
+    """Every group option and every end of a range must be one that the config knows. Raises ConfigError."""
+    for param in space:
+        if param.name.split(".")[0] in ("stocks", "seed", "evidence", "output_dir", "name", "resume"):
+            raise ConfigError(
+                f"search.params: {param.name} cannot be searched: trials with other days, symbols or seeds are not "
+                "comparable (search.seeds and search.folds average over seeds and days)"
+            )
+        for value in param.ends():
+            if composer.is_group(param.name):
+                loader = GlobalHydra.instance().config_loader()
+                if value not in (options := loader.get_group_options(param.name)):
+                    raise ConfigError(f"search.params: {param.name}={value} is not one of {', '.join(options)}")
+                continue
+            try:
+                composer.config({param.name: value})
+            except ConfigError as error:
+                # Values that only go with others, a width with its heads, are for the trials to find out.
+                if str(error).startswith(param.name) or "no such field" in str(error):
+                    raise ConfigError(f"search.params: {error}") from error
+
+
+def _first_points(search: SearchConfig, space: Sequence[Param], fixed: dict[str, Value]) -> list[dict[str, Value]]:
+    """What waits in the study from the beginning, as Optuna would suggest it."""
+    if search.sampler == "grid":
+        return points_of_grid(list(space), fixed)
+    known = {param.name: param for param in space}
+    points = []
+    for point in search.first:
+        unknown = [name for name in point if name not in known]
+        if unknown:
+            raise ConfigError(f"search.first: {', '.join(unknown)} is not searched ({', '.join(known)} are)")
+        points.append({name: known[name].suggestion(value) for name, value in point.items()})
+    return points

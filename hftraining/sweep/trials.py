@@ -1,0 +1,273 @@
+"""What a trial is: a config composed from a point of the space, trained on its folds and seeds, test days sealed."""
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from hftraining.experiment import ConfigError, ExperimentConfig, run_experiment, splits_of, typed_config, unknown_key
+from hftraining.runs.identity import config_delta, signature
+from hftraining.sweep.config import SearchConfig
+from hftraining.sweep.space import Param, Value
+
+Watch = Callable[[int, float], None]  # gets the step of a report, and what the objective to prune on has come to
+
+
+class Composer:
+    """Configs of points. Hydra composes once for each choice of groups; values are put in afterwards, as it would."""
+
+    def __init__(self, config_name: str, pinned: Sequence[str]) -> None:
+        """pinned: the overrides that all trials share."""
+        self.config_name, self.pinned = config_name, list(pinned)
+        self._composed: dict[tuple[tuple[str, Value], ...], dict[str, Any]] = {}
+
+    def config(self, point: Mapping[str, Value]) -> ExperimentConfig:
+        """The checked config of a point. Raises ConfigError."""
+        groups = {name: value for name, value in point.items() if self.is_group(name)}
+        values = copy.deepcopy(self._base(groups))
+        for name, value in point.items():
+            if name not in groups:
+                _put(values, name, value)
+        return typed_config(values)
+
+    def overrides(self, point: Mapping[str, Value]) -> list[str]:
+        """The same as a command line."""
+        return [*self.pinned, *(f"{name}={_as_override(value)}" for name, value in point.items())]
+
+    def is_group(self, name: str) -> bool:
+        """Whether a name is that of a config group, e.g. model."""
+        loader = GlobalHydra.instance().config_loader()
+        return "." not in name and bool(loader.get_group_options(name))
+
+    def _base(self, groups: Mapping[str, Value]) -> dict[str, Any]:
+        key = tuple(sorted(groups.items()))
+        if key not in self._composed:
+            chosen = [f"{name}={value}" for name, value in key]
+            composed = compose(self.config_name, [*self.pinned, *chosen])
+            self._composed[key] = plain_config(composed)
+        return self._composed[key]
+
+
+class Trials:
+    """Runs trials: the conductor, once for each fold and seed."""
+
+    def __init__(self, search: SearchConfig, composer: Composer, outputs: Path) -> None:
+        self.search, self.composer, self.outputs = search, composer, outputs
+
+    def run(self, number: int, point: Mapping[str, Value], watch: Watch, facts: dict[str, Any]) -> dict[str, float]:
+        """Train a trial. Returns its metrics, means over folds and seeds; NaN where one of them is.
+
+        watch is called after each probe (after each part where the pruner compares parts) and may raise Pruned.
+        facts: filled on the way with what is worth keeping, whatever becomes of the trial.
+        """
+        config = dataclasses.replace(self.composer.config(point), seed=self.search.seeds[0])
+        started = time.monotonic()
+        done: list[dict[str, float]] = []
+        facts |= {"folders": [], "signature": signature_of(config), "steps": 0, "max_steps": 0, "seconds": 0.0}
+        argv = ["train.py", *self.composer.overrides(point)]
+        parts = self._parts(config)
+        facts["max_steps"] = config.training.max_steps * len(parts)
+        with self._as_one_trial(config, number, facts):
+            for place, (ending, part) in enumerate(parts):
+                progress = _Progress(self.search, part, place, done, watch)
+                facts["folders"].append(self._new_name(f"trial-{number:04d}{ending}"))
+                try:
+                    result = run_experiment(
+                        part,
+                        argv,
+                        kind="sweeps",
+                        name=self.search.name,
+                        called=facts["folders"][-1],
+                        sealed=True,
+                        watch=progress,
+                    )
+                finally:
+                    facts["steps"] += progress.step
+                    facts["seconds"] = round(time.monotonic() - started, 2)
+                done.append(metrics_of(result))
+                progress.part_done()
+        return {name: fmean(part[name] for part in done) for name in done[0]}
+
+    def _new_name(self, name: str) -> str:
+        """A folder's name; that of a trial whose worker died stays as it is, beside the one that repeats it."""
+        there = self.outputs / "sweeps" / self.search.name
+        names = [name, *(f"{name}_{number}" for number in range(2, 1000))]
+        return next(name for name in names if not (there / name).exists())
+
+    def _parts(self, config: ExperimentConfig) -> list[tuple[str, ExperimentConfig]]:
+        """(end of the folder's name, config) of each training of a trial."""
+        search = self.search
+        seeded = {seed: dataclasses.replace(config, seed=seed) for seed in search.seeds}
+        if len(search.parts) == 1:
+            return [("", seeded[search.seeds[0]])]
+        stocks = folds_of(config, search.folds)
+        return [
+            (f"-fold{fold + 1}-seed{seed}", dataclasses.replace(seeded[seed], stocks=stocks[fold]))
+            for fold, seed in search.parts
+        ]
+
+    @contextmanager
+    def _as_one_trial(self, config: ExperimentConfig, number: int, facts: dict[str, Any]) -> Iterator[None]:
+        """Count a trial of several folds on the whole validation window too, which is what it is chosen on."""
+        if self.search.folds == 1:
+            yield
+            return
+        from hftraining.market.prices import load_bars
+        from hftraining.runs.ledger import LEDGER_FILE, Ledger
+
+        bars = load_bars(config.stocks)
+        valid = bars.sessions_T[splits_of(config, bars).valid]
+        ledger = Ledger(self.outputs / LEDGER_FILE)
+        row = ledger.begin(
+            kind="sweeps",
+            name=self.search.name,
+            folder=self.outputs / "sweeps" / self.search.name / f"trial-{number:04d}",
+            signature=facts["signature"],
+            fingerprint=bars.fingerprint(),
+            symbols=bars.symbols_S,
+            windows={"valid": (str(valid[0]), str(valid[-1]))},
+        )
+        try:
+            yield
+        except BaseException:
+            ledger.finish(row, status="failed")
+            raise
+        dates, returns = daily_returns_of([self.outputs / "sweeps" / self.search.name / f for f in facts["folders"]])
+        ledger.finish(row, status="done", valid_dates=dates, valid_returns=returns)
+
+
+class _Progress:
+    """Turns the probes of one training into what the pruner compares: the mean over the parts of a trial so far."""
+
+    def __init__(
+        self, search: SearchConfig, part: ExperimentConfig, place: int, done: list[dict[str, float]], watch: Watch
+    ) -> None:
+        from hftraining.training.trainer import HIGHER_IS_BETTER
+
+        self.search, self.place, self.done, self.watch = search, place, done, watch
+        self.best_metric, self.sign = part.training.best_metric, 1.0
+        if HIGHER_IS_BETTER[self.best_metric]:
+            self.sign = -1.0
+        self.probes_a_part = math.ceil(part.training.max_steps / part.profit_tracker.every)
+        self.best, self.value, self.probes, self.step = math.inf, math.nan, 0, 0
+
+    def __call__(self, step: int, values: dict[str, float]) -> None:
+        """A probe: the value is that of the best probe so far, since its weights are what a run keeps."""
+        self.step, self.probes = step, self.probes + 1
+        if self.sign * values[self.best_metric] < self.best or not math.isfinite(self.value):
+            self.best, self.value = self.sign * values[self.best_metric], values[self.search.prune_on]
+        if self.search.pruner != "wilcoxon" and math.isfinite(self.value):
+            before = [metrics[self.search.prune_on] for metrics in self.done]
+            self.watch(self.place * self.probes_a_part + self.probes, fmean([*before, self.value]))
+
+    def part_done(self) -> None:
+        """The training is over, and its metrics are the last of `done`."""
+        value = self.done[-1][self.search.prune_on]
+        if self.search.pruner == "wilcoxon" and math.isfinite(value):
+            self.watch(self.place + 1, value)
+
+
+def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """What a sweep can choose by, from a run's result: NaN for what the result has no number for."""
+    profit = {f"profit/{name}": value for name, value in result["valid"]["profit"].items()}
+    metrics = {"eval/loss": result["eval"]["loss"], **profit}
+    return {name: math.nan if value is None else float(value) for name, value in metrics.items()}
+
+
+def folds_of(config: ExperimentConfig, folds: int) -> list[Any]:
+    """The stocks configs of walk-forward folds: each validates on one piece of the validation days and trains on all
+    days before it. Raises MarketDataError where a piece is shorter than the purge.
+    """
+    from hftraining.market.prices import load_bars
+
+    if folds == 1:
+        return [config.stocks]
+    bars = load_bars(config.stocks)
+    splits = splits_of(config, bars)
+    first, last = splits.valid.start, splits.test.start
+    borders = [first + (last - first) * number // folds for number in range(folds + 1)]
+    days = [str(bars.sessions_T[row]) for row in borders]
+    return [dataclasses.replace(config.stocks, valid_start=begin, test_start=end) for begin, end in pairwise(days)]
+
+
+def daily_returns_of(folders: Sequence[Path]) -> tuple[list[str], list[float]]:
+    """Dates and daily net validation returns of a trial: means over seeds, folds one after the other."""
+    import pandas as pd
+
+    pieces = []
+    for folder in folders:
+        equity = pd.read_parquet(folder / "equity.parquet")
+        curve = equity[equity["window"] == "valid"].set_index("date")["equity"]
+        pieces.append(curve.pct_change().iloc[1:])
+    returns = pd.concat(pieces).groupby(level=0).mean().sort_index()
+    return [str(day)[:10] for day in returns.index], [float(value) for value in returns]
+
+
+def signature_of(config: ExperimentConfig) -> str:
+    """The signature that a run of this config has."""
+    return signature(delta_of(config))
+
+
+def delta_of(config: ExperimentConfig) -> dict[str, Any]:
+    """What differs from the defaults, by dotted name."""
+    return config_delta(dataclasses.asdict(config), dataclasses.asdict(typed_config({})))
+
+
+def plain_config(composed: DictConfig) -> dict[str, Any]:
+    """What Hydra composed, without the search, as nested dicts with interpolations left as they are."""
+    values = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items() if key != "search"}
+
+
+def fixed_values(config: ExperimentConfig, space: Sequence[Param]) -> dict[str, Value]:
+    """The values of fields that are not searched, but that a condition names. Raises ConfigError."""
+    searched = {param.name for param in space}
+    fixed: dict[str, Value] = {}
+    for param in space:
+        if param.condition is None or param.condition.other in searched:
+            continue
+        other = param.condition.other
+        if other.split(".")[0] in searched:
+            raise ConfigError(
+                f"search.when: {param.name}: {other} depends on the searched group {other.split('.')[0]}: name the "
+                "group, or search the field"
+            )
+        value: Any = config
+        for name in other.split("."):
+            if not hasattr(value, name):
+                raise ConfigError(f"search.when: {param.name}: {unknown_key(other)}")
+            value = getattr(value, name)
+        fixed[other] = getattr(value, "name", value)  # a group goes by its name
+    return fixed
+
+
+def _put(values: dict[str, Any], name: str, value: Value) -> None:
+    *path, last = name.split(".")
+    for key in path:
+        if not isinstance(values.get(key), dict):
+            raise ConfigError(unknown_key(name))
+        values = values[key]
+    if last not in values:
+        raise ConfigError(unknown_key(name))
+    values[last] = value
+
+
+def _as_override(value: Value) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(_as_override(item) for item in value) + "]"
+    return repr(value) if isinstance(value, float) else str(value)

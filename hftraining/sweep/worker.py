@@ -1,0 +1,86 @@
+"""A worker: it asks the study for a trial, runs it and tells what came of it, until the study is full."""
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+from optuna.trial import Trial
+
+from hftraining.sweep.settings import search_of, sweep_folder, without_search
+from hftraining.sweep.space import Param, Value, parse_space
+from hftraining.sweep.study import Study
+from hftraining.sweep.trials import Composer, Trials, Watch, fixed_values
+from hftraining.training.trainer import Interrupted, Pruned
+
+FULL, FAILING, INTERRUPTED = "full", "failing", "interrupted"
+Run = Callable[[int, Mapping[str, Value], Watch, dict[str, Any]], dict[str, float]]  # see Trials.run
+
+
+def work(composed: DictConfig) -> str:
+    """A job that a launcher started for a sweep. Returns why it ended: full, failing or interrupted."""
+    hydra = HydraConfig.get()
+    search = search_of(composed)
+    study = Study(search, sweep_folder(composed))
+    pinned = without_search(list(hydra.overrides.task))
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    space = parse_space(study.definition["params"], study.definition["when"], parser)
+    composer = Composer(str(hydra.job.config_name), pinned)
+    trials = Trials(search, composer, Path(composed.output_dir))
+    fixed = fixed_values(composer.config({}), space)
+    return serve(study, space, fixed, trials.run)
+
+
+def serve(study: Study, space: Sequence[Param], fixed: Mapping[str, Value], run: Run) -> str:
+    """Run trials until none is left: "full", "failing" when too many failed, "interrupted" when a signal came."""
+    search = study.search
+    with study.working():
+        while (trial := study.claim(search.n_trials)) is not None:
+            try:
+                with study.alive(trial):
+                    _run_one(study, trial, space, fixed, run)
+            except (Interrupted, KeyboardInterrupt):
+                study.give_back(trial)
+                return INTERRUPTED
+            if len(study.failures()) > search.failures_allowed:
+                return FAILING
+    return FULL
+
+
+def _run_one(study: Study, trial: Trial, space: Sequence[Param], fixed: Mapping[str, Value], run: Run) -> None:
+    facts: dict[str, Any] = {}
+
+    def watch(step: int, value: float) -> None:
+        study.report(trial, step, value)
+        if study.should_prune(trial):
+            raise Pruned(f"{study.search.prune_on} of {value:.4f} at report {step}: {study.search.pruner} pruner")
+
+    try:
+        point = study.suggest(trial, space, fixed)
+        metrics = run(trial.number, point, watch, facts)
+    except Pruned as end:
+        study.prune(trial, str(end), facts)
+        _say(trial, f"pruned after {facts.get('steps', 0)} steps: {end}")
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        # Whatever went wrong in one trial is written down with it; the others go on.
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        study.fail(trial, reason, traceback.format_exc(), facts)
+        _say(trial, f"FAILED: {reason}")
+    else:
+        study.complete(trial, metrics, facts)
+        _say(trial, "  ".join(f"{name} {metrics[name]:.4f}" for name in study.search.objectives))
+
+
+def _say(trial: Trial, text: str) -> None:
+    point = " ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
+    print(f"trial {trial.number}: {point}  ->  {text}", flush=True)
+
+
+def _short(value: Value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

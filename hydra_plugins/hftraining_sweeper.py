@@ -1,0 +1,44 @@
+"""Our sweeper as Hydra finds it: plugins come from a folder of this name alone. What it does is in hftraining/sweep."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+
+
+class HftrainingSweeper(BasicSweeper):
+    """With search=... a study on Optuna; otherwise Hydra's own multirun, which ends with a table."""
+
+    def __init__(
+        self, max_batch_size: int | None, params: dict[str, str] | None = None, n_trials: int | None = None
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.n_trials = n_trials
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Called by Hydra with the overrides of the command line."""
+        assert self.config is not None and self.launcher is not None
+        if self.config.search is not None:
+            from hftraining.sweep.sweeper import run_sweep
+
+            return run_sweep(self.config, arguments, self.n_trials, self.launcher)
+        from hftraining.sweep.multirun import refuse_search_settings, show_table
+
+        refuse_search_settings(self.n_trials)
+        returns = super().sweep(arguments)
+        show_table(self.config.hydra.sweep.dir)
+        return returns
+
+
+@dataclass
+class HftrainingSweeperConf(BasicSweeperConf):
+    """The node hydra.sweeper."""
+
+    _target_: str = "hydra_plugins.hftraining_sweeper.HftrainingSweeper"
+    n_trials: int | None = None  # the size that a study shall reach; search.n_trials unless given
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="hftraining", node=HftrainingSweeperConf, provider="hftraining"
+)
