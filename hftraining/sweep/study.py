@@ -116,6 +116,12 @@ class Study:
         """How many trials have ended, well or badly."""
         return len(self.study.get_trials(deepcopy=False, states=FINISHED))
 
+    def attempts(self) -> int:
+        """How often a worker began a trial so far."""
+        return sum(
+            trial.user_attrs.get("owner", {}).get("attempt", 0) for trial in self.study.get_trials(deepcopy=False)
+        )
+
     def failures(self) -> list[FrozenTrial]:
         """The trials that ended with an exception or whose workers died."""
         return self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))

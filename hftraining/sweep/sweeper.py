@@ -86,17 +86,17 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
     started = 0
     while (finished := study.finished()) < search.n_trials:
         print(f"sweep {search.name}: {finished} of {search.n_trials} trials are finished; {folder}", flush=True)
+        attempts = study.attempts()
         wanted = min(search.workers, search.n_trials - finished)
         try:
             endings = [job.return_value for job in launcher.launch([job] * wanted, initial_job_idx=started)]
         except KeyboardInterrupt as error:
             raise SweepInterrupted(_where_it_stands(study)) from error
         except Exception as error:
-            if study.finished() == finished:  # no worker got anywhere: the next ones would not either
-                raise SweepFailed(
-                    f"the workers of {search.name} cannot run: {type(error).__name__}: {error}"
-                ) from error
-            print(f"a worker died ({type(error).__name__}); the others' trials are kept, going on", file=sys.stderr)
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            if study.attempts() == attempts:  # no worker began a trial: the next ones would not either
+                raise SweepFailed(f"the workers of {search.name} cannot run: {reason}") from error
+            print(f"a worker died ({reason}); what is finished is kept, going on", file=sys.stderr, flush=True)
             endings = []
         started += wanted
         if INTERRUPTED in endings:
