@@ -18,7 +18,8 @@ FLOORS = {
     "leak_proof": 3,
     "compare": 3,
     "experiment": 4,
-    "__main__": 5,
+    "replay": 5,
+    "__main__": 6,
     "train": 5,
 }
 ONLY_KNOWN_BY = {
