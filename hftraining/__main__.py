@@ -74,6 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     replay.add_argument("--outputs", type=Path, help="where the new run goes; by default beside the old one")
     replay.add_argument("--from-commit", action="store_true", help="with the recorded code, in a temporary worktree")
+    record = command("record", _record, "write a record of an experiment from its runs")
+    record.add_argument("name", metavar="NAME", help="one word, such as RelativeLabels")
+    record.add_argument("runs", nargs="+", metavar="RUN", help="as compare takes them; the first group is the baseline")
+    record.add_argument("--question", default="", help="what was asked, in a sentence")
+    record.add_argument("--experiments", type=Path, default=Path("experiments"), help="the folder of the records")
     return parser
 
 
@@ -270,6 +275,18 @@ def _replay(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(again.as_object()))
     return EXIT_DONE if again.bits.equal else EXIT_OURS
+
+
+def _record(options: argparse.Namespace) -> int:
+    from datetime import date
+
+    from hftraining.experiment_record import write_record
+
+    folder = write_record(options.name, options.runs, options.question, options.experiments, date.today())
+    print(folder)
+    if options.json:
+        print(json.dumps({"record": str(folder)}))
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ FLOORS = {
     "leak_proof": 3,
     "compare": 3,
     "experiment": 4,
+    "experiment_record": 4,
     "replay": 5,
     "__main__": 6,
     "train": 5,

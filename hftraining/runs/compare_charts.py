@@ -18,8 +18,8 @@ def growth_chart(groups: Mapping[str, Sequence[RunFolder]]) -> Figure | None:
     layout["xaxis"] |= {"type": "date"}
     layout["yaxis"] |= {"tickformat": ".2f"}
     for window, label in WINDOWS.items():
-        held = next((_growth(run, window, "buy_and_hold") for runs in groups.values() for run in runs), {})
-        curves = {name: [_growth(run, window, "equity") for run in runs] for name, runs in groups.items()}
+        held = next((growth(run, window, "buy_and_hold") for runs in groups.values() for run in runs), {})
+        curves = {name: [growth(run, window, "equity") for run in runs] for name, runs in groups.items()}
         if not any(curve for group in curves.values() for curve in group):
             continue
         first = not data
@@ -99,7 +99,7 @@ def interval_chart(rows: Sequence[tuple[str, Mapping[str, Any]]], unit: str) -> 
     return {"data": [trace], "layout": layout}
 
 
-def _growth(run: RunFolder, window: str, column: str) -> dict[str, float]:
+def growth(run: RunFolder, window: str, column: str) -> dict[str, float]:
     """Equity over the capital it began with, by ISO day; empty where the run has none."""
     if run.equity is None:
         return {}

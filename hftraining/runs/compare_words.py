@@ -36,9 +36,9 @@ def headline(found: Found) -> str:
         called(found, d["group"]) for d, how in zip(differences, standings, strict=True) if how in ("higher", "lower")
     ]
     if not apart:
-        return f"None of the {len(known)} others can be told from {first}"
+        return f"None of the {len(known)} others can be told from {first} by its Sharpe ratio"
     which = ", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if len(apart) > 6 else "")
-    return f"Of {len(known)} others, {which} can be told from {first}"
+    return f"Of {len(known)} others, {which} can be told from {first} by the Sharpe ratio"
 
 
 def called(found: Found, label: str) -> str:
@@ -133,7 +133,7 @@ def spread_text(metric: Found, digits: int = 2) -> str:
     if metric["mean"] is None:
         return "-"
     text = f"{metric['mean']:.{digits}f}"
-    return text if metric["sd"] is None else f"{text} +- {metric['sd']:.{digits}f}"
+    return text if not metric["sd"] else f"{text} +- {metric['sd']:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
