@@ -132,7 +132,8 @@ def _value(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
         return f"[{','.join(map(_value, value))}]"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_/.][\w/.-]*", value):
+    plain_word = isinstance(value, str) and re.fullmatch(r"[A-Za-z_/.][\w/.-]*", value)
+    if isinstance(value, str) and (not plain_word or value.lower() in ("null", "true", "false", "nan", "inf")):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"'{escaped}'"
     return str(value)
