@@ -94,7 +94,8 @@ def interval_chart(rows: Sequence[tuple[str, Mapping[str, Any]]], unit: str) -> 
         {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": 0, "x1": 0, "line": {"color": "--ink", "width": 1}}
     )
     layout["xaxis"] |= {"title": {"text": unit, "standoff": 6}, "showgrid": True, "gridcolor": "--grid"}
-    layout["yaxis"] |= {"type": "category", "gridcolor": "rgba(0,0,0,0)"}
+    around = {"autorange": False, "range": [-0.6, len(known) - 0.4]}  # half a row of air above and below
+    layout["yaxis"] |= {"type": "category", "gridcolor": "rgba(0,0,0,0)"} | around
     layout |= {"hovermode": "closest", "showlegend": False, "margin": layout["margin"] | {"t": 12}}
     return {"data": [trace], "layout": layout}
 

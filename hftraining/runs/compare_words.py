@@ -94,13 +94,13 @@ def market_sentence(difference: Found) -> str:
     ours, theirs = difference["group"], difference["against"]
     if found["low"] is None:
         why = "" if found["enough_days"] else f", too few days ({found['days']}) for an interval"
-        return f"On the validation days the Sharpe ratio of {ours} is {signed(found['value'])} beside {theirs}{why}."
+        return f"On the validation days the Sharpe ratio of {ours} lies {beside(found['value'])} that of {theirs}{why}."
     if found["value"] == found["low"] == found["high"] == 0.0:
         return f"On the validation days {ours} earned exactly what {theirs} did."
     rest = "more than the days alone explain" if found["told_apart"] else "the days alone could have made this"
     return (
-        f"On {found['days']:,} validation days the Sharpe ratio of {ours} is {signed(found['value'])} beside {theirs}, "
-        f"95 % interval {between(found)}: {rest}."
+        f"On {found['days']:,} validation days the Sharpe ratio of {ours} lies {beside(found['value'])} that of "
+        f"{theirs}, 95 % interval {between(found)}: {rest}."
     )
 
 
@@ -116,7 +116,7 @@ def seed_sentence(difference: Found) -> str:
     one, other = found["seeds"]
     rest = "more than the seeds alone explain" if found["told_apart"] else "the seeds alone could have made this"
     return (
-        f"Over {one} and {other} seeds the mean differs by {signed(found['value'])}, {between(found)}: {rest}. "
+        f"Over {one} and {other} seeds its mean lies {beside(found['value'])}, {between(found)}: {rest}. "
         f"{needed_text(found['seeds_needed'])}"
     )
 
@@ -139,6 +139,11 @@ def spread_text(metric: Found, digits: int = 2) -> str:
 def signed(value: float | None, digits: int = 2) -> str:
     """A difference with its sign; a dash for none."""
     return "-" if value is None else f"{value:+.{digits}f}"
+
+
+def beside(value: float) -> str:
+    """A difference in words: "0.54 above"."""
+    return f"{abs(value):.2f} {'above' if value >= 0 else 'below'}"
 
 
 def between(interval: Found, digits: int = 2) -> str:
