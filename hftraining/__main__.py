@@ -70,6 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", _compare, "what differs between runs, and what that did to the numbers")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, patterns, or folders that hold runs")
     compare.add_argument("--to", type=Path, metavar="FOLDER", help="where compare.html goes")
+    replay = command("replay", _replay, "run it again from its folder: equal to the bit, or say why not")
+    replay.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    replay.add_argument("--outputs", type=Path, help="where the new run goes; by default beside the old one")
+    replay.add_argument("--from-commit", action="store_true", help="with the recorded code, in a temporary worktree")
+    record = command("record", _record, "write a record of an experiment from its runs")
+    record.add_argument("name", metavar="NAME", help="one word, such as RelativeLabels")
+    record.add_argument("runs", nargs="+", metavar="RUN", help="as compare takes them; the first group is the baseline")
+    record.add_argument("--question", default="", help="what was asked, in a sentence")
+    record.add_argument("--experiments", type=Path, default=Path("experiments"), help="the folder of the records")
     return parser
 
 
@@ -240,6 +249,43 @@ def _compare(options: argparse.Namespace) -> int:
     print_comparison(comparison.found, METRICS, str(page))
     if options.json:
         print(json.dumps(comparison.found | {"page": str(page)}, allow_nan=False))
+    return EXIT_DONE
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from hftraining.experiment import LeakError
+    from hftraining.replay import replay, replay_from_commit
+    from hftraining.training.trainer import Diverged, Interrupted
+
+    try:
+        again = (replay_from_commit if options.from_commit else replay)(options.run, options.outputs)
+    except Interrupted as interruption:
+        print(f"interrupted: {interruption}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (Diverged, LeakError) as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return EXIT_OURS
+    print("\n".join(again.bits.lines()))
+    if again.bits.equal:
+        print(f"equal to the bit: {again.run} and {again.folder}")
+    else:
+        print(f"not equal: {again.run} and {again.folder}")
+        for cause in again.likely:
+            print(f"  likely cause: {cause}")
+    if options.json:
+        print(json.dumps(again.as_object()))
+    return EXIT_DONE if again.bits.equal else EXIT_OURS
+
+
+def _record(options: argparse.Namespace) -> int:
+    from datetime import date
+
+    from hftraining.experiment_record import write_record
+
+    folder = write_record(options.name, options.runs, options.question, options.experiments, date.today())
+    print(folder)
+    if options.json:
+        print(json.dumps({"record": str(folder)}))
     return EXIT_DONE
 
 

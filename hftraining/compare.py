@@ -63,14 +63,15 @@ class Comparison:
 
 
 def compare(places: Sequence[str | Path]) -> Comparison:
-    """The comparison of all runs found at the places (see `find_runs`).
-
-    Raises ValueError for fewer than two runs.
-    """
+    """The comparison of all runs found at the places (see `find_runs`). Raises ValueError for fewer than two runs."""
     folders = find_runs(places)
     if len(folders) < 2:
         raise ValueError(f"{folders[0]}: one run alone has nothing to be compared with")
-    runs = [read_run(folder) for folder in folders]
+    return compare_runs([read_run(folder) for folder in folders])
+
+
+def compare_runs(runs: Sequence[RunFolder]) -> Comparison:
+    """The comparison of these runs, at least one."""
     groups = group_by_seed(runs)
     rows = config_rows(groups)
     units = groups if len(groups) > 1 else [Group(run_label(0, i), [run]) for i, run in enumerate(runs)]

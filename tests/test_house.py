@@ -18,15 +18,21 @@ FLOORS = {
     "leak_proof": 3,
     "compare": 3,
     "experiment": 4,
+    "experiment_record": 4,
     "sweep": 5,
-    "__main__": 5,
+    "replay": 5,
+    "__main__": 6,
     "train": 6,
 }
 ONLY_KNOWN_BY = {
     "tensorboard": {"hftraining/runs/record.py"},
-    "hydra": {"train.py"},
-    "omegaconf": {"train.py", "hftraining/experiment.py"},
-    "optuna": set(),
+    "hydra": {"train.py", *(f"hftraining/sweep/{name}.py" for name in ("space", "sweeper", "trials", "worker"))},
+    "omegaconf": {
+        "train.py",
+        "hftraining/experiment.py",
+        *(f"hftraining/sweep/{name}.py" for name in ("settings", "space", "sweeper", "trials", "worker")),
+    },
+    "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "study", "worker")},
     "yfinance": {"hftraining/market/yahoo.py"},
 }
 HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}

@@ -144,7 +144,7 @@ def test_what_can_move_the_last_bit_is_recorded():
     found = environment()
     assert found["numerics"]["vector_unit"] == torch.backends.cpu.get_cpu_capability()
     assert found["numerics"]["threads"] == torch.get_num_threads()
-    assert set(numerics()) == {"vector_unit", "threads", "mkl", "onednn", "numpy_blas"}
+    assert set(numerics()) == {"vector_unit", "threads", "cuda", "mkl", "onednn", "numpy_blas"}
     assert json.loads(json.dumps(found)) == found and "flags" in found["cpu"]
 
 

@@ -18,8 +18,8 @@ def growth_chart(groups: Mapping[str, Sequence[RunFolder]]) -> Figure | None:
     layout["xaxis"] |= {"type": "date"}
     layout["yaxis"] |= {"tickformat": ".2f"}
     for window, label in WINDOWS.items():
-        held = next((_growth(run, window, "buy_and_hold") for runs in groups.values() for run in runs), {})
-        curves = {name: [_growth(run, window, "equity") for run in runs] for name, runs in groups.items()}
+        held = next((growth(run, window, "buy_and_hold") for runs in groups.values() for run in runs), {})
+        curves = {name: [growth(run, window, "equity") for run in runs] for name, runs in groups.items()}
         if not any(curve for group in curves.values() for curve in group):
             continue
         first = not data
@@ -94,12 +94,13 @@ def interval_chart(rows: Sequence[tuple[str, Mapping[str, Any]]], unit: str) -> 
         {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": 0, "x1": 0, "line": {"color": "--ink", "width": 1}}
     )
     layout["xaxis"] |= {"title": {"text": unit, "standoff": 6}, "showgrid": True, "gridcolor": "--grid"}
-    layout["yaxis"] |= {"type": "category", "gridcolor": "rgba(0,0,0,0)"}
+    around = {"autorange": False, "range": [-0.6, len(known) - 0.4]}  # half a row of air above and below
+    layout["yaxis"] |= {"type": "category", "gridcolor": "rgba(0,0,0,0)"} | around
     layout |= {"hovermode": "closest", "showlegend": False, "margin": layout["margin"] | {"t": 12}}
     return {"data": [trace], "layout": layout}
 
 
-def _growth(run: RunFolder, window: str, column: str) -> dict[str, float]:
+def growth(run: RunFolder, window: str, column: str) -> dict[str, float]:
     """Equity over the capital it began with, by ISO day; empty where the run has none."""
     if run.equity is None:
         return {}

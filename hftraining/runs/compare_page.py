@@ -74,10 +74,8 @@ def _head(found: Found) -> str:
         for place, group in enumerate(found["groups"])
     )
     ledes = "".join(f'<p class="lede">{_dressed(text)}</p>' for text in sentences(found))
-    return (
-        f'<header><p class="eyebrow">{eyebrow}</p><h1 id="headline">{_dressed(headline(found))}</h1>{ledes}</header>'
-        f"<section><dl>{legend}</dl></section>"
-    )
+    title = f'<h1 id="headline" class="names">{_dressed(headline(found))}</h1>'
+    return f'<header><p class="eyebrow">{eyebrow}</p>{title}{ledes}</header><section><dl>{legend}</dl></section>'
 
 
 def _seeds(group: Found) -> str:

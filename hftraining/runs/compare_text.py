@@ -116,7 +116,7 @@ def _print_metrics(console: Console, found: Found, metrics: tuple[tuple[str, str
 
 def _cell(metric: Found, how: str) -> str:
     text = shown_number(metric["mean"], how)
-    return text if metric["sd"] is None else f"{text} +- {shown_number(metric['sd'], how).lstrip('+')}"
+    return text if not metric["sd"] else f"{text} +- {shown_number(metric['sd'], how).lstrip('+')}"
 
 
 def _print_differences(console: Console, found: Found) -> None:

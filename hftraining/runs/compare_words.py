@@ -36,9 +36,9 @@ def headline(found: Found) -> str:
         called(found, d["group"]) for d, how in zip(differences, standings, strict=True) if how in ("higher", "lower")
     ]
     if not apart:
-        return f"None of the {len(known)} others can be told from {first}"
+        return f"None of the {len(known)} others can be told from {first} by its Sharpe ratio"
     which = ", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if len(apart) > 6 else "")
-    return f"Of {len(known)} others, {which} can be told from {first}"
+    return f"Of {len(known)} others, {which} can be told from {first} by the Sharpe ratio"
 
 
 def called(found: Found, label: str) -> str:
@@ -94,13 +94,13 @@ def market_sentence(difference: Found) -> str:
     ours, theirs = difference["group"], difference["against"]
     if found["low"] is None:
         why = "" if found["enough_days"] else f", too few days ({found['days']}) for an interval"
-        return f"On the validation days the Sharpe ratio of {ours} is {signed(found['value'])} beside {theirs}{why}."
+        return f"On the validation days the Sharpe ratio of {ours} lies {beside(found['value'])} that of {theirs}{why}."
     if found["value"] == found["low"] == found["high"] == 0.0:
         return f"On the validation days {ours} earned exactly what {theirs} did."
     rest = "more than the days alone explain" if found["told_apart"] else "the days alone could have made this"
     return (
-        f"On {found['days']:,} validation days the Sharpe ratio of {ours} is {signed(found['value'])} beside {theirs}, "
-        f"95 % interval {between(found)}: {rest}."
+        f"On {found['days']:,} validation days the Sharpe ratio of {ours} lies {beside(found['value'])} that of "
+        f"{theirs}, 95 % interval {between(found)}: {rest}."
     )
 
 
@@ -116,7 +116,7 @@ def seed_sentence(difference: Found) -> str:
     one, other = found["seeds"]
     rest = "more than the seeds alone explain" if found["told_apart"] else "the seeds alone could have made this"
     return (
-        f"Over {one} and {other} seeds the mean differs by {signed(found['value'])}, {between(found)}: {rest}. "
+        f"Over {one} and {other} seeds its mean lies {beside(found['value'])}, {between(found)}: {rest}. "
         f"{needed_text(found['seeds_needed'])}"
     )
 
@@ -133,12 +133,17 @@ def spread_text(metric: Found, digits: int = 2) -> str:
     if metric["mean"] is None:
         return "-"
     text = f"{metric['mean']:.{digits}f}"
-    return text if metric["sd"] is None else f"{text} +- {metric['sd']:.{digits}f}"
+    return text if not metric["sd"] else f"{text} +- {metric['sd']:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
     """A difference with its sign; a dash for none."""
     return "-" if value is None else f"{value:+.{digits}f}"
+
+
+def beside(value: float) -> str:
+    """A difference in words: "0.54 above"."""
+    return f"{abs(value):.2f} {'above' if value >= 0 else 'below'}"
 
 
 def between(interval: Found, digits: int = 2) -> str:

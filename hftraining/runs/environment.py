@@ -63,6 +63,7 @@ def numerics() -> dict[str, Any]:
         found |= {
             "vector_unit": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
+            "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "mkl": mkl[1] if mkl and torch.backends.mkl.is_available() else None,
             "onednn": onednn[1] if onednn and torch.backends.mkldnn.is_available() else None,
         }

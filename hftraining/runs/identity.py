@@ -13,14 +13,17 @@ from hftraining.runs.code_version import PATCH_FILE, code_version
 from hftraining.runs.environment import environment
 from hftraining.runs.record import flatten, plain
 
-# Fields that cannot change a number, as patterns of dotted names; every other field is part of the signature.
-# Threads and checkpoint_every stay in: another thread count gives other bits.
+# Fields that cannot change a number, as patterns of dotted names; every other field is part of the signature. For each
+# of them but one tests/test_signature.py shows weights that are equal to the bit. Threads and checkpoint_every stay in:
+# another thread count gives other bits.
 CANNOT_CHANGE_A_NUMBER = (
     "name",  # of the run: names its folder
     "*.name",  # of a group: its values count, not what they are called
     "output_dir",
     "resume",  # bit-exact by construction
     "stocks.snapshots",  # where snapshots are kept; which one is stocks.snapshot, and that counts
+    # The exception: another device rounds otherwise in the last bits. It is left out since it belongs to the machine,
+    # on which a config is the same trial; run.json names it, and replay says where it differs.
     "training.device",
     "training.log_every",
     "profit_tracker.report_every",

@@ -1,0 +1,114 @@
+"""Two run folders that should hold the same bits: every weight, every logged step, every day of the account."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hftraining.runs.identity import canonical
+from hftraining.runs.record import read_metrics
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WALL_CLOCK = ("seconds",)  # of a logged step: how long it took is no part of what was calculated
+TENSORS_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Bits:
+    """What was compared, and what differs: nothing where a text is empty."""
+
+    tensors: int
+    steps: int
+    days: int
+    weights: str
+    metrics: str
+    equity: str
+    first_step: int | None  # the first logged step that differs
+    trained_alike: bool  # whether what differs lies in scoring alone: every train/ figure and weight is equal
+
+    @property
+    def equal(self) -> bool:
+        """Whether all of it is equal."""
+        return not (self.weights or self.metrics or self.equity)
+
+    def lines(self) -> list[str]:
+        """One line each for weights, logged steps and account."""
+        return [
+            f"weights: {self.weights or f'{self.tensors} tensors, equal to the bit'}",
+            f"metrics.jsonl: {self.metrics or f'{self.steps} logged steps, equal to the bit'}",
+            f"equity.parquet: {self.equity or f'{self.days:,} days, equal to the bit'}",
+        ]
+
+
+def compare_bits(first: Path, second: Path) -> Bits:
+    """Compare model/model.safetensors, metrics.jsonl without its clock, and equity.parquet of two finished runs.
+
+    NaN equals NaN. Raises ValueError naming a file that one of them lacks.
+    """
+    for folder in (first, second):
+        for name in ("model/model.safetensors", "metrics.jsonl", "equity.parquet"):
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder} has no {name}: the run is not finished, or the file was removed")
+    weights, tensors = _weights(first, second)
+    metrics, first_step, steps, losses_alike = _metrics(first, second)
+    equity, days = _equity(first, second)
+    return Bits(tensors, steps, days, weights, metrics, equity, first_step, losses_alike and not weights)
+
+
+def _weights(first: Path, second: Path) -> tuple[str, int]:
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (first, second))
+    if ours.keys() != theirs.keys():
+        lone = sorted(ours.keys() ^ theirs.keys())
+        return f"{len(lone)} tensors are in one of them only, such as {lone[0]}", len(ours)
+    apart = [name for name in ours if _bytes(ours[name]) != _bytes(theirs[name])]
+    if not apart:
+        return "", len(ours)
+    alike = [name for name in apart if ours[name].shape == theirs[name].shape]
+    largest = max((float(np.abs(ours[n].astype(float) - theirs[n].astype(float)).max()) for n in alike), default=np.nan)
+    named = ", ".join(apart[:TENSORS_NAMED]) + (" and so on" if len(apart) > TENSORS_NAMED else "")
+    return f"{len(apart)} of {len(ours)} tensors differ, by up to {largest:.3g} ({named})", len(ours)
+
+
+def _bytes(array: "np.ndarray") -> tuple[str, tuple[int, ...], bytes]:
+    return str(array.dtype), array.shape, array.tobytes()
+
+
+def _metrics(first: Path, second: Path) -> tuple[str, int | None, int, bool]:
+    """The text, the first step that differs, how many steps there are, and whether all train/ figures are equal."""
+    ours, theirs = ({int(row["step"]): row for row in read_metrics(folder)} for folder in (first, second))
+    text, first_step, alike = "", None, True
+    for step in sorted(ours.keys() | theirs.keys()):
+        one, other = ours.get(step), theirs.get(step)
+        if one is None or other is None:
+            apart = ["logged in one of them only"]
+        else:
+            tags = [tag for tag in sorted(one.keys() | other.keys()) if tag not in WALL_CLOCK]
+            apart = [tag for tag in tags if canonical(one.get(tag)) != canonical(other.get(tag))]
+        alike = alike and not any(tag.startswith("train/") for tag in apart)
+        if apart and first_step is None:
+            first_step = step
+            shown = apart[0]
+            if one and other:
+                shown = f"{apart[0]} {one.get(apart[0])} became {other.get(apart[0])}"
+            text = f"first differs at step {step}: {shown}"
+            text += f" and {len(apart) - 1} more figures" if len(apart) > 1 else ""
+    return text, first_step, len(ours), alike
+
+
+def _equity(first: Path, second: Path) -> tuple[str, int]:
+    import pandas as pd
+
+    ours, theirs = (pd.read_parquet(folder / "equity.parquet") for folder in (first, second))
+    if list(ours.columns) != list(theirs.columns) or len(ours) != len(theirs):
+        return f"{len(ours):,} and {len(theirs):,} rows, or other columns", len(ours)
+    for column in ours.columns:
+        same = (ours[column] == theirs[column]) | (ours[column].isna() & theirs[column].isna())
+        if not same.all():
+            row = ours[~same].iloc[0]
+            where = f"{row.get('window')} days from {str(row.get('date'))[:10]} on"
+            return f"{column} differs on {int((~same).sum()):,} of {len(ours):,} days, {where}", len(ours)
+    return "", len(ours)
