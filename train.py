@@ -26,10 +26,10 @@ from hftraining.experiment import (
     LeakError,
     explain,
     load_config,
-    run_experiment,
     typed_config,
     unknown_key,
 )
+from hftraining.finetuning import conductor, inherit
 from hftraining.market.config import MarketDataError
 
 EXIT_USER, EXIT_INTERRUPTED, EXIT_OURS = 2, 3, 1
@@ -43,6 +43,8 @@ def run(composed: DictConfig) -> float:
         config = typed_config(composed)
         if config.resume:
             config = _config_to_resume(config.resume, list(HydraConfig.get().overrides.task))
+        elif config.init_from:
+            config = inherit.inherit(config, list(HydraConfig.get().overrides.task))
     except (ConfigError, OmegaConfBaseException) as error:
         _stop(ConfigError(explain(error)), EXIT_USER)
 
@@ -52,7 +54,7 @@ def run(composed: DictConfig) -> float:
     from hftraining.training.trainer import Diverged, Interrupted  # torch, which a wrong config need not wait for
 
     try:
-        result = run_experiment(config, sys.argv)
+        result = conductor.run(config, sys.argv)
     except (ConfigError, MarketDataError, BaselineError, RecordError, LedgerError) as error:
         _stop(error, EXIT_USER)
     except Interrupted as interruption:

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from hftraining.training.trial import Trial
 
 
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
 class ConfigError(ValueError):
     """The config cannot be run: what, where, what to do, in one line."""
 
@@ -52,6 +56,7 @@ class ExperimentConfig:
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
     output_dir: str = "outputs"
     resume: str | None = None  # a run folder to go on with, under its own config
+    init_from: str | None = None  # fine-tune: the run folder of the base model; see finetune.py
 
     def __post_init__(self) -> None:
         """Refuse combinations of groups that make no sense together."""
@@ -70,6 +75,8 @@ class ExperimentConfig:
                 "profit_tracker.policy=head trades the position head, but objective.profit_weight=0 does not train it: "
                 "use objective=mixed or objective=profit"
             )
+        if self.training.methods and not self.init_from:
+            raise ValueError(f"training.methods={self.training.methods} needs a base model: init_from=outputs/base/...")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative")
 
@@ -94,6 +101,35 @@ def load_config(path: Path) -> ExperimentConfig:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: resume wants a run folder, e.g. resume=outputs/base/NAME/DATE_TIME")
     return typed_config(OmegaConf.load(path))
+
+
+def composed(overrides: Sequence[str]) -> ExperimentConfig:
+    """The config that `python train.py OVERRIDES` runs, for callers without Hydra: group=option and field=value.
+
+    Later ones win. Raises ConfigError.
+    """
+    values: Any = OmegaConf.create()
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key in GROUPS:
+            values = OmegaConf.merge(values, group_option(key, value))
+        else:
+            values = OmegaConf.merge(values, OmegaConf.from_dotlist([text]))
+    return typed_config(values)
+
+
+def group_option(group: str, option: str) -> dict[str, Any]:
+    """What one option of a config group sets, from the top of the tree. Raises ConfigError, naming those there are."""
+    path = CONF / group / f"{option}.yaml"
+    if not path.is_file():
+        options = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        close = difflib.get_close_matches(option, options, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"{group}={option}: there is no such option{hint} (there are {', '.join(options)})")
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(values, dict)
+    is_global = path.read_text().startswith("# @package _global_")
+    return {str(name): value for name, value in values.items()} if is_global else {group: values}
 
 
 def explain(error: BaseException) -> str:
@@ -127,6 +163,9 @@ def _field_names(config: Any, prefix: str = "") -> list[str]:
     return names
 
 
+GROUPS = tuple(entry.name for entry in dataclasses.fields(ExperimentConfig) if "Config" in str(entry.type))
+
+
 class LeakError(Exception):
     """The leak proof failed: something that was known on a day changed with what came after it."""
 
@@ -135,7 +174,11 @@ def splits_of(config: ExperimentConfig, bars: Bars) -> Splits:
     """The training, validation and test days of a config, with the purge between them."""
     from hftraining.market.windows import make_splits
 
-    return make_splits(bars.sessions_T, config.stocks, config.profit_tracker.lag + max(config.objective.horizons))
+    splits = make_splits(bars.sessions_T, config.stocks, config.profit_tracker.lag + max(config.objective.horizons))
+    if not config.training.history:
+        return splits
+    train = slice(max(splits.train.start, splits.train.stop - config.training.history), splits.train.stop)
+    return dataclasses.replace(splits, train=train)
 
 
 def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
@@ -146,14 +189,19 @@ def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
     from hftraining.profit_tracker import ProfitTracker
 
     config = load_config(folder / "config.yaml")
-    bars = load_bars(config.stocks)
     forecaster = Forecaster.load(folder / "model")
-    way = Way.of(forecaster, ProfitTracker(config.profit_tracker))
+    way, stocks = Way.of(forecaster, ProfitTracker(config.profit_tracker)), config.stocks
+    if config.init_from:  # its scaler and its market are those of the base
+        way = dataclasses.replace(way, fit_scaler=lambda features, train: forecaster.scaler)
+        stocks = dataclasses.replace(stocks, symbols=list(forecaster.symbols), exclude=[])
+    bars = load_bars(stocks)
     return prove(bars, splits_of(config, bars).train, way, forecaster.model.receptive_field, days, seed)
 
 
-def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> dict[str, Any]:
+def run_experiment(config: ExperimentConfig, argv: list[str] | None = None, *, kind: str = "base") -> dict[str, Any]:
     """Train, judge and record one run; returns what result.json holds, with its folder under "folder".
+
+    kind: the folder below outputs. A run that starts from a base model is finetune.py's.
 
     Raises before anything is written: ConfigError or MarketDataError for what the user can mend, LeakError for what
     we must. Raises Interrupted when SIGTERM or SIGINT came and everything is saved, Diverged when training broke down.
@@ -175,13 +223,14 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     from hftraining.training.scoring import Stretch, score_losses
     from hftraining.training.trainer import Trainer
 
+    assert not config.init_from, "hftraining/finetune.py conducts what starts from a base model"
     model, objective, training = config.model, config.objective, config.training
     if training.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device=cuda: this machine has no usable CUDA device; use training.device=cpu")
     if training.threads:
         torch.set_num_threads(training.threads)
     if config.resume:
-        _check_resumable(Path(config.resume))
+        check_resumable(Path(config.resume))
 
     # What the market said, and what a decision could have earned.
     bars = load_bars(config.stocks)
@@ -204,6 +253,7 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     # What the model thinks comes next.
     torch.manual_seed(config.seed)
     forecaster = Forecaster.fresh(model, scaler, objective.horizons, objective.quantiles, training.device)
+    forecaster.symbols, forecaster.days = bars.symbols_S, splits.days(bars.sessions_T)
     reach = forecaster.model.receptive_field
     rows = {"train": splits.train, "valid": splits.valid, "test": splits.test}
     stretches = {
@@ -230,7 +280,7 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
         config.evidence,
     )
 
-    with _open_record(config, bars, argv) as record, _in_the_ledger(config, record, stretches) as trial:
+    with _open_record(config, bars, argv, kind) as record, _in_the_ledger(config, record, stretches) as trial:
         probe = ValidationProbe(forecaster, tracker, objective, stretches["valid"], record.history())
         trainer = Trainer(
             forecaster.model,
@@ -289,12 +339,12 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
                 "probes": len(probe.losses),
             },
             "leak_proof": {"ok": proof.ok, "days": proof.days},
-            "warnings": _warnings(config, bars.warnings, openings),
+            "warnings": warnings_of(config, bars.warnings, openings),
         }
         forecaster.save(record.model)
-        record.write_equity(_stacked({name: part.equity for name, part in judged.items()}))
-        record.write_trades(_stacked({name: part.trades for name, part in judged.items()}))
-        record.write_null_band(_stacked({name: part.fan for name, part in judged.items()}))
+        record.write_equity(stacked({name: part.equity for name, part in judged.items()}))
+        record.write_trades(stacked({name: part.trades for name, part in judged.items()}))
+        record.write_null_band(stacked({name: part.fan for name, part in judged.items()}))
         record.write_result(result)
         write_report(record.folder)
         console.summary(result)
@@ -302,7 +352,7 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None) -> d
     return {**result, "folder": str(record.folder)}
 
 
-def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None) -> RunRecord:
+def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None, kind: str) -> RunRecord:
     """A new run folder with config and manifest in it, or the folder of the run to go on with."""
     import torch
 
@@ -332,10 +382,10 @@ def _open_record(config: ExperimentConfig, bars: Bars, argv: list[str] | None) -
         last=str(bars.sessions_T[-1]),
         argv=argv,
     )
-    return RunRecord.create(Path(config.output_dir), "base", config.name, values, delta, facts)
+    return RunRecord.create(Path(config.output_dir), kind, config.name, values, delta, facts)
 
 
-def _check_resumable(folder: Path) -> None:
+def check_resumable(folder: Path) -> None:
     """A run that is finished has nothing to go on with; another thread count would give other bits."""
     import torch
 
@@ -363,14 +413,15 @@ def _run_json(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "run.json").read_text())
 
 
-def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Frames under each other, with a first column that names the window."""
     import pandas as pd
 
     return pd.concat([frame.assign(window=name) for name, frame in frames.items()], ignore_index=True)
 
 
-def _warnings(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: int) -> list[str]:
+def warnings_of(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: int) -> list[str]:
+    """What a reader of the results has to know, one sentence each."""
     warnings = list(of_the_bars)
     warnings.append("the symbols were chosen by people who know which ones survived: profits on them are flattered")
     if openings > 1:

@@ -25,6 +25,7 @@ CANNOT_CHANGE_A_NUMBER = (
     "outputs",
     "output_dir",
     "resume",  # bit-exact by construction
+    "init_from",  # where the base model lies; what it is counts, as base.signature and base.weights
     "stocks.snapshots",  # where snapshots are kept; which one is stocks.snapshot, and that counts
     "training.device",
     "training.log_every",

@@ -156,17 +156,26 @@ class RunRecord:
 
     @classmethod
     def create(
-        cls, outputs: Path, kind: str, name: str, config: dict, config_diff: dict, manifest: dict
+        cls,
+        outputs: Path,
+        kind: str,
+        name: str,
+        config: dict,
+        config_diff: dict,
+        manifest: dict,
+        called: str | None = None,
     ) -> "RunRecord":
-        """A new folder outputs/kind/name/date_time with config.yaml, config_diff.yaml and run.json in it.
+        """A new folder outputs/kind/name/called with config.yaml, config_diff.yaml and run.json in it.
 
-        Two runs started in one second get two folders, the later one with _2 at its end. Raises RecordError for
-        a kind or name that is not a plain folder name, and where the folder cannot be made.
+        It is called by date and time unless told otherwise. Where the folder exists already (two runs started in one
+        second), the later one gets _2 at its end. Raises RecordError for a kind or name that is not a plain folder
+        name, and where the folder cannot be made.
         """
-        for what, text in (("kind", kind), ("name", name)):
+        called = called or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        for what, text in (("kind", kind), ("name", name), ("folder", called)):
             if not _SAFE_NAME.match(text) or ".." in text or text[-1] in ". ":
                 raise RecordError(f"{what}={text!r} is not a plain folder name")
-        folder = _new_folder(outputs / kind / name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+        folder = _new_folder(outputs / kind / name, called)
         write_text_atomically(folder / "config.yaml", _yaml(config))
         write_text_atomically(folder / "config_diff.yaml", _yaml(config_diff))
         write_json_atomically(folder / "run.json", {"kind": kind, "name": name} | manifest)
@@ -346,18 +355,18 @@ class _Board:
         self._file.flush()
 
 
-def _new_folder(parent: Path, stamp: str) -> Path:
+def _new_folder(parent: Path, called: str) -> Path:
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordError(f"output_dir: {parent} cannot be made ({error.strerror})") from error
     number = 1
     while True:
-        folder = parent / (stamp if number == 1 else f"{stamp}_{number}")
+        folder = parent / (called if number == 1 else f"{called}_{number}")
         try:
             folder.mkdir()
             return folder
-        except FileExistsError:  # another run took this second
+        except FileExistsError:  # another run has it
             number += 1
 
 
