@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # Threads of torch that wait by spinning starve each other as soon as anything else runs: ten times slower, measured.
 # Spinning for some microseconds costs little on an idle machine and lets go on a busy one.
@@ -40,11 +40,14 @@ def run(composed: DictConfig) -> float:
     """One run: what Hydra composed, checked and trained. Returns the validation loss, for a sweeper."""
     try:
         OmegaConf.resolve(composed)
-        config = typed_config(composed)
-        if config.resume:
-            config = _config_to_resume(config.resume, list(HydraConfig.get().overrides.task))
-        elif config.init_from:
-            config = inherit.inherit(config, list(HydraConfig.get().overrides.task))
+        overrides = list(HydraConfig.get().overrides.task)
+        if composed.resume:
+            config = _config_to_resume(composed.resume, overrides)
+        elif composed.init_from:
+            values: Any = OmegaConf.to_container(composed)
+            config = inherit.inherit(values, overrides)
+        else:
+            config = typed_config(composed)
     except (ConfigError, OmegaConfBaseException) as error:
         _stop(ConfigError(explain(error)), EXIT_USER)
 

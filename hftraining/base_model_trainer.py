@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hftraining.experiment import ConfigError, ExperimentConfig, composed, load_config
+from hftraining.experiment import ConfigError, ExperimentConfig, composed, load_config, typed_config
 from hftraining.finetuning.conductor import run
 from hftraining.finetuning.inherit import inherit, open_base, signature_of
 from hftraining.finetuning.processes import DONE, Outcome, attempt, exit_code, in_processes, in_turn, report
@@ -79,14 +79,13 @@ class BaseModelTrainer:
 
     def base_config(self, max_steps: int | None = None, batch_size: int | None = None) -> ExperimentConfig:
         """The config of the base run, or of one to go on with."""
-        config = composed(
-            [
-                *stocks_settings(self.data, self.base_stocks, self.output_dir),
-                *_given("training.max_steps", max_steps),
-                *_given("training.batch_size", batch_size),
-                *self.settings,
-            ]
-        )
+        settings = [
+            *stocks_settings(self.data, self.base_stocks, self.output_dir),
+            *_given("training.max_steps", max_steps),
+            *_given("training.batch_size", batch_size),
+            *self.settings,
+        ]
+        config = typed_config(composed(settings))
         return self._to_resume(config, "single" if len(config.stocks.symbols) == 1 else "base", None)
 
     def finetune_config(
@@ -110,8 +109,8 @@ class BaseModelTrainer:
         if epochs is not None:
             from hftraining.finetuning.ground import steps_of_epochs
 
-            config.training.max_steps = steps_of_epochs(config, open_base(config), epochs)
-        return self._to_resume(config, "finetuned", open_base(config))
+            config.training.max_steps = steps_of_epochs(config, open_base(base), epochs)
+        return self._to_resume(config, "finetuned", open_base(base))
 
     def _to_resume(self, config: ExperimentConfig, kind: str, base: Any) -> ExperimentConfig:
         """The config as it is or, with resume, that of the newest run of the same signature, to be gone on with."""
@@ -219,7 +218,7 @@ def train_and_specialise(
         if outcomes[0].status != DONE:
             return conclude(outcomes, options)
         base = Path(str(outcomes[0].folder))
-    known = open_base(composed([f"init_from={base}"])).forecaster.symbols
+    known = open_base(base).forecaster.symbols
     configs = {
         symbol: trainer.finetune_config(symbol, base, options.finetune_epochs, steps, options.batch_size)
         for symbol in dict.fromkeys(symbols or known)

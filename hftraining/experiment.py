@@ -103,19 +103,22 @@ def load_config(path: Path) -> ExperimentConfig:
     return typed_config(OmegaConf.load(path))
 
 
-def composed(overrides: Sequence[str]) -> ExperimentConfig:
-    """The config that `python train.py OVERRIDES` runs, for callers without Hydra: group=option and field=value.
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """What `python train.py OVERRIDES` composes, without Hydra: group=option and field=value, the last wins.
 
-    Later ones win. Raises ConfigError.
+    Every field has a value of its type; only typed_config checks whether they go together. Raises ConfigError.
     """
-    values: Any = OmegaConf.create()
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if key in GROUPS:
-            values = OmegaConf.merge(values, group_option(key, value))
-        else:
-            values = OmegaConf.merge(values, OmegaConf.from_dotlist([text]))
-    return typed_config(values)
+    values: Any = OmegaConf.structured(ExperimentConfig)
+    try:
+        for text in overrides:
+            key, _, value = text.partition("=")
+            more = group_option(key, value) if key in GROUPS else OmegaConf.from_dotlist([text])
+            values = OmegaConf.merge(values, more)
+        plain = OmegaConf.to_container(values, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
 
 
 def group_option(group: str, option: str) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def _open_candidate(
     if (step := checkpoints.newest()) > 0:
         return RunRecord.reopen(path, step)
     shutil.rmtree(path, ignore_errors=True)
-    delta, signature = signature_of(config, base)
+    delta, signature = signature_of(config, base, method)
     facts = facts_of(folder) | {"signature": signature, "kind": KIND, "name": f"{config.name} {method}"}
     values = dataclasses.asdict(config)
     return RunRecord.create(folder.parent, folder.name, "candidates", values, delta, facts, method)

@@ -61,7 +61,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> dic
         torch.set_num_threads(config.training.threads)
     if config.resume:
         check_resumable(Path(config.resume))
-    base = open_base(config)
+    base = open_base(str(config.init_from), config.training.device)
     check(config, base)
 
     # What the market said, of the whole universe; what can be known by when; what simple rules would hold.
@@ -103,9 +103,9 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> dic
         console.say(f"  leak proof: passed on {proof.days} days in {proof.seconds:.1f} s")
 
         # What could be done: nothing, each method, something much simpler. Judged on validation days alone.
-        candidates = {row.name: row for row in references(ground)}
-        for method in config.training.methods:
-            candidates[method] = try_method(method, ground, record.folder, outputs)
+        as_it_is, *simpler = references(ground)
+        tried = [try_method(method, ground, record.folder, outputs) for method in config.training.methods]
+        candidates = {row.name: row for row in (as_it_is, *tried, *simpler)}
         trials = trial.ledger.trials(trial.fingerprint, trial.valid_window)
         decision = decide(
             candidates.values(),

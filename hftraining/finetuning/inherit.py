@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,31 +16,31 @@ OWN = ("name", "output_dir", "resume", "init_from")  # fields that are no base's
 SYMBOLS_IN_A_NAME = 3
 
 
-def inherit(config: ExperimentConfig, overrides: Sequence[str] | None = None) -> ExperimentConfig:
+def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> ExperimentConfig:
     """The config of a fine-tune: what the base had, then conf/training/finetune.yaml, then what the user asked for.
 
-    overrides: the texts that the user typed (model=tiny, training.max_steps=50); a group's option asks for all fields
-    of the group. What differs from the defaults was asked for, too. Dates that are not asked for are the base's, as
-    days. Raises ConfigError where the base cannot be used, or is not the one that is asked for.
+    asked: nested values of all fields, as composed. overrides: the texts that the user typed (training.max_steps=50); a
+    group's option asks for all fields of the group. What differs from the defaults was asked for, too. Dates that are
+    not asked for are the base's, as days. Raises ConfigError where the base cannot be used, or is not the one that is
+    asked for.
     """
     from hftraining.runs.record import flatten
 
-    base = open_base(config)
+    base = open_base(str(asked["init_from"]), asked["training"]["device"])
     values = dataclasses.asdict(typed_config({k: v for k, v in base.config.items() if k not in OWN}))
     values["training"] |= group_option("training", "finetune")["training"]
     values["stocks"] |= {"refresh": False, "name": "finetune"}
-    asked, defaults = flatten(dataclasses.asdict(config)), flatten(dataclasses.asdict(typed_config({})))
-    keys = [text.lstrip("+~").split("=")[0] for text in overrides or []]
-    for name, value in asked.items():
+    wanted, defaults = flatten(asked), flatten(dataclasses.asdict(typed_config({})))
+    keys = [text.lstrip("+~").split("=")[0] for text in overrides]
+    for name, value in wanted.items():
         typed = any(name == key or name.startswith(f"{key}.") for key in keys)
         if name in OWN or typed or (value != defaults[name] and not name.endswith(".name")):
             group, _, field = name.rpartition(".")
             (values[group] if group else values)[field] = value
     for name in ("valid", "test"):
         values["stocks"][f"{name}_start"] = values["stocks"][f"{name}_start"] or base.forecaster.days[name][0]
-    known = base.forecaster.symbols
-    symbols = values["stocks"]["symbols"] = values["stocks"]["symbols"] or list(known)
-    if asked["name"] in (defaults["name"], _composed_name(config)):
+    symbols = values["stocks"]["symbols"] = values["stocks"]["symbols"] or list(base.forecaster.symbols)
+    if "name" not in keys:
         shown = symbols[:SYMBOLS_IN_A_NAME]
         values["name"] = "-".join(shown) + (f"-and-{len(symbols) - len(shown)}-more" if symbols != shown else "")
     made = typed_config(values)
@@ -48,13 +48,12 @@ def inherit(config: ExperimentConfig, overrides: Sequence[str] | None = None) ->
     return made
 
 
-def open_base(config: ExperimentConfig) -> BaseModel:
-    """The verified base run of a config. Raises ConfigError."""
+def open_base(init_from: str | Path, device: str = "cpu") -> BaseModel:
+    """The verified base run of a folder. Raises ConfigError."""
     from hftraining.training.base import BaseModel, BaseModelError
 
-    assert config.init_from
     try:
-        return BaseModel.open(Path(config.init_from), config.training.device)
+        return BaseModel.open(Path(init_from), device)
     except BaseModelError as error:
         raise ConfigError(str(error)) from error
 
@@ -94,14 +93,16 @@ def candidate_config(config: ExperimentConfig, base: BaseModel, method: str) -> 
     return dataclasses.replace(config, training=training, resume=None)
 
 
-def signature_of(config: ExperimentConfig, base: BaseModel | None) -> tuple[dict[str, Any], str]:
-    """The delta of a run from the defaults, what identifies its base (if it has one) included, and its signature."""
+def signature_of(
+    config: ExperimentConfig, base: BaseModel | None, candidate: str | None = None
+) -> tuple[dict[str, Any], str]:
+    """The delta of a run from the defaults and its signature; what identifies its base, if it has one, is in both.
+
+    candidate: set for one candidate of a fine-tune, which is another trial than a fine-tune that tries it alone.
+    """
     from hftraining.runs.identity import config_delta, signature
 
     delta = config_delta(dataclasses.asdict(config), dataclasses.asdict(typed_config({})))
-    delta = dict(sorted((delta | (base.identity if base else {})).items()))
+    more = (base.identity if base else {}) | ({"candidate": candidate} if candidate else {})
+    delta = dict(sorted((delta | more).items()))
     return delta, signature(delta)
-
-
-def _composed_name(config: ExperimentConfig) -> str:
-    return f"{config.model.name}-{config.stocks.name}-{config.objective.name}"
