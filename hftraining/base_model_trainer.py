@@ -81,9 +81,9 @@ class BaseModelTrainer:
         """The config of the base run, or of one to go on with."""
         settings = [
             *stocks_settings(self.data, self.base_stocks, self.output_dir),
+            *self.settings,
             *_given("training.max_steps", max_steps),
             *_given("training.batch_size", batch_size),
-            *self.settings,
         ]
         config = typed_config(composed(settings))
         return self._to_resume(config, "single" if len(config.stocks.symbols) == 1 else "base", None)
@@ -101,9 +101,9 @@ class BaseModelTrainer:
             f"init_from={base}",
             f"stocks.symbols=[{symbol}]",
             f"output_dir={self.output_dir}",
+            *self.finetune_settings,
             *_given("training.max_steps", steps),
             *_given("training.batch_size", batch_size),
-            *self.finetune_settings,
         ]
         config = inherit(composed(settings), settings)
         if epochs is not None:
@@ -199,8 +199,8 @@ def trainer_of(options: argparse.Namespace, data: str) -> BaseModelTrainer:
         options.base_stocks or (),
         data=options.data or data,
         output_dir=options.output_dir,
-        settings=[*_given("model", options.model), *everywhere, *options.set],
-        finetune_settings=[*everywhere, *methods, *options.finetune_set],
+        settings=[*_given("model", options.model), *options.set, *everywhere],
+        finetune_settings=[*options.finetune_set, *everywhere, *methods],
         resume=options.resume,
     )
 
