@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from hftraining.training.trial import Trial
 
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
-
-
 class ConfigError(ValueError):
     """The config cannot be run: what, where, what to do, in one line."""
 
@@ -56,7 +52,7 @@ class ExperimentConfig:
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
     output_dir: str = "outputs"
     resume: str | None = None  # a run folder to go on with, under its own config
-    init_from: str | None = None  # fine-tune: the run folder of the base model; see finetune.py
+    init_from: str | None = None  # fine-tune: the run folder of the base model; see finetuning/
 
     def __post_init__(self) -> None:
         """Refuse combinations of groups that make no sense together."""
@@ -103,38 +99,6 @@ def load_config(path: Path) -> ExperimentConfig:
     return typed_config(OmegaConf.load(path))
 
 
-def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """What `python train.py OVERRIDES` composes, without Hydra: group=option and field=value, the last wins.
-
-    Every field has a value of its type; only typed_config checks whether they go together. Raises ConfigError.
-    """
-    values: Any = OmegaConf.structured(ExperimentConfig)
-    try:
-        for text in overrides:
-            key, _, value = text.partition("=")
-            more = group_option(key, value) if key in GROUPS else OmegaConf.from_dotlist([text])
-            values = OmegaConf.merge(values, more)
-        plain = OmegaConf.to_container(values, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
-    assert isinstance(plain, dict)
-    return {str(name): value for name, value in plain.items()}
-
-
-def group_option(group: str, option: str) -> dict[str, Any]:
-    """What one option of a config group sets, from the top of the tree. Raises ConfigError, naming those there are."""
-    path = CONF / group / f"{option}.yaml"
-    if not path.is_file():
-        options = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        close = difflib.get_close_matches(option, options, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"{group}={option}: there is no such option{hint} (there are {', '.join(options)})")
-    values = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(values, dict)
-    is_global = path.read_text().startswith("# @package _global_")
-    return {str(name): value for name, value in values.items()} if is_global else {group: values}
-
-
 def explain(error: BaseException) -> str:
     """One line for a config error, with a did-you-mean where a key is close to a known one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -164,9 +128,6 @@ def _field_names(config: Any, prefix: str = "") -> list[str]:
         if dataclasses.is_dataclass(value):
             names += _field_names(value, f"{prefix}{entry.name}.")
     return names
-
-
-GROUPS = tuple(entry.name for entry in dataclasses.fields(ExperimentConfig) if "Config" in str(entry.type))
 
 
 class LeakError(Exception):
@@ -204,7 +165,7 @@ def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
 def run_experiment(config: ExperimentConfig, argv: list[str] | None = None, *, kind: str = "base") -> dict[str, Any]:
     """Train, judge and record one run; returns what result.json holds, with its folder under "folder".
 
-    kind: the folder below outputs. A run that starts from a base model is finetune.py's.
+    kind: the folder below outputs. A run that starts from a base model is that of finetuning/.
 
     Raises before anything is written: ConfigError or MarketDataError for what the user can mend, LeakError for what
     we must. Raises Interrupted when SIGTERM or SIGINT came and everything is saved, Diverged when training broke down.
@@ -226,7 +187,7 @@ def run_experiment(config: ExperimentConfig, argv: list[str] | None = None, *, k
     from hftraining.training.scoring import Stretch, score_losses
     from hftraining.training.trainer import Trainer
 
-    assert not config.init_from, "hftraining/finetune.py conducts what starts from a base model"
+    assert not config.init_from, "finetuning/conductor.py conducts what starts from a base"
     model, objective, training = config.model, config.objective, config.training
     if training.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device=cuda: this machine has no usable CUDA device; use training.device=cpu")

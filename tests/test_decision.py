@@ -84,11 +84,8 @@ def test_equal_forecasts_differ_by_nothing(valid, model):
 
 def test_a_lower_loss_alone_is_said_and_changes_nothing(valid, model):
     base = candidate("base", valid, model, 0.0)
-    wide = base.forecast.quantiles_TSHQ[..., 1:2]
-    sharper = np.concatenate(
-        [wide - 1.28 * valid.span_TSH[..., None], wide, wide + 1.28 * valid.span_TSH[..., None]], -1
-    )
-    blurred = Forecast(sharper * [3.0, 1.0, 3.0], base.forecast.head_TS, (1,), LEVELS)
+    too_wide = np.array([-2.0, 0.0, 2.0]) * valid.span_TSH[..., None]
+    blurred = Forecast(base.forecast.quantiles_TSHQ + too_wide, base.forecast.head_TS, (1,), LEVELS)
     worse = Candidate("base", blurred, judge(valid, blurred, TRACKER, {}, EVIDENCE, 1), model)
     base.name, base.steps = "head", 9
     decision = decided(valid, worse, base)

@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from hftraining.experiment import ConfigError, composed, run_experiment, typed_config
+from hftraining.experiment import ConfigError, run_experiment, typed_config
 from hftraining.finetuning import conductor
+from hftraining.finetuning.compose import composed
 from hftraining.finetuning.ground import prepare_ground, steps_of_epochs
 from hftraining.finetuning.inherit import candidate_config, inherit, open_base, signature_of
 from hftraining.forecast.forecaster import FORMAT, Forecaster
 from hftraining.market.features import FEATURES
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Interrupted, Trainer
+from tests.compose import compose_config
 from tests.test_experiment import QUICK, folder  # noqa: F401  (the fixture of the bars)
 
 FAST = ("evidence.null_draws=40", "evidence.bootstrap_draws=100", "evidence.leak_days=1")
@@ -252,6 +254,18 @@ def test_what_was_cut_off_in_the_middle_of_a_candidate_goes_on_to_the_same_bits(
     assert len(entries) == 5 and {entry.status for entry in entries} == {"done"}
     with pytest.raises(ConfigError, match="is finished"):
         conductor.run(config, ["train.py"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=large", "stocks=tech10", "training.max_steps=2"],
+        ["objective=profit", "stocks.symbols=[A,B]", "training.learning_rate=3e-4", "seed=4"],
+        ["stocks=single", "profit_tracker=frictionless", "evidence.baselines=[trend]", "name=x"],
+    ],
+)
+def test_without_hydra_the_same_texts_compose_the_same_config(overrides):
+    assert typed_config(composed(overrides)) == compose_config(*overrides)
 
 
 # --- what is inherited, and what is refused ---------------------------------------------------------------------------

@@ -27,7 +27,7 @@ FLOORS = {
 ONLY_KNOWN_BY = {
     "tensorboard": {"hftraining/runs/record.py"},
     "hydra": {"train.py"},
-    "omegaconf": {"train.py", "hftraining/experiment.py"},
+    "omegaconf": {"train.py", "hftraining/experiment.py", "hftraining/finetuning/compose.py"},
     "optuna": set(),
     "yfinance": {"hftraining/market/yahoo.py"},
 }
