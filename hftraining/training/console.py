@@ -114,7 +114,7 @@ class Console:
         """The decision table of a fine-tune, and what it recommends."""
         table = Table(title="on the validation days", title_justify="left", box=None, pad_edge=False)
         for head in ("", "loss", "less the base's", "return", "Sharpe", "less the base's", "p", "forgetting"):
-            table.add_column(head, justify="right" if head else "left", no_wrap=True)
+            table.add_column(head, justify="right" if head else "left")
         for name, row in decision["candidates"].items():
             profit = row.get("profit") or {}
             table.add_row(
@@ -127,7 +127,8 @@ class Console:
                 _digits(row.get("p"), 3),
                 _between(row.get("forgetting"), 4),
             )
-        self.out.print(table, width=None if self.out.is_terminal else WIDE)
+        out = self.out if self.out.is_terminal else RichConsole(width=WIDE, highlight=False, quiet=self.out.quiet)
+        out.print(table)
         logger.info("decision: %s", dict(decision))
         self.say(f"  brackets hold 95 % intervals; trials on these data and days: {decision['n_trials']}")
         self.say(f"decision: {decision['sentence']}")
