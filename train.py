@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # Threads of torch that wait by spinning starve each other as soon as anything else runs: ten times slower, measured.
 # Spinning for some microseconds costs little on an idle machine and lets go on a busy one.
@@ -27,10 +27,10 @@ from hftraining.experiment import (
     LeakError,
     explain,
     load_config,
-    run_experiment,
     typed_config,
     unknown_key,
 )
+from hftraining.finetuning import conductor, inherit
 from hftraining.market.config import MarketDataError
 from hftraining.sweep.config import Command, SweepFailed, SweepInterrupted
 
@@ -52,10 +52,16 @@ def run(composed: DictConfig) -> float | str:
         return work(composed)
     try:
         OmegaConf.resolve(composed)
-        config = typed_config({key: value for key, value in composed.items() if key != "search"})
-        if config.resume:
-            config = _config_to_resume(config.resume, list(HydraConfig.get().overrides.task))
-        result = run_experiment(config, sys.argv)
+        overrides = list(HydraConfig.get().overrides.task)
+        values: Any = OmegaConf.to_container(composed)
+        del values["search"]
+        if composed.resume:
+            config = _config_to_resume(composed.resume, overrides)
+        elif composed.init_from:
+            config = inherit.inherit(values, overrides)
+        else:
+            config = typed_config(values)
+        result = conductor.run(config, sys.argv)
     except Exception as error:
         # Hydra prints the overrides of a job that raises, so what the user can mend ends here.
         _stop_if_expected(error)

@@ -53,6 +53,7 @@ class ExperimentConfig:
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
     output_dir: str = "outputs"
     resume: str | None = None  # a run folder to go on with, under its own config
+    init_from: str | None = None  # fine-tune: the run folder of the base model; see finetuning/
 
     def __post_init__(self) -> None:
         """Refuse combinations of groups that make no sense together."""
@@ -71,6 +72,8 @@ class ExperimentConfig:
                 "profit_tracker.policy=head trades the position head, but objective.profit_weight=0 does not train it: "
                 "use objective=mixed or objective=profit"
             )
+        if self.training.methods and not self.init_from:
+            raise ValueError(f"training.methods={self.training.methods} needs a base model: init_from=outputs/base/...")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative")
 
@@ -136,7 +139,11 @@ def splits_of(config: ExperimentConfig, bars: Bars) -> Splits:
     """The training, validation and test days of a config, with the purge between them."""
     from hftraining.market.windows import make_splits
 
-    return make_splits(bars.sessions_T, config.stocks, config.profit_tracker.lag + max(config.objective.horizons))
+    splits = make_splits(bars.sessions_T, config.stocks, config.profit_tracker.lag + max(config.objective.horizons))
+    if not config.training.history:
+        return splits
+    train = slice(max(splits.train.start, splits.train.stop - config.training.history), splits.train.stop)
+    return dataclasses.replace(splits, train=train)
 
 
 def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
@@ -147,9 +154,12 @@ def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
     from hftraining.profit_tracker import ProfitTracker
 
     config = load_config(folder / "config.yaml")
-    bars = load_bars(config.stocks)
     forecaster = Forecaster.load(folder / "model")
-    way = Way.of(forecaster, ProfitTracker(config.profit_tracker))
+    way, stocks = Way.of(forecaster, ProfitTracker(config.profit_tracker)), config.stocks
+    if config.init_from:  # its scaler and its market are those of the base
+        way = dataclasses.replace(way, fit_scaler=lambda features, train: forecaster.scaler)
+        stocks = dataclasses.replace(stocks, symbols=list(forecaster.symbols), exclude=[])
+    bars = load_bars(stocks)
     return prove(bars, splits_of(config, bars).train, way, forecaster.model.receptive_field, days, seed)
 
 
@@ -191,13 +201,14 @@ def run_experiment(
     from hftraining.training.scoring import Stretch, score_losses
     from hftraining.training.trainer import Trainer
 
+    assert not config.init_from, "finetuning/conductor.py conducts what starts from a base"
     model, objective, training = config.model, config.objective, config.training
     if training.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device=cuda: this machine has no usable CUDA device; use training.device=cpu")
     if training.threads:
         torch.set_num_threads(training.threads)
     if config.resume:
-        _check_resumable(Path(config.resume))
+        check_resumable(Path(config.resume))
 
     # What the market said, and what a decision could have earned.
     bars = bars or load_bars(config.stocks)
@@ -222,6 +233,7 @@ def run_experiment(
     # What the model thinks comes next.
     torch.manual_seed(config.seed)
     forecaster = Forecaster.fresh(model, scaler, objective.horizons, objective.quantiles, training.device)
+    forecaster.symbols, forecaster.days = bars.symbols_S, splits.days(whole.sessions_T)
     reach = forecaster.model.receptive_field
     rows = {"train": splits.train, "valid": splits.valid} | ({} if sealed else {"test": splits.test})
     stretches = {
@@ -319,12 +331,12 @@ def run_experiment(
                 "probes": len(probe.losses),
             },
             "leak_proof": {"ok": proof.ok, "days": proof.days},
-            "warnings": _warnings(config, bars.warnings, openings),
+            "warnings": warnings_of(config, bars.warnings, openings),
         }
         forecaster.save(record.model)
-        record.write_equity(_stacked({name: part.equity for name, part in judged.items()}))
-        record.write_trades(_stacked({name: part.trades for name, part in judged.items()}))
-        record.write_null_band(_stacked({name: part.fan for name, part in judged.items()}))
+        record.write_equity(stacked({name: part.equity for name, part in judged.items()}))
+        record.write_trades(stacked({name: part.trades for name, part in judged.items()}))
+        record.write_null_band(stacked({name: part.fan for name, part in judged.items()}))
         record.write_result(result)
         write_report(record.folder)
         console.summary(result)
@@ -379,7 +391,7 @@ def _open_record(
     return record
 
 
-def _check_resumable(folder: Path) -> None:
+def check_resumable(folder: Path) -> None:
     """A run that is finished has nothing to go on with; another thread count would give other bits."""
     import torch
 
@@ -407,14 +419,15 @@ def _run_json(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "run.json").read_text())
 
 
-def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Frames under each other, with a first column that names the window."""
     import pandas as pd
 
     return pd.concat([frame.assign(window=name) for name, frame in frames.items()], ignore_index=True)
 
 
-def _warnings(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: int) -> list[str]:
+def warnings_of(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: int) -> list[str]:
+    """What a reader of the results has to know, one sentence each."""
     warnings = list(of_the_bars)
     warnings.append("the symbols were chosen by people who know which ones survived: profits on them are flattered")
     if openings > 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hftraining.experiment import ExperimentConfig, load_config, run_experiment
+from hftraining.finetuning.conductor import run_finetune
 from hftraining.market.config import MarketDataError
 from hftraining.runs.bar_digests import data_delta, digest_bars, read_digests
 from hftraining.runs.bitwise import Bits, compare_bits
@@ -81,7 +82,14 @@ def replay(folder: Path, outputs: Path | None = None, say: Callable[[str], None]
     for cause in causes:
         say(f"{cause.kind}: {cause.text}")
     bars = the_same_bars(run, config, code_differs=any(cause.kind == "code" for cause in causes))
-    again = Path(run_experiment(config, ["python", "-m", "hftraining", "replay", str(folder)], bars)["folder"])
+    argv = ["python", "-m", "hftraining", "replay", str(folder)]
+    if config.init_from:
+        result = run_finetune(config, argv)
+    else:
+        sealed = bool(run.result) and "test" not in run.result  # a trial of a sweep
+        kind, name = run.manifest["kind"], run.manifest["name"]
+        result = run_experiment(config, argv, bars, kind=kind, name=name, sealed=sealed)
+    again = Path(result["folder"])
     return judged(run, again, causes)
 
 

@@ -78,7 +78,8 @@ def test_the_default_composition_is_the_dataclass_defaults():
 @pytest.mark.parametrize("group", ["model", "training", "objective", "profit_tracker", "evidence"])
 def test_every_option_of_a_group_composes_and_names_itself(group):
     for path in (CONF / group).glob("*.yaml"):
-        config = compose_config(f"{group}={path.stem}")
+        base = ("init_from=outputs/base/x",) if path.stem == "finetune" else ()
+        config = compose_config(f"{group}={path.stem}", *base)
         assert getattr(config, group).name == path.stem
 
 
@@ -106,6 +107,11 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
         ("profit_tracker.stop_loss=1", "profit_tracker.stop_loss=1.0 must be below 1"),
         ("model.hidden_size=66", "does not divide into num_heads=4 heads"),
         ("training.batch_size=6", "training.batch_size=6 must be a multiple"),
+        ("training.history=-1", "training.history=-1 must be at least 0"),
+        ("training.shrinkage=-0.1", "training.shrinkage=-0.1 must be at least 0"),
+        ("training.lora_rank=0", "training.lora_rank=0 must be at least 1"),
+        ("training.methods=[all]", r"training.methods=\['all'\] must name some of full, head, lora, scratch"),
+        ("training=finetune", "needs a base model: init_from=outputs/base/"),
         ("training.device=tpu", "training.device=tpu is not one of cpu, cuda"),
         ("training.precision=fp8", "training.precision=fp8 is not one of fp32, bf16"),
         ("objective.horizons=[5,1]", r"objective.horizons=\[5, 1\] must be rising"),
@@ -225,6 +231,7 @@ EFFECT = {
     "training.weight_decay=0.9": "weights",
     "training.grad_clip=0.001": "weights",
     "training.precision=bf16": "weights",
+    "training.history=100": "weights",
     "training.log_every=1": "metrics",
     "training.name=other": "config.yaml",
     "objective.forecast_weight=2.0": "weights",
@@ -273,6 +280,10 @@ SHOWN_ELSEWHERE = {
     "training.threads",  # test_threads_are_set_and_recorded
     "training.checkpoint_every",  # test_checkpoints_come_as_often_as_asked
     "training.best_metric",  # tests/test_trainer.py
+    "training.methods",  # tests/test_finetuning.py
+    "training.shrinkage",  # likewise
+    "training.lora_rank",  # likewise
+    "init_from",  # likewise
     "profit_tracker.report_every",  # test_the_profit_report_is_printed_as_often_as_asked
 }
 

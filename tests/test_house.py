@@ -19,10 +19,14 @@ FLOORS = {
     "compare": 3,
     "experiment": 4,
     "experiment_record": 4,
+    "finetuning": 5,
     "sweep": 5,
-    "replay": 5,
-    "__main__": 6,
+    "replay": 6,
+    "base_model_trainer": 6,
     "train": 6,
+    "__main__": 7,
+    "train_with_profit": 7,
+    "hfinference": 3,
 }
 ONLY_KNOWN_BY = {
     "tensorboard": {"hftraining/runs/record.py"},
@@ -30,16 +34,19 @@ ONLY_KNOWN_BY = {
     "omegaconf": {
         "train.py",
         "hftraining/experiment.py",
+        "hftraining/finetuning/compose.py",
         *(f"hftraining/sweep/{name}.py" for name in ("settings", "space", "sweeper", "trials", "worker")),
     },
     "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "study", "worker")},
     "yfinance": {"hftraining/market/yahoo.py"},
 }
+PACKAGES = ("hftraining", "hfinference")
 HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}
 
 
 def sources(root: Path = ROOT) -> list[Path]:
-    return [root / "train.py", *sorted((root / "hftraining").rglob("*.py"))]
+    packages = [path for name in PACKAGES for path in sorted((root / name).rglob("*.py"))]
+    return [root / "train.py", *packages]
 
 
 def imports(path: Path, *, at_the_top: bool = False) -> set[str]:
@@ -62,7 +69,7 @@ def _imports_of(source: str, at_the_top: bool) -> set[str]:
 
 def room(path: Path, root: Path) -> str:
     parts = path.relative_to(root).with_suffix("").parts
-    return parts[0] if len(parts) == 1 else parts[1]
+    return parts[0] if len(parts) == 1 or parts[0] == "hfinference" else parts[1]
 
 
 def wrong_imports(root: Path = ROOT) -> list[str]:
@@ -73,9 +80,10 @@ def wrong_imports(root: Path = ROOT) -> list[str]:
             continue
         for name in imports(path):
             parts = name.split(".")
-            if parts[0] != "hftraining" or parts[1] == own:
+            known = parts[0] if parts[0] == "hfinference" else parts[1] if parts[0] == "hftraining" else own
+            if known == own:
                 continue
-            if FLOORS[parts[1]] >= FLOORS[own]:
+            if FLOORS[known] >= FLOORS[own] or known == "hfinference":
                 wrong.append(f"{path.relative_to(root)} imports {name}")
     return wrong
 
@@ -156,6 +164,13 @@ def test_what_help_and_completion_import_is_light():
 def test_package_inits_re_export_nothing():
     for path in (ROOT / "hftraining").rglob("__init__.py"):
         assert imports(path) == set()
+
+
+def test_what_is_promised_of_hfinference_can_be_imported_from_it():
+    """The one package that re-exports: `from hfinference import load_model` is promised."""
+    import hfinference
+
+    assert all(callable(getattr(hfinference, name)) for name in hfinference.__all__)
 
 
 def test_no_module_of_the_package_hides_a_standard_one():

@@ -66,6 +66,7 @@ def test_a_signature_is_eight_hex_digits_and_stays_what_it_was():
         {"profit_tracker.report_every": 7},
         {"stocks.snapshots": "/elsewhere"},
         {"resume": "outputs/single/x"},
+        {"init_from": "outputs/base/x"},  # what it is counts: tests/test_finetuning.py
         {"output_dir": "elsewhere"},
     ],
 )
@@ -81,7 +82,6 @@ def test_what_cannot_change_a_number_does_not_change_the_signature(change):
         {"training.learning_rate": 1.0000001e-3},
         {"training.threads": 1},
         {"profit_tracker.allow_short": False},
-        {"init_from": "outputs/base/x"},
         {"stocks.symbols": ["A"]},
     ],
 )

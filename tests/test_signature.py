@@ -1,6 +1,7 @@
 """The signature of the real config tree: what changes it, what must not, and why that is no lie."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from hftraining.training.console import Console
 from hftraining.training.trainer import Interrupted
 from tests.compose import CONF, compose_config
 from tests.test_experiment import EFFECT, QUICK, fingerprint, folder, run  # noqa: F401
+from tests.test_finetuning import base, tune  # noqa: F401
 from tests.test_replay import snapshot_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +68,7 @@ SHOWN_HERE = {
     "profit_tracker.report_every": "test_how_often_the_report_is_printed_changes_no_bit",
     "stocks.snapshots": "test_where_snapshots_are_kept_changes_no_bit",
     "resume": "test_going_on_after_an_interruption_changes_no_bit",
+    "init_from": "test_where_a_base_lies_changes_no_bit_of_what_is_made_from_it",
 }
 ONLY_REASONED = {"training.device"}  # it takes a CUDA device to show that it does change the last bits
 
@@ -89,6 +92,17 @@ def test_where_the_outputs_go_changes_no_bit(folder, reference, tmp_path):  # no
 
 def test_how_often_the_report_is_printed_changes_no_bit(folder, reference, tmp_path):  # noqa: F811
     assert fingerprint(run(folder, tmp_path, "profit_tracker.report_every=3")) == reference
+
+
+def test_where_a_base_lies_changes_no_bit_of_what_is_made_from_it(base, tmp_path):  # noqa: F811
+    moved = shutil.copytree(base, tmp_path / "moved" / "base")
+    runs = [
+        Path(tune(place, tmp_path / name, "training.methods=[full]")["folder"])
+        for name, place in (("here", base), ("there", moved))
+    ]
+    files = [(run / "candidates" / "full" / "model" / "model.safetensors").read_bytes() for run in runs]
+    signatures = [json.loads((run / "run.json").read_text())["signature"] for run in runs]
+    assert files[0] == files[1] and signatures[0] == signatures[1]
 
 
 def test_going_on_after_an_interruption_changes_no_bit(folder, reference, tmp_path, monkeypatch):  # noqa: F811

@@ -146,6 +146,8 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(undisturbed, tmp_p
         ("stocks=folder stocks.path=empty", "stocks.path=empty"),
         ("resume=nowhere", "nowhere/config.yaml does not exist"),
         ("resume=nowhere seed=3", "resume=nowhere goes on under the run's own config: leave out seed=3"),
+        ("init_from=nowhere stocks.symbols=[AAPL]", "init_from=nowhere is not a run: give its folder"),
+        ("training=finetune", "needs a base model: init_from=outputs/base/"),
         ("output_dir=/proc/nowhere", "output_dir: /proc/nowhere/base"),
         ("name=../elsewhere", "is not a plain folder name"),
     ],

@@ -95,6 +95,15 @@ def quantile_calibration(
     return found
 
 
+def paired_difference(ours_T: np.ndarray, theirs_T: np.ndarray, overlap: int = 1) -> Score:
+    """Mean daily difference of two series over the days that both have, with its 95 % interval; t against 0.
+
+    overlap: sessions that a day's number spans; above 1 the error is Newey and West's. Equal series differ by 0
+    without an interval (NaN ends).
+    """
+    return _score(np.asarray(ours_T, np.float64) - np.asarray(theirs_T, np.float64), overlap)
+
+
 def _score(daily_T: np.ndarray, overlap: int, no_skill: float = 0.0) -> Score:
     """Mean of a number a day, its error from the days. Days without a number are left out, also from the lags."""
     from scipy.stats import t as student

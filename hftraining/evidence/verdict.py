@@ -13,11 +13,17 @@ DIFFERENCE_LEAST = 0.0
 
 
 def verdict(
-    p: float, difference: Interval, *, deflated_sharpe: float = math.nan, n_trials: int = 1, reason: str = ""
+    p: float,
+    difference: Interval,
+    *,
+    deflated_sharpe: float = math.nan,
+    n_trials: int = 1,
+    reason: str = "",
+    rival: str = "buy and hold",
 ) -> str:
     """What may be said of a strategy, in the words of TRADING.md.
 
-    p: of the null band. difference: Sharpe ratio less that of buy and hold, with its 95 % interval.
+    p: of the null band. difference: Sharpe ratio less that of the rival, with its 95 % interval.
     deflated_sharpe: read when n_trials > 1; then a value below DEFLATED_LEAST, or an unknown one, is chance.
     reason: why p says little or nothing, as the null band gives it. NaN p: no verdict. A difference with NaN ends
     beats nothing. Raises ValueError for a p outside [0, 1] and for n_trials < 1.
@@ -35,7 +41,7 @@ def verdict(
         return f"indistinguishable from chance ({'; '.join([*said, *deflated, *([reason] if reason else [])])})"
     said = [*said, f"Sharpe difference {_interval(difference)}", *deflated]
     beats = difference.low > DIFFERENCE_LEAST
-    return f"{'beats buy and hold' if beats else 'beats chance but not buy and hold'} ({'; '.join(said)})"
+    return f"beats {rival if beats else f'chance but not {rival}'} ({'; '.join(said)})"
 
 
 def _probability(value: float, threshold: float) -> str:

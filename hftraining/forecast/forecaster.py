@@ -4,8 +4,9 @@ Legend: T sessions, S symbols, F features, H horizons, Q quantiles.
 """
 
 import dataclasses
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from hftraining.market.bars import Bars
 from hftraining.market.features import FEATURES, Features, Scaler, make_features
 from hftraining.trading.policy import Forecast
 
-FORMAT = 1  # of the model folder; a newer one is refused
+FORMAT = 2  # of the model folder; any other is refused
+WEIGHTS = "model.safetensors"
+CHECKED = (WEIGHTS, "scaler.json")  # files whose sha256 config.json holds
 TOKENS_AT_ONCE = 65_536  # bars of all symbols in one pass; bounds the memory of a wide universe
 
 
@@ -30,13 +33,19 @@ class ModelFolderError(ValueError):
 
 @dataclass
 class Forecaster:
-    """A model with all it needs to turn bars into forecasts."""
+    """A model with all it needs to turn bars into forecasts.
+
+    symbols: the universe that it learned from, whose mean is "the market" in its features. days: first and last day
+    of its training, validation and test sets. Both empty for a model that no run has made.
+    """
 
     model: BarTransformer
     scaler: Scaler
     horizons: tuple[int, ...]
     levels: tuple[float, ...]
     device: str = "cpu"
+    symbols: tuple[str, ...] = ()
+    days: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
     def fresh(
@@ -76,24 +85,33 @@ class Forecaster:
         return Forecast(quantiles_TSHQ, head_TS, self.horizons, self.levels)
 
     def save(self, folder: Path) -> None:
-        """Write config.json, scaler.json and model.safetensors into a folder, made if need be."""
+        """Write model.safetensors, scaler.json, and config.json with their sha256, into a folder, made if need be."""
         folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous().cpu() for k, v in self.model.state_dict().items()}, folder / WEIGHTS)
+        (folder / "scaler.json").write_text(json.dumps(dataclasses.asdict(self.scaler), indent=2) + "\n")
         config = {
             "format": FORMAT,
             "model": dataclasses.asdict(self.model.config),
             "horizons": self.horizons,
             "quantiles": self.levels,
+            "symbols": self.symbols,
+            "days": self.days,
+            "sha256": {name: _sha256(folder / name) for name in CHECKED},
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (folder / "scaler.json").write_text(json.dumps(dataclasses.asdict(self.scaler), indent=2) + "\n")
-        save_file({k: v.contiguous().cpu() for k, v in self.model.state_dict().items()}, folder / "model.safetensors")
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Forecaster":
         """Read what save wrote. Raises ModelFolderError where the folder is incomplete, damaged or of another kind."""
-        config, scaler = (_read_json(folder / name) for name in ("config.json", "scaler.json"))
-        if config.get("format") != FORMAT:
-            raise ModelFolderError(f"{folder}: model format {config.get('format')} where this version reads {FORMAT}")
+        config = _read_json(folder / "config.json")
+        if (found := config.get("format")) != FORMAT:
+            newer = isinstance(found, int) and found > FORMAT
+            what = "was written by a newer version: update hftraining" if newer else "is not one of ours: train again"
+            raise ModelFolderError(f"{folder}: model format {found}, where this version reads {FORMAT}, {what}")
+        for name in CHECKED:
+            if (folder / name).exists() and _sha256(folder / name) != config["sha256"][name]:
+                raise ModelFolderError(f"{folder / name} is damaged: its sha256 is not the one in config.json")
+        scaler = _read_json(folder / "scaler.json")
         if tuple(scaler["features"]) != FEATURES:
             unlike = sorted(set(scaler["features"]) ^ set(FEATURES)) or "their order"
             raise ModelFolderError(f"{folder}: the model was trained on other features; they differ in {unlike}")
@@ -104,11 +122,17 @@ class Forecaster:
             config["quantiles"],
             device,
         )
+        forecaster.symbols = tuple(config["symbols"])
+        forecaster.days = {name: (first, last) for name, (first, last) in config["days"].items()}
         try:
-            forecaster.model.load_state_dict(load_file(folder / "model.safetensors"))
+            forecaster.model.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise ModelFolderError(f"{folder / 'model.safetensors'} cannot be read as this model: {error}") from error
+            raise ModelFolderError(f"{folder / WEIGHTS} cannot be read as this model: {error}") from error
         return forecaster
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Legend: T sessions, S symbols.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,6 +41,12 @@ class Bars:
         """The bars of some sessions, as views."""
         cut = {name: getattr(self, name)[rows] for name in ("sessions_T", *_ARRAYS)}
         return replace(self, **cut)
+
+    def of(self, symbols: Sequence[str]) -> "Bars":
+        """The bars of some symbols, in that order; the sessions stay. Raises ValueError for one that is not here."""
+        columns = [self.symbols_S.index(symbol) for symbol in symbols]
+        cut = {name: getattr(self, name)[:, columns] for name in _ARRAYS}
+        return replace(self, symbols_S=tuple(symbols), events=self.events[self.events["symbol"].isin(symbols)], **cut)
 
     @property
     def present_TS(self) -> np.ndarray:

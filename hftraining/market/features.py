@@ -47,6 +47,10 @@ class Features:
         """Where all features of a symbol are known, boolean."""
         return np.isfinite(self.values_TSF).all(axis=2)
 
+    def of(self, columns: Sequence[int]) -> "Features":
+        """Those of some symbols, by their places; the market that they are relative to stays the whole universe."""
+        return Features(self.values_TSF[:, columns], self.volatility_TS[:, columns])
+
 
 def make_features(bars: Bars) -> Features:
     """The features of FEATURES, in that order, at every session.

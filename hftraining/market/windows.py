@@ -21,6 +21,11 @@ class Splits:
     valid: slice
     test: slice
 
+    def days(self, sessions_T: np.ndarray) -> dict[str, tuple[str, str]]:
+        """The first and last session of each set, as ISO dates."""
+        sets = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: (str(sessions_T[rows.start]), str(sessions_T[rows.stop - 1])) for name, rows in sets.items()}
+
 
 def make_splits(sessions_T: np.ndarray, config: StocksConfig, purge: int) -> Splits:
     """Train, validation and test in the order of time.

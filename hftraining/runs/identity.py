@@ -21,6 +21,7 @@ CANNOT_CHANGE_A_NUMBER = (
     "*.name",  # of a group: its values count, not what they are called
     "output_dir",
     "resume",  # bit-exact by construction
+    "init_from",  # where the base model lies; what it is counts, as base.signature and base.weights
     "stocks.snapshots",  # where snapshots are kept; which one is stocks.snapshot, and that counts
     # The exception: another device rounds otherwise in the last bits. It is left out since it belongs to the machine,
     # on which a config is the same trial; run.json names it, and replay says where it differs.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hftraining.runs.charts import WINDOWS, Figure, calibration_chart, drawdown_chart, equity_chart, probes_chart
+from hftraining.runs.decisions import decision_table
 from hftraining.runs.findings import (
     baselines_table,
     evidence_table,
@@ -35,6 +36,7 @@ def write_report(folder: Path) -> Path:
         for part in (
             _headline(run),
             _warnings(run),
+            decision_table(run.result),
             evidence_table(run.result),
             _equity(run, figures),
             metrics_table(run.result),

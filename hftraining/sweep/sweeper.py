@@ -36,10 +36,14 @@ def run_sweep(
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create(config_loader=loader)
     given = [text for text in arguments if without_search([text])]
-    overrides = dict(zip(given, parser.parse_overrides(given), strict=True))
-    ranges = {o.get_key_element(): text.split("=", 1)[1] for text, o in overrides.items() if is_searched(o)}
-    pinned = [text for text, override in overrides.items() if not is_searched(override)]
-    pinned_names = {overrides[text].get_key_element().lstrip("+~") for text in pinned}
+    # Of a field that is given twice the last one holds, as in Hydra.
+    last = {
+        parsed.get_key_element(): (text, parsed)
+        for text, parsed in zip(given, parser.parse_overrides(given), strict=True)
+    }
+    ranges = {name: text.split("=", 1)[1] for name, (text, parsed) in last.items() if is_searched(parsed)}
+    pinned = [text for text, parsed in last.values() if not is_searched(parsed)]
+    pinned_names = {name.lstrip("+~") for name, (_, parsed) in last.items() if not is_searched(parsed)}
     params = {name: text for name, text in {**search.params, **ranges}.items() if name not in pinned_names}
     when = {name: text for name, text in search.when.items() if name in params}
     if not params:

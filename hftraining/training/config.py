@@ -1,8 +1,9 @@
 """The `training` group: how long, how fast and how carefully the model learns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PRECISIONS = ("fp32", "bf16")
+METHODS = ("full", "head", "lora", "scratch")
 BEST_METRICS = ("eval/loss", "profit/sharpe_ratio", "profit/total_return")
 
 
@@ -25,6 +26,11 @@ class TrainingConfig:
     checkpoint_every: int = 250  # steps
     log_every: int = 10  # steps
     best_metric: str = "eval/loss"  # which probe metric chooses the model that is kept
+    history: int = 0  # learn from the last so many training sessions; 0: from all
+    # Fine-tuning, with init_from:
+    methods: list[str] = field(default_factory=list)  # what is tried: full, head, lora (what may move), scratch
+    shrinkage: float = 0.0  # higher pulls the weights back to where they started; times the rate, each step
+    lora_rank: int = 4  # higher lets lora move further from the base
 
     def __post_init__(self) -> None:
         """Refuse a loop that cannot run."""
@@ -44,6 +50,12 @@ class TrainingConfig:
         for name in ("learning_rate", "grad_clip"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"training.{name}={getattr(self, name)} must be positive")
+        for name, least in (("history", 0), ("shrinkage", 0.0), ("lora_rank", 1)):
+            if not least <= getattr(self, name) < float("inf"):
+                raise ValueError(f"training.{name}={getattr(self, name)} must be at least {least}")
+        for method in self.methods:
+            if method not in METHODS or self.methods.count(method) > 1:
+                raise ValueError(f"training.methods={self.methods} must name some of {', '.join(METHODS)}, each once")
         if self.precision not in PRECISIONS:
             raise ValueError(f"training.precision={self.precision} is not one of {', '.join(PRECISIONS)}")
         if self.device not in ("cpu", "cuda"):

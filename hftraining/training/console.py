@@ -29,6 +29,7 @@ REPORTED = (
     ("costs", "costs, of the initial capital", True),
     ("exposure", "mean exposure", True),
 )
+WIDE = 130  # columns of a table that no terminal limits
 PLAIN_LINES = 20  # about so many lines a run where there is no progress bar
 
 
@@ -112,6 +113,29 @@ class Console:
             f"{result['n_trials']}): {result['verdict']}"
         )
 
+    def decision(self, decision: Mapping[str, Any]) -> None:
+        """The decision table of a fine-tune, and what it recommends."""
+        table = Table(title="on the validation days", title_justify="left", box=None, pad_edge=False)
+        for head in ("", "loss", "less the base's", "return", "Sharpe", "less the base's", "p", "forgetting"):
+            table.add_column(head, justify="right" if head else "left")
+        for name, row in decision["candidates"].items():
+            profit = row.get("profit") or {}
+            table.add_row(
+                name.replace("_", " ") + (" *" if name == decision["choice"] else ""),
+                _digits(row.get("loss"), 4),
+                _between(row.get("loss_difference"), 4),
+                _shown(profit.get("total_return"), True),
+                _shown(profit.get("sharpe_ratio"), False),
+                _between(row.get("difference"), 2),
+                _digits(row.get("p"), 3),
+                _between(row.get("forgetting"), 4),
+            )
+        out = self.out if self.out.is_terminal else RichConsole(width=WIDE, highlight=False, quiet=self.out.quiet)
+        out.print(table)
+        logger.info("decision: %s", dict(decision))
+        self.say(f"  brackets hold 95 % intervals; trials on these data and days: {decision['n_trials']}")
+        self.say(f"decision: {decision['sentence']}")
+
     def _table(self, title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         table.add_column("")
@@ -140,3 +164,14 @@ def _shown(value: float | None, percent: bool) -> str:
     if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 10):
         return f"{value:.0f}"
     return f"{value:.2%}" if percent else f"{value:.2f}"
+
+
+def _digits(value: float | None, digits: int) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _between(found: Mapping[str, float] | None, digits: int) -> str:
+    if found is None or not math.isfinite(found["value"]):
+        return "-"
+    low, high = (_digits(found[end], digits) for end in ("low", "high"))
+    return f"{found['value']:+.{digits}f} [{low}, {high}]"

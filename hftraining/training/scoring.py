@@ -60,6 +60,17 @@ class Stretch:
         """Pinball loss in volatility units over the labels of these days; NaN where none is known."""
         return self._pinball(forecast.quantiles_TSHQ / self.span_TSH[..., None], forecast.levels)
 
+    def daily_loss(self, quantiles_TSHQ: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+        """Mean pinball loss_T of each day, in volatility units; NaN without a label. quantiles: of log returns."""
+        labels_TSH = self.scored_labels_TSH
+        known_TSH, levels_Q = np.isfinite(labels_TSH), np.asarray(levels)
+        with np.errstate(invalid="ignore"):
+            error_TSHQ = labels_TSH[..., None] - quantiles_TSHQ / self.span_TSH[..., None]
+        loss_TSH = np.maximum(levels_Q * error_TSHQ, (levels_Q - 1.0) * error_TSHQ).mean(axis=-1)
+        total_T = np.where(known_TSH, loss_TSH, 0.0).sum(axis=(1, 2))
+        count_T = known_TSH.sum(axis=(1, 2))
+        return np.divide(total_T, count_T, out=np.full(len(count_T), math.nan), where=count_T > 0)
+
     def constant_loss(self, quantiles_HQ: np.ndarray, levels: tuple[float, ...]) -> float:
         """The same loss of a forecast that is the same every day and for every symbol, in volatility units."""
         return self._pinball(np.broadcast_to(quantiles_HQ, (*self.labels_TSH.shape[:2], *quantiles_HQ.shape)), levels)

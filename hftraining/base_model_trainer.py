@@ -1,0 +1,267 @@
+"""BaseModelTrainer: one base model on many stocks, then a specialist for each of them; and its command.
+
+python base_model_trainer.py --base-stocks AAPL MSFT IBM --base-steps 600 --finetune-epochs 10 --data sample
+"""
+
+import os
+import sys
+
+# Run as a script, its own folder would come first on the path; the package lies in the folder above.
+if __name__ in ("__main__", "__mp_main__") and not __package__:
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as train.py does, before torch is loaded
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hftraining.experiment import ConfigError, ExperimentConfig, load_config, typed_config
+from hftraining.finetuning.compose import composed
+from hftraining.finetuning.conductor import run
+from hftraining.finetuning.inherit import inherit, open_base, signature_of
+from hftraining.finetuning.processes import DONE, Outcome, attempt, exit_code, in_processes, in_turn, report
+from hftraining.market.config import MarketDataError
+
+if TYPE_CHECKING:
+    from hftraining.forecast.forecaster import Forecaster
+
+DATA = "tech10"  # ten technology stocks through yfinance
+
+
+class BaseModelTrainer:
+    """Trains a base model on many stocks and fine-tunes it for one at a time, by the same conductors as train.py.
+
+    >>> trainer = BaseModelTrainer(base_stocks=["AAPL", "MSFT", "IBM"], data="sample")
+    >>> model, checkpoint = trainer.train_base_model(max_steps=600, batch_size=16)
+    >>> specialist, path = trainer.finetune_for_stock("AAPL", checkpoint, num_epochs=10)
+
+    base_stocks: what the base model learns from; none: all that the data have. data: an option of the stocks group.
+    output_dir: outputs below the working folder, unless that is hftraining/ itself: then the outputs beside it.
+    settings, finetune_settings: more fields for the base run and for each fine-tune, as on train.py's command line.
+    resume: take runs of the same config that are there already, and go on with those that were cut off.
+    Whatever the user can mend raises ConfigError or MarketDataError.
+    """
+
+    def __init__(
+        self,
+        base_stocks: Sequence[str] = (),
+        *,
+        data: str = DATA,
+        output_dir: Path | str | None = None,
+        settings: Sequence[str] = (),
+        finetune_settings: Sequence[str] = (),
+        resume: bool = False,
+    ):
+        self.base_stocks, self.data, self.resume = list(base_stocks), data, resume
+        self.output_dir = Path(output_dir) if output_dir else default_outputs()
+        self.settings, self.finetune_settings = list(settings), list(finetune_settings)
+
+    def train_base_model(
+        self, max_steps: int | None = None, batch_size: int | None = None
+    ) -> tuple["Forecaster", Path]:
+        """Train the base model; returns it and its run folder, which is what a fine-tune starts from."""
+        config = self.base_config(max_steps, batch_size)
+        folder = Path(str(config.resume)) if is_finished(config) else Path(run(config)["folder"])
+        return model_of(folder), folder
+
+    def finetune_for_stock(
+        self, stock_symbol: str, base_checkpoint_path: Path | str, num_epochs: int | None = None
+    ) -> tuple["Forecaster", Path]:
+        """Try what conf/training/finetune.yaml names on one stock; returns the recommended model and the run folder.
+
+        The recommended model may be the base's; result.json and report.html of the folder say why. num_epochs: passes
+        over the stock's training bars; none: the steps of finetune.yaml.
+        """
+        config = self.finetune_config(stock_symbol, base_checkpoint_path, num_epochs)
+        folder = Path(str(config.resume)) if is_finished(config) else Path(run(config)["folder"])
+        return model_of(folder), folder
+
+    def base_config(self, max_steps: int | None = None, batch_size: int | None = None) -> ExperimentConfig:
+        """The config of the base run, or of one to go on with."""
+        settings = [
+            *stocks_settings(self.data, self.base_stocks, self.output_dir),
+            *self.settings,
+            *_given("training.max_steps", max_steps),
+            *_given("training.batch_size", batch_size),
+        ]
+        config = typed_config(composed(settings))
+        return self._to_resume(config, "single" if len(config.stocks.symbols) == 1 else "base", None)
+
+    def finetune_config(
+        self,
+        symbol: str,
+        base: Path | str,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int | None = None,
+    ) -> ExperimentConfig:
+        """The config of one fine-tune, or of one to go on with."""
+        settings = [
+            f"init_from={base}",
+            f"stocks.symbols=[{symbol}]",
+            f"output_dir={self.output_dir}",
+            *self.finetune_settings,
+            *_given("training.max_steps", steps),
+            *_given("training.batch_size", batch_size),
+        ]
+        config = inherit(composed(settings), settings)
+        if epochs is not None:
+            from hftraining.finetuning.ground import steps_of_epochs
+
+            config.training.max_steps = steps_of_epochs(config, open_base(base), epochs)
+        return self._to_resume(config, "finetuned", open_base(base))
+
+    def _to_resume(self, config: ExperimentConfig, kind: str, base: Any) -> ExperimentConfig:
+        """The config as it is or, with resume, that of the newest run of the same signature, to be gone on with."""
+        if not self.resume:
+            return config
+        signature = signature_of(config, base)[1]
+        for path in sorted((self.output_dir / kind / config.name).glob("*/run.json"), reverse=True):
+            if json.loads(path.read_text())["signature"] == signature:
+                earlier = load_config(path.parent / "config.yaml")
+                earlier.resume = str(path.parent)
+                return earlier
+        return config
+
+
+def is_finished(config: ExperimentConfig) -> bool:
+    """Whether the config is that of a run to go on with, in which there is nothing left to do."""
+    return bool(config.resume) and (Path(str(config.resume)) / "result.json").is_file()
+
+
+def default_outputs() -> Path:
+    """outputs below the working folder; from inside hftraining/ the project's own, so that there is one ledger."""
+    inside = Path.cwd() == Path(__file__).resolve().parent
+    return Path("..", "outputs") if inside else Path("outputs")
+
+
+def stocks_settings(data: str, symbols: Sequence[str], output_dir: Path) -> list[str]:
+    """The settings that choose the bars and where everything goes."""
+    chosen = [f"stocks.symbols=[{','.join(symbols)}]"] if symbols else []
+    return [f"stocks={data}", *chosen, f"output_dir={output_dir}", f"stocks.snapshots={output_dir / 'snapshots'}"]
+
+
+def _given(field: str, value: Any) -> list[str]:
+    return [] if value is None else [f"{field}={value}"]
+
+
+def model_of(folder: Path) -> "Forecaster":
+    """The model that a finished run recommends."""
+    from hftraining.forecast.forecaster import Forecaster
+
+    return Forecaster.load(folder / "model")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and ends with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse, without the usage before it."""
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parser_of(description: str, default_data: str) -> Parser:
+    """The options that this command shares with train_with_profit.py."""
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base-stocks", nargs="+", metavar="SYMBOL", help="what the base model learns from")
+    parser.add_argument("--base-steps", type=positive, metavar="N", help="steps of the base model's training")
+    parser.add_argument("--finetune-epochs", type=positive, metavar="N", help="passes over a stock's training bars")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="windows a step, in every training")
+    parser.add_argument("--data", metavar="STOCKS", help=f"an option of conf/stocks, e.g. sample ({default_data})")
+    parser.add_argument("--model", metavar="MODEL", help="an option of conf/model: tiny, small, base, large")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="fine-tunes to try: full head lora scratch")
+    parser.add_argument("--seed", type=int, metavar="N", help="of every training")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of each process")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="stocks at a time, a process each")
+    parser.add_argument("--resume", action="store_true", help="skip what is finished, go on with what was cut off")
+    parser.add_argument("--output-dir", type=Path, metavar="FOLDER", help="where runs go (outputs)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="more fields, as for train.py")
+    parser.add_argument("--finetune-set", nargs="+", default=[], metavar="FIELD=VALUE", help="the same of fine-tunes")
+    parser.add_argument("--json", action="store_true", help="the last line printed is one JSON object")
+    return parser
+
+
+def positive(text: str) -> int:
+    """A number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def trainer_of(options: argparse.Namespace, data: str) -> BaseModelTrainer:
+    """What the shared options describe."""
+    everywhere = [*_given("seed", options.seed), *_given("training.threads", options.threads)]
+    methods = [f"training.methods=[{','.join(options.methods)}]"] if options.methods else []
+    return BaseModelTrainer(
+        options.base_stocks or (),
+        data=options.data or data,
+        output_dir=options.output_dir,
+        settings=[*_given("model", options.model), *options.set, *everywhere],
+        finetune_settings=[*options.finetune_set, *everywhere, *methods],
+        resume=options.resume,
+    )
+
+
+def train_and_specialise(
+    trainer: BaseModelTrainer, symbols: Sequence[str], base: Path | None, options: argparse.Namespace, steps: int | None
+) -> int:
+    """Train the base model unless there is one, then fine-tune for each symbol; print, and return the exit code.
+
+    symbols: none means those of the base model.
+    """
+    outcomes: list[Outcome] = []
+    if base is None:
+        outcomes = [attempt("base", trainer.base_config(options.base_steps, options.batch_size), sys.argv)]
+        if outcomes[0].status != DONE:
+            return conclude(outcomes, options)
+        base = Path(str(outcomes[0].folder))
+    known = open_base(base).forecaster.symbols
+    configs = {
+        symbol: trainer.finetune_config(symbol, base, options.finetune_epochs, steps, options.batch_size)
+        for symbol in dict.fromkeys(symbols or known)
+    }
+    return conclude(outcomes + run_all(configs, options.jobs), options)
+
+
+def run_all(configs: dict[str, ExperimentConfig], jobs: int) -> list[Outcome]:
+    """One run a stock: in this process, or in up to `jobs` at a time."""
+    return in_turn(configs, sys.argv) if jobs == 1 else in_processes(configs, jobs, sys.argv)
+
+
+def conclude(outcomes: list[Outcome], options: argparse.Namespace) -> int:
+    """Print what came of each run, and return the exit code."""
+    report(outcomes)
+    if options.json:
+        stocks = {outcome.symbol: outcome.summary() for outcome in outcomes}
+        print(json.dumps({"base": stocks.pop("base", None), "stocks": stocks}))
+    return exit_code(outcomes)
+
+
+def command(act: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
+    """Run a command; what the user can mend is one line and exit code 2."""
+    try:
+        return act(arguments)
+    except (ConfigError, MarketDataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = parser_of("Train a base model on many stocks, then a specialist for each.", DATA)
+    parser.add_argument("--stocks", nargs="+", metavar="SYMBOL", help="fine-tune for these (all of the base)")
+    parser.add_argument("--base", type=Path, metavar="RUN", help="start from this base run instead of training one")
+    options = parser.parse_args(arguments)
+    trainer = trainer_of(options, DATA)
+    return train_and_specialise(trainer, options.stocks or (), options.base, options, None)
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))
