@@ -1,0 +1,93 @@
+"""What a sweep costs a trial beside Optuna alone, in CPU time: python experiments/benchmarks/sweep_overhead.py.
+
+Both run the same number of trials of nothing on a journal file with the same sampler; ours also claims each trial,
+composes its config and writes down what came of it. Medians of five rounds, in turn.
+"""
+
+import argparse
+import contextlib
+import io
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import optuna
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from hftraining.sweep.config import Command, SearchConfig
+from hftraining.sweep.space import Param, parse_space
+from hftraining.sweep.study import Study, make_sampler
+from hftraining.sweep.trials import Composer
+from hftraining.sweep.worker import serve
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+sys.path.insert(0, str(ROOT))  # where Hydra finds hydra_plugins/
+METRICS = {"eval/loss": 0.3, "profit/sharpe_ratio": 0.1, "profit/max_drawdown": -0.1, "profit/trade_count": 100.0}
+
+
+def optuna_alone(search: SearchConfig, space: list[Param], folder: Path, trials: int) -> float:
+    """CPU seconds of ask, suggest and tell."""
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / "alone.journal"))
+    storage = optuna.storages.JournalStorage(backend)
+    study = optuna.create_study(storage=storage, directions=["minimize", "maximize"], sampler=make_sampler(search, 0))
+    begin = time.process_time()
+    for _ in range(trials):
+        trial = study.ask()
+        chosen = {}
+        for param in space:
+            if param.condition is not None and not param.condition.holds(chosen):
+                continue
+            if param.choices is not None:
+                chosen[param.name] = trial.suggest_categorical(param.name, list(param.choices))
+            else:
+                chosen[param.name] = trial.suggest_float(param.name, param.low, param.high, log=param.log)
+        study.tell(trial, [0.3, 0.1])
+    return time.process_time() - begin
+
+
+def ours(search: SearchConfig, space: list[Param], folder: Path) -> float:
+    """CPU seconds of the same trials by a worker of ours, each with its composed and checked config."""
+    composer, study = Composer("config", []), Study(search, folder)
+    composer.config({})  # once a sweep
+
+    def run(number, point, watch, facts):  # type: ignore[no-untyped-def]
+        composer.config(point)
+        return METRICS
+
+    begin = time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):  # a line a trial, as in a sweep
+        serve(study, space, {}, run)
+    return time.process_time() - begin
+
+
+def main() -> None:
+    """Print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    ConfigStore.instance().store(name="schema", node=Command)
+    values = yaml.safe_load((CONF / "search" / "profit.yaml").read_text())["search"]
+    search = SearchConfig(**values | {"name": "overhead", "n_trials": arguments.trials, "pruner": "none"})
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        syntax = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        space = parse_space(search.params, search.when, syntax)
+        alone, with_us = [], []
+        for _ in range(arguments.rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                alone.append(optuna_alone(search, space, Path(folder), arguments.trials) / arguments.trials)
+                with_us.append(ours(search, space, Path(folder)) / arguments.trials)
+    theirs, mine = statistics.median(alone), statistics.median(with_us)
+    print(f"CPU a trial, medians of {arguments.rounds} rounds of {arguments.trials} trials:")
+    print(f"Optuna alone {1e3 * theirs:.1f} ms, ours {1e3 * mine:.1f} ms: {1e3 * (mine - theirs):.1f} ms more")
+
+
+if __name__ == "__main__":
+    main()
