@@ -15,8 +15,8 @@ _BARS = ("open", "high", "low", "close")
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
-def check_bars_and_weights(bars: list[np.ndarray], weights: np.ndarray) -> None:
-    """Refuse what is not a market or not a portfolio, naming the argument and the first offending place."""
+def check_shapes(bars: list[np.ndarray], weights: np.ndarray) -> None:
+    """Refuse bars and weights that do not belong to the same sessions and symbols."""
     close_TS = bars[3]
     if close_TS.ndim != 2:
         raise ValueError(f"close: {close_TS.ndim} axes, but the engine wants (sessions, symbols)")
@@ -25,6 +25,10 @@ def check_bars_and_weights(bars: list[np.ndarray], weights: np.ndarray) -> None:
             raise ValueError(f"{name}: shape {array.shape}, but close has {close_TS.shape}")
     if weights.ndim not in (2, 3) or weights.shape[-2:] != close_TS.shape:
         raise ValueError(f"weights: shape {weights.shape}, but close has {close_TS.shape}")
+
+
+def check_values(bars: list[np.ndarray], weights: np.ndarray) -> None:
+    """Refuse what is not a market or not a portfolio, naming the argument and the first offending place."""
     t, s = first_bad_bar(*bars)
     if t >= 0:
         values = [array[t, s] for array in bars]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hftraining.trading import step as engine
-from hftraining.trading.checks import check_bars_and_weights, check_sessions, last_bars
+from hftraining.trading.checks import check_sessions, check_shapes, check_values, last_bars
 from hftraining.trading.config import TradingRules
 from hftraining.trading.records import ACCOUNT, POSITION, REASONS, RULES, TRADE
 
@@ -102,7 +102,8 @@ class Account:
         """
         bars = [np.array(row, np.float64, ndmin=2) for row in (open_S, high_S, low_S, close_S)]
         weights = np.array(weights_S, np.float64, ndmin=2)
-        check_bars_and_weights(bars, weights)
+        check_shapes(bars, weights)
+        check_values(bars, weights)
         if weights.shape[1] != self.book_S.size:
             raise ValueError(f"weights: {weights.shape[1]} symbols, but the account has {self.book_S.size}")
         is_last = np.zeros(self.book_S.size, np.bool_) if is_last_S is None else np.asarray(is_last_S, np.bool_)
@@ -207,11 +208,16 @@ def simulate_alone(
     rules: TradingRules,
 ) -> Draws:
     """Trade each symbol in an account of its own, each with the whole initial capital. As `simulate` for each."""
-    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_TS, None)
+    bars, weights = _arrays(open_TS, high_TS, low_TS, close_TS, weights_TS)
     n_symbols = weights.shape[1]
     accounts_S, book_S = _accounts(n_symbols, rules), _book(n_symbols)
     equity_TS = np.empty(weights.shape)
-    trades = engine.run_alone(*bars, weights, last_S, accounts_S, book_S, _rules(rules)[0], equity_TS)
+    trades, is_valid = engine.run_alone(
+        *bars, weights, last_bars(bars[3]), accounts_S, book_S, _rules(rules)[0], equity_TS
+    )
+    if not is_valid:  # it reads the bars only once, and so cannot check them all before it starts
+        check_values(bars, weights)
+        raise AssertionError("the engine stopped at bars that are valid")
     return _draws(accounts_S, equity_TS, trades)
 
 
@@ -224,14 +230,23 @@ def _prepared(
     sessions_T: np.ndarray | None,
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """Bars and weights as the compiled code wants them, checked, and each symbol's last bar."""
+    bars, weights = _arrays(open_TS, high_TS, low_TS, close_TS, weights)
+    check_values(bars, weights)
+    if sessions_T is not None:
+        check_sessions(sessions_T, len(bars[0]))
+    return bars, weights, last_bars(bars[3])
+
+
+def _arrays(
+    open_TS: np.ndarray, high_TS: np.ndarray, low_TS: np.ndarray, close_TS: np.ndarray, weights: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Bars and weights as the compiled code wants them, their shapes checked."""
     bars = [np.ascontiguousarray(array, np.float64) for array in (open_TS, high_TS, low_TS, close_TS)]
     weights = np.asarray(weights, np.float64)
     if weights.ndim == 2:
         weights = np.ascontiguousarray(weights)
-    check_bars_and_weights(bars, weights)
-    if sessions_T is not None:
-        check_sessions(sessions_T, len(bars[0]))
-    return bars, weights, last_bars(bars[3])
+    check_shapes(bars, weights)
+    return bars, weights
 
 
 def _accounts(count: int, rules: TradingRules) -> np.ndarray:

@@ -17,8 +17,16 @@ from numba import njit
 
 from hftraining.trading.records import BANKRUPT, DELISTED, OPEN, SIGNAL, STOP_LOSS, TAKE_PROFIT, TRADE
 
-# Sessions that run_alone takes at a time: enough for a symbol to go on alone, few enough for the cache to hold them.
-BLOCK = 128
+# Accounts that run_alone passes side by side: rows of 4 KB, below which the memory's prefetching gets lost.
+WIDTH = 512
+
+# Where each value of those accounts begins in one flat array of lanes. Constants, and one array, because only so can
+# the compiler see that they do not overlap, and use vectors; 24 more than WIDTH, because lanes that lie a multiple of
+# 4 KB apart drive each other out of the cache. Unsigned, because that spares a test for negative indices.
+SHARES, LOWER, UPPER, CASH, COSTS, FEES, GROSS, LANES = (np.uint64(i * (WIDTH + 24)) for i in range(8))
+
+# What _pass_bars says of a bar that it could not deal with: the decision is left, or everything is.
+DECIDE, LIVE = 1, 2
 
 # A common factor below this is what rounding leaves of a full book, not an order.
 SMALLEST_FACTOR = 1e-9
@@ -399,67 +407,130 @@ def _step_alone(t, open_, high, low, close, weight, is_last, account, position, 
 
 
 @_compiled
-def run_alone(open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, accounts_S, book_S, rules, equity_TS):
-    """An account for each symbol: their trades, symbol by symbol within each block of sessions.
+def _board(lanes, lane, account, position):
+    """Copy what quiet bars need into the lanes. The lower bound is infinite, so that none is quiet, where orders wait.
 
-    Most bars change nothing but the mark. They are passed with the account in registers; the others take
-    `_step_alone`. A block of sessions of all symbols fits the CPU's cache, which lets each symbol go on alone.
-    Unsigned indices spare a test for negative ones, and arrays are not passed to functions, which count references.
+    It is never negative: a price that is not positive is not passed either.
+    """
+    waits = account.bankrupt or position.order == position.order or position.later == position.later
+    lanes[SHARES + lane] = position.shares
+    lanes[LOWER + lane] = math.inf if waits else max(position.lower, 0.0)
+    lanes[UPPER + lane] = position.upper
+    lanes[CASH + lane] = account.cash
+    lanes[COSTS + lane] = account.costs
+    lanes[FEES + lane] = position.fees
+    lanes[GROSS + lane] = account.gross_sum
+
+
+@_compiled
+def _unboard(lanes, lane, account, position, close):
+    """Copy back what quiet bars changed. close: of the last session before, NaN without a bar."""
+    account.cash = lanes[CASH + lane]
+    account.costs = lanes[COSTS + lane]
+    position.fees = lanes[FEES + lane]
+    account.gross_sum = lanes[GROSS + lane]
+    if close == close:
+        position.mark = close
+
+
+@_compiled
+def _pass_bars(
+    t, start, width, open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, band, rate, lanes, rest, which, equity_TS,
+):  # fmt: skip
+    """One session of accounts side by side that changes nothing but their marks and the borrow of the short ones.
+
+    Such a bar is `step` with nothing to do but mark; bars that are more, or none, or not valid are left alone.
+    Returns how many these are; which: their lanes; rest: by lane, DECIDE or LIVE. No branches, so it is vectorised.
+    """
+    for lane in range(np.uint64(width)):
+        s = start + lane
+        open_, high, low, close, weight = open_TS[t, s], high_TS[t, s], low_TS[t, s], close_TS[t, s], weights_TS[t, s]
+        shares, lower, upper, cash = lanes[SHARES + lane], lanes[LOWER + lane], lanes[UPPER + lane], lanes[CASH + lane]
+        value = shares * close
+        borrow = -value * rate if value < 0.0 else 0.0
+        equity = value + (cash - borrow)
+        # The bounds are at least 0 and at most infinity, which makes half of the tests for valid prices.
+        quiet = (open_ > lower) & (low > lower) & (open_ < upper) & (high < upper) & (high > 0.0) & (low < math.inf)
+        quiet &= (close > 0.0) & (close < math.inf) & (abs(weight) < math.inf) & (equity > 0.0)
+        quiet &= last_S[s] != np.int64(t)
+        decides = (weight * shares <= 0.0) | (abs(weight * equity - value) > band * equity)
+        decides &= (shares != 0.0) | (weight != 0.0)
+        borrow = borrow if quiet else 0.0
+        lanes[CASH + lane] = cash - borrow
+        lanes[COSTS + lane] += borrow
+        lanes[FEES + lane] += borrow
+        lanes[GROSS + lane] += abs(value) / equity if quiet else 0.0
+        equity_TS[t, s] = equity
+        rest[lane] = (0 if quiet else LIVE) | (DECIDE if decides else 0)
+    count = np.uint64(0)
+    for lane in range(np.uint64(width)):
+        which[count] = lane
+        count += np.uint64(rest[lane] != 0)
+    return np.int64(count)
+
+
+@_compiled
+def _is_valid(open_, high, low, close, weight):
+    """Whether a bar is four finite positive prices or wholly absent, and the weight finite: what checks.py asks."""
+    is_bar = 0.0 < open_ < math.inf and 0.0 < high < math.inf and 0.0 < low < math.inf and 0.0 < close < math.inf
+    is_absent = open_ != open_ and high != high and low != low and close != close
+    return (is_bar or is_absent) and abs(weight) < math.inf
+
+
+@_compiled
+def run_alone(
+    open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, accounts_S, book_S, rules, equity_TS
+):  # fmt: skip
+    """An account for each symbol: (their trades, whether all bars and weights were valid); stops where one is not.
+
+    Most bars change nothing but the mark: `_pass_bars` passes these, and finds the others, which `_step_alone` takes.
+    So the bars are read once, in the order of memory, which takes longer than computing does. Trades come session by
+    session for each WIDTH symbols.
     """
     n_sessions, n_symbols = close_TS.shape
     # Room that is not written to costs nothing, and growing means copying.
-    trades, used = np.empty(2 * BLOCK * n_symbols + n_sessions * n_symbols // 8, TRADE), 0
-    band, borrow_rate = -1.0 if rules.whole_shares else rules.band, rules.borrow
-    for start in range(0, n_sessions, BLOCK):
-        end = min(start + BLOCK, n_sessions)
-        trades = _with_room(trades, used, 2 * BLOCK * n_symbols)
-        for s in range(n_symbols):
-            account, position, last, us = accounts_S[s], book_S[s], last_S[s], np.uint64(s)
-            t = start
-            while t < end:
-                waits = account.bankrupt or position.order == position.order or position.later == position.later
-                shares, lower, upper, cash = position.shares, position.lower, position.upper, account.cash
-                costs, gross_sum, paid = account.costs, account.gross_sum, position.fees
-                equity, mark, passed = account.equity, position.mark, t
-                until = last if t <= last < end else end
-                while t < until and not waits:
-                    ut = np.uint64(t)
-                    open_, high, low = open_TS[ut, us], high_TS[ut, us], low_TS[ut, us]
-                    # An absent bar fails these too.
-                    if not (open_ > lower and low > lower and open_ < upper and high < upper):
-                        break
-                    close, weight = close_TS[ut, us], weights_TS[ut, us]
-                    value = shares * close
-                    borrow = -value * borrow_rate if value < 0.0 else 0.0
-                    worth = value + (cash - borrow)
-                    if worth <= 0.0:
-                        break
-                    if value < 0.0:
-                        cash, costs, paid = cash - borrow, costs + borrow, paid + borrow
-                    mark, equity = close, worth
-                    gross_sum += abs(value) / equity
-                    equity_TS[ut, us] = equity
-                    t += 1
-                    if weight * shares <= 0.0 or abs(weight * equity - value) > band * equity:
-                        if shares != 0.0 or weight != 0.0:
-                            _decide(position, rules, equity, close, weight)
-                            waits = position.order == position.order or position.later == position.later
-                if t > passed:
-                    account.cash, account.costs, account.gross_sum = cash, costs, gross_sum
-                    account.equity, position.mark, position.fees = equity, mark, paid
-                if t == end:
-                    break
+    trades, used = np.empty(2 * n_symbols + n_sessions * n_symbols // 8, TRADE), 0
+    band, rate = -1.0 if rules.whole_shares else rules.band, rules.borrow
+    lanes, rest, which = np.empty(LANES), np.empty(WIDTH, np.int8), np.empty(WIDTH + 1, np.uint64)
+    for start in range(0, n_symbols, WIDTH):
+        width, ustart = min(WIDTH, n_symbols - start), np.uint64(start)
+        for i in range(width):
+            _board(lanes, np.uint64(i), accounts_S[start + i], book_S[start + i])
+        for t in range(n_sessions):
+            ut = np.uint64(t)
+            count = _pass_bars(
+                ut, ustart, width, open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, band, rate,
+                lanes, rest, which, equity_TS,
+            )  # fmt: skip
+            trades = _with_room(trades, used, 2 * count)
+            for i in range(count):
+                lane = which[i]
+                us, s = ustart + lane, start + np.int64(lane)
+                account, position = accounts_S[us], book_S[us]
+                close, weight = close_TS[ut, us], weights_TS[ut, us]
+                if rest[lane] == DECIDE:
+                    _decide(position, rules, equity_TS[ut, us], close, weight)
+                    if position.order == position.order or position.later == position.later:
+                        lanes[LOWER + lane] = math.inf
+                    continue
+                open_, high, low = open_TS[ut, us], high_TS[ut, us], low_TS[ut, us]
+                if not _is_valid(open_, high, low, close, weight):
+                    return trades[:0], False
                 if not account.bankrupt:
-                    ut, before = np.uint64(t), account.closed
+                    before = account.closed
+                    _unboard(lanes, lane, account, position, close_TS[t - 1, us] if t > 0 else math.nan)
                     _step_alone(
-                        t, open_TS[ut, us], high_TS[ut, us], low_TS[ut, us], close_TS[ut, us], weights_TS[ut, us],
-                        t == last, account, position, rules, s, trades[used], trades[used + 1],
+                        t, open_, high, low, close, weight, t == last_S[us],
+                        account, position, rules, s, trades[used], trades[used + 1],
                     )  # fmt: skip
                     if account.equity <= 0.0:
                         debt = -account.equity
                         _go_bankrupt(account, book_S[s : s + 1], s, t, trades, used + account.closed - before)
                         _write_off(account, debt, trades[used : used + account.closed - before])
                     used += account.closed - before
-                equity_TS[t, s] = account.equity
-                t += 1
-    return _with_open(trades, used, book_S)
+                    _board(lanes, lane, account, position)
+                equity_TS[ut, us] = account.equity
+        for i in range(width):
+            close = close_TS[n_sessions - 1, start + i] if n_sessions > 0 else math.nan
+            _unboard(lanes, np.uint64(i), accounts_S[start + i], book_S[start + i], close)
+    return _with_open(trades, used, book_S), True
