@@ -307,7 +307,7 @@ def test_replay_of_a_run_that_was_interrupted_and_resumed_is_bit_exact(folder, t
 def tree(tmp_path_factory) -> Path:
     """The project as a checkout of its own, whose code may be changed."""
     tree = (tmp_path_factory.mktemp("tree") / "project").resolve()
-    for name in ("hftraining", "conf"):
+    for name in ("hftraining", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("train.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tree / name)

@@ -30,7 +30,7 @@ FEW = ("training.batch_size=2", "training.warmup_steps=2", "training.learning_ra
 @pytest.fixture
 def project(tmp_path) -> Path:
     """The project as someone would check it out, so that outputs go where they would go."""
-    for name in ("hftraining", "conf"):
+    for name in ("hftraining", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, tmp_path / "project" / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "project"
 
