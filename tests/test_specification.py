@@ -290,7 +290,7 @@ def wait_for(condition, process):
 
 
 def killed_while_tuning(folder, tmp_path):  # noqa: F811
-    """Two stocks fine-tune at once, and the process of one is killed; again where it had ended before the signal came."""
+    """Two stocks fine-tune at once and the process of one is killed; again where it had ended before the signal."""
     for attempt in range(3):
         output = tmp_path / f"out{attempt}"
         process = start(*several(folder, output), cwd=ROOT)
