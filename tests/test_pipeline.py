@@ -179,3 +179,18 @@ def test_whoever_watches_the_probes_can_end_a_run_and_the_ledger_says_that_it_wa
     (entry,) = Ledger(tmp_path / "ledger.sqlite").entries()
     assert (entry.status, entry.kind, entry.name) == ("pruned", "sweeps", "study")
     assert entry.folder == tmp_path / "sweeps" / "study" / "trial-0000" and not (entry.folder / "result.json").exists()
+
+
+def test_a_sealed_run_is_not_given_a_bar_of_the_test_days(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(bars):
+        seen.append(bars.sessions_T[-1])
+        return make_features(bars)
+
+    monkeypatch.setattr("hftraining.market.features.make_features", spy)
+    config = compose_config(*SMALL, f"output_dir={tmp_path}")
+    run_experiment(config, [], sealed=True)
+    bars = load_bars(config.stocks)
+    first_test_day = bars.sessions_T[int(0.85 * len(bars.sessions_T))]
+    assert seen and max(seen) < first_test_day

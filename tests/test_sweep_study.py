@@ -310,3 +310,22 @@ def test_optuna_itself_reads_the_study(tmp_path):
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
     plain = optuna.load_study(study_name="synthetic", storage=optuna.storages.JournalStorage(backend))
     assert len(plain.trials) == 3 and len(plain.best_trials) >= 1
+
+
+def test_the_seed_of_a_search_decides_which_points_are_tried(tmp_path):
+    def points(seed, folder):
+        study = Study(search_config(n_trials=4, seed=seed), tmp_path / folder)
+        serve(study, SPACE, {}, Synthetic(tmp_path))
+        return [trial.params for trial in study.trials()]
+
+    assert points(1, "a") == points(1, "b") != points(2, "c")
+
+
+def test_a_study_is_pruned_on_the_objective_that_was_named(tmp_path):
+    def run(number, point, watch, facts):
+        watch(1, float(number))
+        return metrics_at(0.5)
+
+    study = Study(search_config(n_trials=6, pruner="median", patience=3, prune_on="profit/sharpe_ratio"), tmp_path)
+    serve(study, SPACE, {}, run)
+    assert states(study) == [TrialState.COMPLETE] * 6  # rising is better here

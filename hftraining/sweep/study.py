@@ -86,8 +86,7 @@ class Study:
             known = self.study.user_attrs.get("definition")
             if known is None:
                 for point in first:
-                    self.study.enqueue_trial(dict(point))
-                # Last, so that a kill on the way leaves a study that was not begun rather than one without its points.
+                    self.study.enqueue_trial(dict(point), skip_if_exists=True)  # a kill may have come on the way
                 self.study.set_user_attr("definition", json.loads(json.dumps(definition)))
                 return
         ours, theirs = flatten(json.loads(json.dumps(definition))), flatten(known)

@@ -66,6 +66,7 @@ def run_sweep(
     first = _first_points(search, space, fixed)
     if search.sampler == "grid":
         search = dataclasses.replace(search, n_trials=len(first))
+        print(f"search.sampler=grid: the grid has {len(first)} points, and each is a trial", flush=True)
 
     from hftraining.market.prices import load_bars
 

@@ -124,6 +124,7 @@ class Trials:
             return
         from hftraining.market.prices import load_bars
         from hftraining.runs.ledger import LEDGER_FILE, Ledger
+        from hftraining.training.trainer import Interrupted, Pruned
 
         bars = load_bars(config.stocks)
         valid = bars.sessions_T[splits_of(config, bars).valid]
@@ -139,8 +140,10 @@ class Trials:
         )
         try:
             yield
-        except BaseException:
-            ledger.finish(row, status="failed")
+        except BaseException as end:
+            stopped = isinstance(end, (Interrupted, KeyboardInterrupt))
+            status = "pruned" if isinstance(end, Pruned) else "interrupted" if stopped else "failed"
+            ledger.finish(row, status=status)
             raise
         dates, returns = daily_returns_of([self.outputs / "sweeps" / self.search.name / f for f in facts["folders"]])
         ledger.finish(row, status="done", valid_dates=dates, valid_returns=returns)
