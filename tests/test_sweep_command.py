@@ -317,3 +317,20 @@ def test_the_default_search_names_fields_that_exist():
         group, field = name.split(".")
         assert hasattr(getattr(typed_config({}), group), field), name
     assert signature_of(typed_config({})) == signature_of(compose_config())
+
+
+@pytest.mark.slow
+def test_the_metric_that_chooses_and_the_seeds_of_the_choice_take_effect_and_one_seed_opens_the_test_days(tmp_path):
+    code, _, err = sweep(
+        tmp_path,
+        *("training.max_steps=40", "profit_tracker.every=10", "hydra.sweeper.n_trials=3"),
+        *("search.choose=eval/loss", "search.final_seeds=2"),
+    )
+    assert code == 0, err
+    folder = tmp_path / "outputs" / "sweeps" / "profit-sample"
+    summary = json.loads((folder / "sweep.json").read_text())
+    trials = pd.read_parquet(folder / "trials.parquet").query("feasible")
+    assert summary["chosen"]["trial"] == trials.loc[trials["eval/loss"].idxmin(), "number"]
+    assert len(summary["runs"]) == 2 and summary["test_openings"] == 1
+    first, second = (json.loads((tmp_path / run / "result.json").read_text()) for run in summary["runs"])
+    assert "test" in first and "test" not in second
