@@ -21,15 +21,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hftraining.experiment import (
-    ConfigError,
-    ExperimentConfig,
-    LeakError,
-    explain,
-    load_config,
-    typed_config,
-    unknown_key,
-)
+from hftraining.experiment.conductor import LeakError
+from hftraining.experiment.config import ConfigError, ExperimentConfig, explain, load_config, typed_config, unknown_key
 from hftraining.finetuning import conductor, inherit
 from hftraining.market.config import MarketDataError
 from hftraining.sweep.config import Command, SweepFailed, SweepInterrupted

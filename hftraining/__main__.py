@@ -223,7 +223,7 @@ def _report(options: argparse.Namespace) -> int:
 def _leaks(options: argparse.Namespace) -> int:
     if not (options.run / "run.json").is_file():
         raise ValueError(f"{options.run} is not a run: it has no run.json")
-    from hftraining.experiment import prove_run
+    from hftraining.experiment.conductor import prove_run
 
     proof = prove_run(options.run, options.days)
     for line in proof.lines:
@@ -253,7 +253,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from hftraining.experiment import LeakError
+    from hftraining.experiment.conductor import LeakError
     from hftraining.replay import replay, replay_from_commit
     from hftraining.training.trainer import Diverged, Interrupted
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hftraining.experiment import ConfigError, ExperimentConfig, load_config, typed_config
+from hftraining.experiment.config import ConfigError, ExperimentConfig, load_config, typed_config
 from hftraining.finetuning.compose import composed
 from hftraining.finetuning.conductor import run
 from hftraining.finetuning.inherit import inherit, open_base, signature_of

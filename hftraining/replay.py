@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hftraining.experiment import ExperimentConfig, load_config, run_experiment
+from hftraining.experiment.conductor import run_experiment
+from hftraining.experiment.config import ExperimentConfig, load_config
 from hftraining.finetuning.conductor import run_finetune
 from hftraining.market.config import MarketDataError
 from hftraining.runs.bar_digests import data_delta, digest_bars, read_digests

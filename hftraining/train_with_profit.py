@@ -32,7 +32,7 @@ from hftraining.base_model_trainer import (
     train_and_specialise,
     trainer_of,
 )
-from hftraining.experiment import ExperimentConfig
+from hftraining.experiment.config import ExperimentConfig
 from hftraining.finetuning.conductor import run
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
-from hftraining.experiment import ExperimentConfig, typed_config
+from hftraining.experiment.config import ExperimentConfig, typed_config
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hftraining.__main__ import main
-from hftraining.experiment import LeakError
+from hftraining.experiment.conductor import LeakError
 from hftraining.market import features
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Interrupted, Trainer

@@ -1,4 +1,4 @@
-"""The config tree and the conductor: hftraining/experiment.py, with the real conf/."""
+"""The config tree and the conductor: hftraining/experiment/, with the real conf/."""
 
 import dataclasses
 import json
@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from hftraining.experiment import ConfigError, ExperimentConfig, run_experiment, typed_config
+from hftraining.experiment.conductor import run_experiment
+from hftraining.experiment.config import ConfigError, ExperimentConfig, typed_config
 from tests.compose import CONF, compose_config
 from tests.conftest import make_bars
 

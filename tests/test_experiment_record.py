@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hftraining.__main__ import main
-from hftraining.experiment import typed_config
+from hftraining.experiment.config import typed_config
 from hftraining.experiment_record import RecordNameError, override, write_record
 from hftraining.runs.identity import config_delta, signature
 from hftraining.runs.png import Curve, Panel, line_chart, nice_steps

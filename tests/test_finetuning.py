@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from hftraining.experiment import ConfigError, run_experiment, typed_config
+from hftraining.experiment.conductor import run_experiment
+from hftraining.experiment.config import ConfigError, typed_config
 from hftraining.finetuning import conductor
 from hftraining.finetuning.compose import composed
 from hftraining.finetuning.ground import prepare_ground, steps_of_epochs

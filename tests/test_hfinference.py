@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hfinference import average_predictions, load_model
-from hftraining.experiment import load_config
+from hftraining.experiment.config import load_config
 from hftraining.forecast.forecaster import ModelFolderError
 from hftraining.market.prices import load_bars
 from tests.test_experiment import folder  # noqa: F401

@@ -33,7 +33,7 @@ ONLY_KNOWN_BY = {
     "hydra": {"train.py", *(f"hftraining/sweep/{name}.py" for name in ("space", "sweeper", "trials", "worker"))},
     "omegaconf": {
         "train.py",
-        "hftraining/experiment.py",
+        "hftraining/experiment/config.py",
         "hftraining/finetuning/compose.py",
         *(f"hftraining/sweep/{name}.py" for name in ("settings", "space", "sweeper", "trials", "worker")),
     },

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hftraining import leak_proof
-from hftraining.experiment import splits_of
+from hftraining.experiment.conductor import splits_of
 from hftraining.forecast.config import ModelConfig
 from hftraining.forecast.forecaster import Forecaster
 from hftraining.leak_proof import Way, prove

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hftraining.experiment import run_experiment
+from hftraining.experiment.conductor import run_experiment
 from hftraining.forecast.config import ModelConfig
 from hftraining.forecast.forecaster import Forecaster, ModelFolderError
 from hftraining.market.config import StocksConfig

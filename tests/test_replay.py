@@ -195,7 +195,7 @@ def snapshot_run(tmp_path) -> Path:
     request = {"symbols": ["S0", "S1"], "start": None, "end": None}
     save_snapshot(tmp_path / "outputs" / "snapshots", raw, request)
     stocks = ("stocks.source=yahoo", "stocks.symbols=[S0,S1]", f"stocks.snapshots={tmp_path}/outputs/snapshots")
-    from hftraining.experiment import run_experiment
+    from hftraining.experiment.conductor import run_experiment
     from tests.compose import compose_config
 
     quick = [override for override in QUICK if override != "stocks=folder"]

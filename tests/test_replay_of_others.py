@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hftraining.experiment import run_experiment, typed_config
+from hftraining.experiment.conductor import run_experiment
+from hftraining.experiment.config import typed_config
 from hftraining.finetuning.compose import composed
 from hftraining.replay import replay
 from hftraining.runs.ledger import Ledger

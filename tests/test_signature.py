@@ -17,7 +17,8 @@ from hydra.core.config_store import ConfigStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hftraining.experiment import ExperimentConfig, load_config, run_experiment, typed_config
+from hftraining.experiment.conductor import run_experiment
+from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
 from hftraining.runs.identity import CANNOT_CHANGE_A_NUMBER, cannot_change_a_number, config_delta, signature
 from hftraining.runs.record import flatten
 from hftraining.training.console import Console
@@ -207,7 +208,7 @@ def test_the_command_line_comes_after_an_experiment_which_comes_after_the_groups
 
 def test_the_machine_does_not_change_the_signature(tmp_path):
     code = (
-        "import dataclasses\nfrom hftraining.experiment import typed_config\n"
+        "import dataclasses\nfrom hftraining.experiment.config import typed_config\n"
         "from hftraining.runs.identity import config_delta, signature\nfrom tests.compose import compose_config\n"
         "config = compose_config('model=tiny', 'stocks.symbols=[MSFT,AAPL]', 'training.learning_rate=1e-3')\n"
         "defaults = dataclasses.asdict(typed_config({}))\n"

@@ -14,7 +14,7 @@ import pytest
 
 from hftraining import base_model_trainer, train_with_profit
 from hftraining.base_model_trainer import BaseModelTrainer
-from hftraining.experiment import ConfigError
+from hftraining.experiment.config import ConfigError
 from hftraining.forecast.forecaster import Forecaster
 from hftraining.runs.ledger import Ledger
 from tests.test_experiment import QUICK, folder  # noqa: F401  (the fixture of the bars)

@@ -19,7 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hftraining.experiment import ConfigError, typed_config
+from hftraining.experiment.config import ConfigError, typed_config
 from hftraining.market.prices import load_bars
 from hftraining.runs.ledger import Ledger
 from hftraining.sweep.config import Command

@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from hftraining.experiment import ConfigError
+from hftraining.experiment.config import ConfigError
 from hftraining.sweep.conclusion import choose, pareto_front
 from hftraining.sweep.config import violation
 from hftraining.sweep.study import Study

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hftraining.experiment import ExperimentConfig
+from hftraining.experiment.config import ExperimentConfig
 from hftraining.finetuning.ground import Ground
 from hftraining.finetuning.inherit import candidate_config, signature_of
 from hftraining.forecast.baselines import baseline_forecast

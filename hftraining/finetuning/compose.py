@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hftraining.experiment import ConfigError, ExperimentConfig, explain
+from hftraining.experiment.config import ConfigError, ExperimentConfig, explain
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GROUPS = tuple(entry.name for entry in dataclasses.fields(ExperimentConfig) if "Config" in str(entry.type))

@@ -10,15 +10,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hftraining.experiment import (
-    ConfigError,
-    ExperimentConfig,
-    LeakError,
-    check_resumable,
-    run_experiment,
-    stacked,
-    warnings_of,
-)
+from hftraining.experiment.conductor import LeakError, run_experiment
+from hftraining.experiment.config import ConfigError, ExperimentConfig
+from hftraining.experiment.opening import check_resumable, new_record, stacked, warnings_of
 from hftraining.finetuning.inherit import check, open_base, signature_of
 
 if TYPE_CHECKING:
@@ -178,11 +172,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> dic
 
 def _open_record(ground: Ground, universe: Bars, argv: list[str] | None) -> RunRecord:
     """A new run folder outputs/finetuned/NAME/DATE_TIME, or the one to go on with."""
-    import torch
-
     from hftraining.finetuning.candidates import KIND, facts_of
-    from hftraining.runs.code_version import code_patch
-    from hftraining.runs.identity import manifest
     from hftraining.runs.record import RunRecord
 
     config, base, bars = ground.config, ground.base, ground.bars
@@ -193,24 +183,10 @@ def _open_record(ground: Ground, universe: Bars, argv: list[str] | None) -> RunR
             raise ConfigError(f"{folder}: the bars are not those that the run began with: start a new run")
         return RunRecord.reopen(folder, -1)
     delta, signature = signature_of(config, base)
-    patch = code_patch()
-    facts = manifest(
-        signature=signature,
-        seed=config.seed,
-        threads=torch.get_num_threads(),
-        fingerprint=prints["fingerprint"],
-        source=bars.source,
-        symbols=bars.symbols_S,
-        first=str(bars.sessions_T[0]),
-        last=str(bars.sessions_T[-1]),
-        snapshot=bars.snapshot,
-        argv=argv,
-        patch=patch,
-    )
-    facts["data"]["universe"] = prints["universe"]  # what the features were made of
-    facts["base"] = {"folder": str(base.folder), "signature": base.signature, "weights": base.weights}
-    values = dataclasses.asdict(config)
-    return RunRecord.create(Path(config.output_dir), KIND, config.name, values, delta, facts, patch[0])
+    start = {"folder": str(base.folder), "signature": base.signature, "weights": base.weights}
+    where = (KIND, config.name, None)
+    # The universe is what the features were made of.
+    return new_record(config, bars, argv, where, delta, signature, start, universe=prints["universe"])
 
 
 def _eval_loss(ground: Ground, chosen: Candidate) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hftraining.experiment import ConfigError, ExperimentConfig, splits_of
+from hftraining.experiment.conductor import splits_of
+from hftraining.experiment.config import ConfigError, ExperimentConfig
 
 if TYPE_CHECKING:
     from hftraining.forecast.objective import Objective

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hftraining.experiment import ConfigError, ExperimentConfig, typed_config
+from hftraining.experiment.config import ConfigError, ExperimentConfig, typed_config
 from hftraining.finetuning.compose import group_option
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hftraining.experiment import ConfigError, ExperimentConfig, LeakError
+from hftraining.experiment.conductor import LeakError
+from hftraining.experiment.config import ConfigError, ExperimentConfig
 from hftraining.finetuning.conductor import run
 from hftraining.market.config import MarketDataError
 

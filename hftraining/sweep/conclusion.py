@@ -11,7 +11,8 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from optuna.trial import FrozenTrial, TrialState
 
 from hftraining.evidence.deflation import probability_of_backtest_overfitting
-from hftraining.experiment import ConfigError, ExperimentConfig, run_experiment
+from hftraining.experiment.conductor import run_experiment
+from hftraining.experiment.config import ConfigError, ExperimentConfig
 from hftraining.runs.record import replacing, write_json_atomically, write_text_atomically
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.page import write_page

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from hftraining.experiment import ExperimentConfig
+from hftraining.experiment.config import ExperimentConfig
 
 SAMPLERS = ("tpe", "gp", "nsga2", "random", "qmc", "grid")
 PRUNERS = ("median", "hyperband", "wilcoxon", "none")

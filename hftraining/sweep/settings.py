@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hftraining.experiment import ConfigError, explain
+from hftraining.experiment.config import ConfigError, explain
 from hftraining.sweep.config import SearchConfig
 
 

@@ -30,7 +30,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hftraining.experiment import ConfigError
+from hftraining.experiment.config import ConfigError
 from hftraining.runs.record import flatten
 from hftraining.sweep.config import SearchConfig, violation
 from hftraining.sweep.space import Param, Value
@@ -65,7 +65,7 @@ class Study:
         directions = [_direction(value) for value in search.objectives.values()]
         try:
             with self._alone():  # several first starts on one empty database would each make its tables
-                self.storage = _storage(url, folder)
+                self.storage = open_storage(url, folder)
                 self.study = optuna.create_study(
                     study_name=search.name, storage=self.storage, directions=directions, load_if_exists=True
                 )
@@ -375,7 +375,8 @@ class _KernelLock(BaseJournalFileLock):
         self._held.close()
 
 
-def _storage(url: str, folder: Path) -> BaseStorage:
+def open_storage(url: str, folder: Path) -> BaseStorage:
+    """What a study is kept in: a database by its URL, or the journal file in the sweep's folder."""
     if url:
         options = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {"pool_pre_ping": True}
         return RDBStorage(url, engine_kwargs=options)

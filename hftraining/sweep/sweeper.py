@@ -12,7 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from hftraining.experiment import ConfigError, ExperimentConfig, splits_of, typed_config
+from hftraining.experiment.conductor import splits_of
+from hftraining.experiment.config import ConfigError, ExperimentConfig, typed_config
 from hftraining.sweep.conclusion import conclude
 from hftraining.sweep.config import SearchConfig, SweepFailed, SweepInterrupted
 from hftraining.sweep.settings import search_of, sweep_folder, without_search

@@ -15,7 +15,8 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from hftraining.experiment import ConfigError, ExperimentConfig, run_experiment, splits_of, typed_config, unknown_key
+from hftraining.experiment.conductor import run_experiment, splits_of
+from hftraining.experiment.config import ConfigError, ExperimentConfig, typed_config, unknown_key
 from hftraining.runs.identity import config_delta, signature
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.space import Param, Value

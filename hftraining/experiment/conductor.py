@@ -1,134 +1,29 @@
-"""The experiment: its config tree, and the conductor that takes a run from prices to report.
+"""The conductor: a run from prices to report.
 
-Everything heavy is imported inside run_experiment, so that composing, checking and completing a config is quick.
+Everything heavy is imported inside the functions, so that composing, checking and completing a config is quick.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
-import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from hftraining.evidence.config import EvidenceConfig
-from hftraining.forecast.config import ModelConfig, ObjectiveConfig
-from hftraining.market.config import StocksConfig
-from hftraining.trading.config import ProfitTrackerConfig
-from hftraining.training.config import TrainingConfig
+from hftraining.experiment.config import ConfigError, ExperimentConfig, load_config
+from hftraining.experiment.opening import (
+    check_resumable,
+    open_record,
+    row_in_the_ledger,
+    run_json,
+    stacked,
+    warnings_of,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from hftraining.leak_proof import LeakReport
     from hftraining.market.bars import Bars
     from hftraining.market.windows import Splits
-    from hftraining.runs.record import RunRecord
-    from hftraining.training.scoring import Stretch
-    from hftraining.training.trial import Trial
-
-
-class ConfigError(ValueError):
-    """The config cannot be run: what, where, what to do, in one line."""
-
-
-@dataclass
-class ExperimentConfig:
-    """The tree. Its defaults are what `python train.py` runs."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    stocks: StocksConfig = field(default_factory=StocksConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
-    seed: int = 1
-    name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
-    output_dir: str = "outputs"
-    resume: str | None = None  # a run folder to go on with, under its own config
-    init_from: str | None = None  # fine-tune: the run folder of the base model; see finetuning/
-
-    def __post_init__(self) -> None:
-        """Refuse combinations of groups that make no sense together."""
-        tracker, objective = self.profit_tracker, self.objective
-        if tracker.horizon and tracker.horizon not in objective.horizons:
-            raise ValueError(
-                f"profit_tracker.horizon={tracker.horizon} is not one of objective.horizons={objective.horizons}"
-            )
-        if objective.forecast_weight == 0 and tracker.policy != "head":
-            raise ValueError(
-                f"profit_tracker.policy={tracker.policy} trades forecasts, but objective.forecast_weight=0 trains "
-                "none: use profit_tracker.policy=head"
-            )
-        if objective.profit_weight == 0 and tracker.policy == "head":
-            raise ValueError(
-                "profit_tracker.policy=head trades the position head, but objective.profit_weight=0 does not train it: "
-                "use objective=mixed or objective=profit"
-            )
-        if self.training.methods and not self.init_from:
-            raise ValueError(f"training.methods={self.training.methods} needs a base model: init_from=outputs/base/...")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must not be negative")
-
-
-def typed_config(values: Any) -> ExperimentConfig:
-    """The checked tree from nested values (a dict or an OmegaConf node).
-
-    Merged back onto the dataclass, so that a key slipped in with `+` is refused too. Raises ConfigError.
-    """
-    try:
-        plain = OmegaConf.to_container(values, resolve=False) if OmegaConf.is_config(values) else values
-        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), plain)
-        config = OmegaConf.to_object(merged)
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(explain(error)) from error
-    assert isinstance(config, ExperimentConfig)
-    return config
-
-
-def load_config(path: Path) -> ExperimentConfig:
-    """The config of a run folder's config.yaml."""
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist: resume wants a run folder, e.g. resume=outputs/base/NAME/DATE_TIME")
-    return typed_config(OmegaConf.load(path))
-
-
-def explain(error: BaseException) -> str:
-    """One line for a config error, with a did-you-mean where a key is close to a known one."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = next((line for line in lines if not line.startswith(("full_key", "object_type", "reference_type"))), "")
-    full_key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key")), "")
-    if match := re.search(r"Key '(\w+)' (?:not in|is not in struct)", text):
-        return unknown_key(full_key or match.group(1))
-    return f"{full_key}: {text}" if full_key and full_key not in text else text
-
-
-def unknown_key(key: str) -> str:
-    """The message for a field that does not exist, with the closest one that does."""
-    known = [name for name in _field_names(ExperimentConfig()) if ("." in name) == ("." in key)]
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not close:  # the right field, under a wrong group or none
-        close = [
-            name for name in _field_names(ExperimentConfig()) if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]
-        ][:1]
-    return f"{key}: there is no such field" + (f"; did you mean {close[0]}?" if close else "")
-
-
-def _field_names(config: Any, prefix: str = "") -> list[str]:
-    names = []
-    for entry in dataclasses.fields(config):
-        value = getattr(config, entry.name)
-        names.append(prefix + entry.name)
-        if dataclasses.is_dataclass(value):
-            names += _field_names(value, f"{prefix}{entry.name}.")
-    return names
 
 
 class LeakError(Exception):
@@ -262,8 +157,8 @@ def run_experiment(
 
     where = (kind, name or config.name, called)
     with (
-        _open_record(config, whole, argv, where) as record,
-        _in_the_ledger(config, record, stretches) as trial,
+        open_record(config, whole, argv, where) as record,
+        row_in_the_ledger(config, record, stretches) as trial,
     ):
         probe = ValidationProbe(forecaster, tracker, objective, stretches["valid"], record.history())
         trainer = Trainer(
@@ -317,7 +212,7 @@ def run_experiment(
         }
         correlation, interval = loss_profit_correlation(probe.losses, probe.sharpes)
         result = {
-            "signature": _run_json(record.folder)["signature"],
+            "signature": run_json(record.folder)["signature"],
             "steps": progress.step,
             "best_step": progress.best_step,
             "skipped_steps": progress.skipped_steps,
@@ -342,101 +237,6 @@ def run_experiment(
         console.summary(result)
         trial.done(judged["valid"], result)
     return {**result, "folder": str(record.folder)}
-
-
-def _open_record(
-    config: ExperimentConfig,
-    bars: Bars,
-    argv: list[str] | None,
-    where: tuple[str, str, str | None],
-) -> RunRecord:
-    """A new run folder with config and manifest in it, or the folder of the run to go on with."""
-    import torch
-
-    from hftraining.runs.bar_digests import digest_bars, write_digests
-    from hftraining.runs.code_version import code_patch
-    from hftraining.runs.identity import config_delta, manifest, signature
-    from hftraining.runs.record import RunRecord
-    from hftraining.training.checkpoint import Checkpoints
-
-    if config.resume:
-        folder = Path(config.resume)
-        known = _run_json(folder)
-        if bars.fingerprint() != known["data"]["fingerprint"]:
-            raise ConfigError(
-                f"{folder}: the bars are not those that the run began with (fingerprint {bars.fingerprint()} where "
-                f"run.json says {known['data']['fingerprint']}): start a new run"
-            )
-        return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest())
-    values = dataclasses.asdict(config)
-    delta = config_delta(values, dataclasses.asdict(typed_config({})))
-    patch = code_patch()
-    facts = manifest(
-        signature=signature(delta),
-        seed=config.seed,
-        threads=torch.get_num_threads(),
-        fingerprint=bars.fingerprint(),
-        source=bars.source,
-        symbols=bars.symbols_S,
-        first=str(bars.sessions_T[0]),
-        last=str(bars.sessions_T[-1]),
-        snapshot=bars.snapshot,
-        argv=argv,
-        patch=patch,
-    )
-    kind, name, called = where
-    outputs = Path(config.output_dir)
-    record = RunRecord.create(outputs, kind, name, values, delta, facts, patch[0], called)
-    write_digests(digest_bars(bars), record.folder, outputs / ".bars" / f"{bars.fingerprint()}.npz")
-    return record
-
-
-def check_resumable(folder: Path) -> None:
-    """A run that is finished has nothing to go on with; another thread count would give other bits."""
-    import torch
-
-    if (folder / "result.json").exists():
-        raise ConfigError(f"{folder} is finished: there is nothing to resume")
-    try:
-        threads = json.loads((folder / "run.json").read_text())["threads"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{folder} is not a run that can be resumed: run.json cannot be read ({error})") from error
-    torch.set_num_threads(threads)
-
-
-def _in_the_ledger(
-    config: ExperimentConfig, record: RunRecord, stretches: dict[str, Stretch]
-) -> AbstractContextManager[Trial]:
-    from hftraining.training.trainer import Interrupted, Pruned
-    from hftraining.training.trial import in_the_ledger
-
-    endings = {"interrupted": (Interrupted, KeyboardInterrupt), "pruned": (Pruned,)}
-    facts = _run_json(record.folder)
-    return in_the_ledger(record.folder.parents[2], record.folder, facts, stretches, bool(config.resume), endings)
-
-
-def _run_json(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text())
-
-
-def stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Frames under each other, with a first column that names the window."""
-    import pandas as pd
-
-    return pd.concat([frame.assign(window=name) for name, frame in frames.items()], ignore_index=True)
-
-
-def warnings_of(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: int) -> list[str]:
-    """What a reader of the results has to know, one sentence each."""
-    warnings = list(of_the_bars)
-    warnings.append("the symbols were chosen by people who know which ones survived: profits on them are flattered")
-    if openings > 1:
-        warnings.append(f"these test days were opened {openings} times: their figures count for less each time")
-    if config.objective.label == "close":
-        warnings.append("objective.label=close: the forecasts are of close-to-close returns, which nobody can trade")
-    if config.profit_tracker.commission + config.profit_tracker.slippage == 0:
-        warnings.append("no trading costs: profits say what forecasts are worth before anyone is paid")
-    return warnings
 
 
 def _span(bars: Bars) -> str:

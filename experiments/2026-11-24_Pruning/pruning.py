@@ -1,0 +1,89 @@
+"""What pruning saves on the packaged sample's default search, and what it costs: see README.md beside this file.
+
+    python experiments/2026-11-24_Pruning/pruning.py OUTPUTS run [--pruner NAME ...]   sweeps that are not there yet
+    python experiments/2026-11-24_Pruning/pruning.py OUTPUTS table                     what came out
+
+Every seed stands for the sampler's and for the trainings'. A sweep has one worker of one thread, so that it does the
+same whatever else runs; two sweeps run side by side.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def sweep(outputs: Path, pruner: str, seed: int, trials: int) -> None:
+    """The default search with this pruner: "none", or any name with settings, e.g. "median search.patience=2"."""
+    name = name_of(pruner, seed)
+    command = [sys.executable, str(ROOT / "train.py"), "-m", "search=profit", f"search.name={name}"]
+    command += [f"search.pruner={pruner.split()[0]}", *pruner.split()[1:], f"search.seed={seed}"]
+    command += [f"search.seeds=[{seed}]", "training.threads=1", f"output_dir={outputs}"]
+    with (outputs / f"{name}.txt").open("w") as log:
+        done = subprocess.run([*command, f"hydra.sweeper.n_trials={trials}"], stdout=log, stderr=subprocess.STDOUT)
+    print(f"{name}: ended with {done.returncode}", flush=True)
+
+
+def name_of(pruner: str, seed: int) -> str:
+    """A sweep's name."""
+    return f"{pruner.replace('search.', '').replace('=', '').replace(' ', '-')}-seed{seed}"
+
+
+def hypervolume(points: np.ndarray, worst: np.ndarray) -> float:
+    """The area between a front of two costs and a point that is worse than all of it."""
+    area, height = 0.0, worst[1]
+    for loss, cost in points[np.argsort(points[:, 0])]:
+        if loss < worst[0] and cost < height:
+            area += (worst[0] - loss) * (height - cost)
+            height = cost
+    return area
+
+
+def row_of(folder: Path) -> dict[str, float]:
+    """A finished sweep in numbers."""
+    summary = json.loads((folder / "sweep.json").read_text())
+    trials = pd.read_parquet(folder / "trials.parquet")
+    able = trials[trials["feasible"]]
+    costs = np.column_stack([able["eval/loss"], -able["profit/sharpe_ratio"]])
+    return {
+        "steps": summary["steps"]["trained"],
+        "saved": 1.0 - summary["steps"]["trained"] / summary["steps"]["unpruned"],
+        "complete": int((trials["state"] == "complete").sum()),
+        "best loss": able["eval/loss"].min(),
+        "best Sharpe": able["profit/sharpe_ratio"].max(),
+        "hypervolume": 100.0 * hypervolume(costs, np.array([0.312, 3.0])),
+        "seconds": trials["seconds"].sum(),
+    }
+
+
+def main() -> None:
+    """Run or tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("outputs", type=Path)
+    parser.add_argument("do", choices=("run", "table"))
+    parser.add_argument("--pruner", nargs="+", default=["none", "median"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--trials", type=int, default=24)
+    arguments = parser.parse_args()
+    outputs = arguments.outputs.resolve()
+    outputs.mkdir(parents=True, exist_ok=True)
+    wanted = [(pruner, seed) for pruner in arguments.pruner for seed in arguments.seeds]
+    if arguments.do == "run":
+        with ThreadPoolExecutor(2) as pool:
+            for pruner, seed in wanted:
+                if not (outputs / "sweeps" / name_of(pruner, seed) / "sweep.json").exists():
+                    pool.submit(sweep, outputs, pruner, seed, arguments.trials)
+        return
+    rows = {name_of(pruner, seed): row_of(outputs / "sweeps" / name_of(pruner, seed)) for pruner, seed in wanted}
+    print(pd.DataFrame(rows).T.round(4).to_string())
+
+
+if __name__ == "__main__":
+    main()
