@@ -127,6 +127,7 @@ def test_a_best_file_composes_to_the_trial_and_trains_to_its_weights(swept, stud
     again = base / re.fullmatch(r"run: (.+)", out.splitlines()[-1])[1]
     signatures = [json.loads((run / "run.json").read_text())["signature"] for run in (trial, again)]
     assert signatures[0] == signatures[1]
+    assert yaml.safe_load((again / "config_diff.yaml").read_text())["training.patience"] == 2  # the search's own value
     assert (trial / "model" / "model.safetensors").read_bytes() == (again / "model" / "model.safetensors").read_bytes()
 
 

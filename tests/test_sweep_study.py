@@ -76,10 +76,11 @@ def test_the_knee_lies_between_the_ends_and_a_metric_chooses_an_end(tmp_path):
 def test_every_sampler_goes_with_every_pruner_on_two_objectives(tmp_path, sampler, pruner):
     def run(number, point, watch, facts):
         for step in range(1, 6):
-            watch(step, (1.0 - point["x"]) * (1.0 + 1.0 / step))
+            watch(step, {"eval/loss": (1.0 - point["x"]) * (1.0 + 1.0 / step)})
         return metrics_at(point["x"])
 
-    study = Study(search_config(n_trials=24, sampler=sampler, pruner=pruner), tmp_path)
+    search = search_config(n_trials=24, sampler=sampler, pruner=pruner, prune_on=["eval/loss"])
+    study = Study(search, tmp_path)
     assert serve(study, SPACE, {}, run) == FULL
     assert TrialState.FAIL not in states(study), [t.user_attrs["facts"] for t in study.failures()]
     assert states(study).count(TrialState.COMPLETE) >= 5
@@ -88,10 +89,10 @@ def test_every_sampler_goes_with_every_pruner_on_two_objectives(tmp_path, sample
 
 def test_a_pruned_trial_is_worse_than_the_median_of_those_before_it(tmp_path):
     def run(number, point, watch, facts):
-        watch(1, float(number))
+        watch(1, {"eval/loss": float(number)})
         return metrics_at(0.5)
 
-    study = Study(search_config(n_trials=8, pruner="median", patience=4), tmp_path)
+    study = Study(search_config(n_trials=8, pruner="median", patience=4, prune_on=["eval/loss"]), tmp_path)
     serve(study, SPACE, {}, run)
     assert states(study) == [TrialState.COMPLETE] * 4 + [TrialState.PRUNED] * 4
     assert "median pruner" in study.trials()[5].user_attrs["facts"]["reason"]
@@ -100,10 +101,11 @@ def test_a_pruned_trial_is_worse_than_the_median_of_those_before_it(tmp_path):
 def test_folds_that_agree_prune_a_trial_by_wilcoxon(tmp_path):
     def run(number, point, watch, facts):
         for fold in range(1, 7):
-            watch(fold, fold + (2.0 if number == 1 else 0.0))
+            watch(fold, {"eval/loss": fold + (2.0 if number == 1 else 0.0)})
         return metrics_at(0.5) | {"eval/loss": 3.5}
 
-    study = Study(search_config(n_trials=2, pruner="wilcoxon", folds=6, patience=4), tmp_path)
+    search = search_config(n_trials=2, pruner="wilcoxon", folds=6, patience=4, prune_on=["eval/loss"])
+    study = Study(search, tmp_path)
     serve(study, SPACE, {}, run)
     assert states(study) == [TrialState.COMPLETE, TrialState.PRUNED]
 
@@ -288,7 +290,8 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password(tmp_path):
         ({"constraints": {"profit/costs": "< 3"}}, "is not like"),
         ({"sampler": "cma"}, "search.sampler=cma is not one of"),
         ({"pruner": "wilcoxon"}, "too few to tell trials apart"),
-        ({"prune_on": "profit/costs"}, "search.prune_on=profit/costs is not one of eval/loss"),
+        ({"prune_on": ["profit/costs"]}, "profit/costs is not one of eval/loss, profit/sharpe_ratio"),
+        ({"pruner": "median", "objectives": {"profit/costs": "minimize"}}, "no objective is probed"),
         ({"seeds": [1, 1]}, "different numbers"),
         ({"n_trials": 0}, "at least 1"),
         ({"name": "../x"}, "plain folder name"),
@@ -323,9 +326,35 @@ def test_the_seed_of_a_search_decides_which_points_are_tried(tmp_path):
 
 def test_a_study_is_pruned_on_the_objective_that_was_named(tmp_path):
     def run(number, point, watch, facts):
-        watch(1, float(number))
+        watch(1, {"profit/sharpe_ratio": float(number)})
         return metrics_at(0.5)
 
-    study = Study(search_config(n_trials=6, pruner="median", patience=3, prune_on="profit/sharpe_ratio"), tmp_path)
+    study = Study(search_config(n_trials=6, pruner="median", patience=3, prune_on=["profit/sharpe_ratio"]), tmp_path)
     serve(study, SPACE, {}, run)
     assert states(study) == [TrialState.COMPLETE] * 6  # rising is better here
+
+
+def test_a_trial_is_pruned_only_where_it_is_worse_in_every_objective(tmp_path):
+    reached = [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (0.5, 0.5), (9.0, 9.0), (9.0, 0.1), (0.2, 9.0)]  # loss, Sharpe
+
+    def run(number, point, watch, facts):
+        watch(1, dict(zip(OBJECTIVES, reached[number], strict=True)))
+        return metrics_at(0.5)
+
+    study = Study(search_config(n_trials=7, pruner="median", patience=3), tmp_path)
+    serve(study, SPACE, {}, run)
+    assert [t.number for t in study.trials() if t.state == TrialState.PRUNED] == [5]
+    assert (
+        study.trials()[5]
+        .user_attrs["facts"]["reason"]
+        .startswith("eval/loss of 9.0000 and profit/sharpe_ratio of 0.1000 at report 1")
+    )
+
+
+def test_a_trial_that_is_begun_again_is_not_judged_by_the_reports_of_the_worker_that_died(tmp_path):
+    study = Study(search_config(n_trials=1), tmp_path)
+    with study.working():
+        study.report(study.claim(1), 5, {"eval/loss": 7.0})
+    with study.working():
+        trial = study.claim(1)
+        assert trial.number == 0 and trial.user_attrs["reports"] == {}

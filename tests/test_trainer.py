@@ -107,6 +107,35 @@ def test_the_best_probe_by_the_chosen_metric_gives_the_model_that_is_kept(tmp_pa
     assert kept == {"eval/loss": 10, "profit/sharpe_ratio": 15}
 
 
+def test_patience_ends_training_after_so_many_probes_without_a_better_one(tmp_path):
+    losses = {5: 3.0, 10: 1.0, 15: 2.0, 20: 0.5, 25: 0.7, 30: math.nan, 35: 0.4}
+    ended = {}
+    for patience in (0, 1, 2, 3):
+        trainer = make_trainer(
+            tmp_path / str(patience), probe=lambda step: {"eval/loss": losses[step]}, max_steps=35, patience=patience
+        )
+        run(trainer)
+        ended[patience] = (trainer.progress.step, trainer.progress.best_step)
+    assert ended == {0: (35, 35), 1: (15, 10), 2: (30, 20), 3: (35, 35)}
+
+
+def test_what_patience_has_ended_has_the_weights_of_the_longer_training_and_is_not_gone_on_with(tmp_path):
+    def probe(step):
+        return {"eval/loss": float(step)}
+
+    steps, weights = [], []
+    for patience in (0, 2):
+        trainer = make_trainer(tmp_path / str(patience), probe=probe, patience=patience, checkpoint_every=100)
+        run(trainer)
+        trainer.load_best()
+        steps.append(trainer.progress.step)
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    assert steps == [20, 15] and torch.equal(*weights)
+    again = make_trainer(tmp_path / "2", probe=probe, patience=2, checkpoint_every=100)
+    assert again.resume() == 15
+    assert run(again) == {} and again.progress.step == 15
+
+
 def test_the_learning_rate_warms_up_and_decays_to_a_tenth():
     config = TrainingConfig(learning_rate=1.0, warmup_steps=10, max_steps=110)
     rates = [learning_rate(step, config) for step in range(1, 111)]

@@ -1,7 +1,7 @@
 """What pruning saves on the packaged sample's default search, and what it costs: see README.md beside this file.
 
-    python experiments/2026-11-24_Pruning/pruning.py OUTPUTS run [--pruner NAME ...]   sweeps that are not there yet
-    python experiments/2026-11-24_Pruning/pruning.py OUTPUTS table                     what came out
+    python experiments/2026-11-24_Pruning/pruning.py OUTPUTS run [--ways WAY ...]   sweeps that are not there yet
+    python experiments/2026-11-24_Pruning/pruning.py OUTPUTS table                  what came out
 
 Every seed stands for the sampler's and for the trainings'. A sweep has one worker of one thread, so that it does the
 same whatever else runs; two sweeps run side by side.
@@ -20,20 +20,21 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def sweep(outputs: Path, pruner: str, seed: int, trials: int) -> None:
-    """The default search with this pruner: "none", or any name with settings, e.g. "median search.patience=2"."""
-    name = name_of(pruner, seed)
-    command = [sys.executable, str(ROOT / "train.py"), "-m", "search=profit", f"search.name={name}"]
-    command += [f"search.pruner={pruner.split()[0]}", *pruner.split()[1:], f"search.seed={seed}"]
-    command += [f"search.seeds=[{seed}]", "training.threads=1", f"output_dir={outputs}"]
+WAYS = {
+    "none": ["search.pruner=none", "training.patience=0"],  # every trial to its last step
+    "loss": ["search.prune_on=[eval/loss]", "training.patience=0"],  # the median pruner on the loss alone
+    "default": [],  # as conf/search/profit.yaml has it
+}
+
+
+def sweep(outputs: Path, way: str, seed: int, trials: int) -> None:
+    """The default search, pruned in one of the ways."""
+    name = f"{way}-seed{seed}"
+    command = [sys.executable, str(ROOT / "train.py"), "-m", "search=profit", *WAYS[way], f"search.name={name}"]
+    command += [f"search.seed={seed}", f"search.seeds=[{seed}]", "training.threads=1", f"output_dir={outputs}"]
     with (outputs / f"{name}.txt").open("w") as log:
         done = subprocess.run([*command, f"hydra.sweeper.n_trials={trials}"], stdout=log, stderr=subprocess.STDOUT)
     print(f"{name}: ended with {done.returncode}", flush=True)
-
-
-def name_of(pruner: str, seed: int) -> str:
-    """A sweep's name."""
-    return f"{pruner.replace('search.', '').replace('=', '').replace(' ', '-')}-seed{seed}"
 
 
 def hypervolume(points: np.ndarray, worst: np.ndarray) -> float:
@@ -68,20 +69,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("outputs", type=Path)
     parser.add_argument("do", choices=("run", "table"))
-    parser.add_argument("--pruner", nargs="+", default=["none", "median"])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--at-once", type=int, default=2)
     arguments = parser.parse_args()
     outputs = arguments.outputs.resolve()
     outputs.mkdir(parents=True, exist_ok=True)
-    wanted = [(pruner, seed) for pruner in arguments.pruner for seed in arguments.seeds]
+    wanted = [(way, seed) for way in arguments.ways for seed in arguments.seeds]
     if arguments.do == "run":
-        with ThreadPoolExecutor(2) as pool:
-            for pruner, seed in wanted:
-                if not (outputs / "sweeps" / name_of(pruner, seed) / "sweep.json").exists():
-                    pool.submit(sweep, outputs, pruner, seed, arguments.trials)
+        with ThreadPoolExecutor(arguments.at_once) as pool:
+            for way, seed in wanted:
+                if not (outputs / "sweeps" / f"{way}-seed{seed}" / "sweep.json").exists():
+                    pool.submit(sweep, outputs, way, seed, arguments.trials)
         return
-    rows = {name_of(pruner, seed): row_of(outputs / "sweeps" / name_of(pruner, seed)) for pruner, seed in wanted}
+    rows = {f"{way}, seed {seed}": row_of(outputs / "sweeps" / f"{way}-seed{seed}") for way, seed in wanted}
     print(pd.DataFrame(rows).T.round(4).to_string())
 
 

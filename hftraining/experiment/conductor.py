@@ -186,6 +186,7 @@ def run_experiment(
                     watch(step, values)
 
             progress = trainer.train(record.log, on_step)
+            console.stopped(progress.step, training.patience)
         trainer.load_best()
 
         # What it is worth: validation days first. Then the test days, unless they stay sealed: they are opened here,

@@ -120,6 +120,7 @@ def try_method(method: str, ground: Ground, folder: Path, outputs: Path) -> Cand
                 console.step(step, values, probe.report if is_due else None)  # the table at the end has the rest
 
             progress = trainer.train(record.log, on_step)
+            console.stopped(progress.step, training.patience)
         trainer.load_best()
         merge(forecaster.model)
         forecast = ground.stretches["valid"].forecast(forecaster)

@@ -38,7 +38,7 @@ class SearchConfig:
     first: list[dict[str, Any]] = field(default_factory=list)  # points to try before the sampler chooses
     sampler: str = "tpe"  # tpe, gp, nsga2, random, qmc, grid
     pruner: str = "median"  # median, hyperband, wilcoxon (over folds and seeds), none
-    prune_on: str = "eval/loss"  # the objective that decides whether a trial goes on
+    prune_on: list[str] = field(default_factory=list)  # objectives; a trial is pruned where all agree. Empty: all
     patience: int = 4  # trials that finish before any is pruned (median), points that must agree (wilcoxon)
     seed: int = 1  # of the sampler
     seeds: list[int] = field(default_factory=lambda: [1])  # a trial is trained with each of these
@@ -68,11 +68,19 @@ class SearchConfig:
         for name, value, known in (
             ("sampler", self.sampler, SAMPLERS),
             ("pruner", self.pruner, PRUNERS),
-            ("prune_on", self.prune_on, tuple(metric for metric in self.objectives if metric in PROBED)),
             ("choose", self.choose, ("knee", *self.objectives)),
         ):
             if value not in known:
                 raise ValueError(f"search.{name}={value} is not one of {', '.join(known)}")
+        probed = tuple(metric for metric in self.objectives if metric in PROBED)
+        for metric in self.prune_on:
+            if metric not in probed:
+                raise ValueError(f"search.prune_on={self.prune_on}: {metric} is not one of {', '.join(probed)}")
+        if self.pruner != "none" and not probed:
+            raise ValueError(
+                f"search.pruner={self.pruner}: no objective is probed during training ({', '.join(PROBED)} are): use "
+                "search.pruner=none"
+            )
         for name in ("n_trials", "folds", "workers", "final_seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"search.{name}={getattr(self, name)} must be at least 1")
@@ -91,6 +99,11 @@ class SearchConfig:
     def parts(self) -> list[tuple[int, int]]:
         """(fold, seed) of each training that a trial is made of, in the order in which they run."""
         return [(fold, seed) for fold in range(self.folds) for seed in self.seeds]
+
+    @property
+    def pruning_metrics(self) -> list[str]:
+        """The objectives that decide together whether a trial goes on."""
+        return self.prune_on or [metric for metric in self.objectives if metric in PROBED]
 
     @property
     def failures_allowed(self) -> int:

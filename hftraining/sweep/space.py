@@ -126,17 +126,18 @@ def is_searched(override: Override) -> bool:
     return override.is_sweep_override()
 
 
+def parsed_param(name: str, text: Any, parser: OverridesParser) -> Override:
+    """An entry of search.params as Hydra reads it. Raises ConfigError."""
+    try:
+        return parser.parse_override(f"{name}={text}")
+    except HydraException as error:
+        raise ConfigError(f"search.params: {name}={text} cannot be read ({str(error).splitlines()[0]})") from error
+
+
 def _param(name: str, text: Any, condition: Condition | None, parser: OverridesParser) -> Param:
     shown = str(text)
-    try:
-        override = parser.parse_override(f"{name}={shown}")
-    except HydraException as error:
-        raise ConfigError(f"search.params: {name}={shown} cannot be read ({str(error).splitlines()[0]})") from error
-    if not override.is_sweep_override():
-        raise ConfigError(
-            f"search.params: {name}={shown} is a single value: write choice(...), range(...) or interval(...), or give "
-            "it on the command line"
-        )
+    override = parsed_param(name, shown, parser)
+    assert override.is_sweep_override(), "run_sweep keeps single values apart"
     sweep: Any = override.value()
     log = "log" in getattr(sweep, "tags", ())
     if isinstance(sweep, RangeSweep):

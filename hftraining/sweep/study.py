@@ -75,7 +75,7 @@ class Study:
             if "sqlalchemy" not in type(error).__module__:
                 raise
             raise ConfigError(f"search.storage={_without_password(url)}: {_first_line(error)}") from error
-        self._view = _one_objective(self.study, search)
+        self._views = [_one_objective(self.study, search, metric) for metric in search.pruning_metrics]
 
     def agree(self, definition: Mapping[str, Any], first: Sequence[Mapping[str, Value]]) -> None:
         """Write down what this study searches, with the points to try first, or check that it is the same.
@@ -155,6 +155,7 @@ class Study:
                     before = trial.user_attrs.get("owner", {})
                     owner = {"host": self.host, "worker": self._name, "attempt": before.get("attempt", 0) + 1}
                     trial.set_user_attr("owner", owner)
+                    trial.set_user_attr("reports", {})  # those of a worker that died were of its own attempt
                     if trial.number < n_trials:
                         return trial
                     # A worker on another machine was quicker by a moment.
@@ -199,15 +200,18 @@ class Study:
             chosen[param.name] = param.value(value)
         return chosen
 
-    def report(self, trial: Trial, step: int, value: float) -> None:
-        """Note what the objective of search.prune_on has come to at a step of the trial."""
-        # Trial.report refuses where there are several objectives.
-        self.storage.set_trial_intermediate_value(trial._trial_id, step, value)
+    def report(self, trial: Trial, step: int, values: Mapping[str, float]) -> None:
+        """Note what the objectives to prune on have come to at a step of the trial."""
+        reports = trial.user_attrs.get("reports", {})
+        for metric, value in values.items():
+            reports.setdefault(metric, {})[str(step)] = value
+        trial.set_user_attr("reports", reports)
+        # Optuna has room for one of them, which is what its dashboard draws. Trial.report refuses several objectives.
+        self.storage.set_trial_intermediate_value(trial._trial_id, step, values[self.search.pruning_metrics[0]])
 
     def should_prune(self, trial: Trial) -> bool:
-        """Whether the pruner would rather give the trial's time to another one."""
-        view, pruner = self._view
-        return pruner.prune(view, view._storage.get_trial(trial._trial_id))
+        """Whether the pruner, asked about each objective, would always give the trial's time to another one."""
+        return all(pruner.prune(view, view._storage.get_trial(trial._trial_id)) for view, pruner in self._views)
 
     def complete(self, trial: Trial, metrics: Mapping[str, float], facts: Mapping[str, Any]) -> None:
         """The trial has its objectives. One that is not finite prunes it, since there is nothing to learn from it."""
@@ -312,11 +316,13 @@ def _direction(word: str) -> StudyDirection:
     return StudyDirection.MINIMIZE if word == "minimize" else StudyDirection.MAXIMIZE
 
 
-def _one_objective(study: optuna.Study, search: SearchConfig) -> tuple[optuna.Study, optuna.pruners.BasePruner]:
+def _one_objective(
+    study: optuna.Study, search: SearchConfig, metric: str
+) -> tuple[optuna.Study, optuna.pruners.BasePruner]:
     """The study as a pruner wants to see it, with one objective, and the pruner."""
-    index = list(search.objectives).index(search.prune_on)
-    direction = _direction(search.objectives[search.prune_on])
-    storage: Any = _OneObjective(study._storage, index, direction)
+    index = list(search.objectives).index(metric)
+    direction = _direction(search.objectives[metric])
+    storage: Any = _OneObjective(study._storage, index, metric, direction)
     pruners = {
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=search.patience),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(),
@@ -328,10 +334,10 @@ def _one_objective(study: optuna.Study, search: SearchConfig) -> tuple[optuna.St
 
 
 class _OneObjective:
-    """A storage in which every trial has the value of one objective alone; pruners refuse several."""
+    """A storage in which every trial has values and reports of one objective alone; pruners refuse several."""
 
-    def __init__(self, storage: BaseStorage, index: int, direction: StudyDirection) -> None:
-        self._storage, self._index, self._direction = storage, index, direction
+    def __init__(self, storage: BaseStorage, index: int, metric: str, direction: StudyDirection) -> None:
+        self._storage, self._index, self._metric, self._direction = storage, index, metric, direction
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -355,6 +361,8 @@ class _OneObjective:
     def _narrow(self, trial: FrozenTrial) -> FrozenTrial:
         narrow = copy(trial)
         narrow._values = [trial.values[self._index]] if trial.state == TrialState.COMPLETE else None
+        reports = trial.user_attrs.get("reports", {}).get(self._metric, {})
+        narrow.intermediate_values = {int(step): value for step, value in reports.items()}
         return narrow
 
 

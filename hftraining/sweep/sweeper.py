@@ -17,9 +17,9 @@ from hftraining.experiment.config import ConfigError, ExperimentConfig, typed_co
 from hftraining.sweep.conclusion import conclude
 from hftraining.sweep.config import SearchConfig, SweepFailed, SweepInterrupted
 from hftraining.sweep.settings import search_of, sweep_folder, without_search
-from hftraining.sweep.space import Param, Value, is_searched, parse_space, points_of_grid
+from hftraining.sweep.space import Param, Value, is_searched, parse_space, parsed_param, points_of_grid
 from hftraining.sweep.study import Study
-from hftraining.sweep.trials import Composer, delta_of, fixed_values, folds_of, signature_of
+from hftraining.sweep.trials import Composer, as_override, delta_of, fixed_values, folds_of, signature_of
 from hftraining.sweep.worker import FAILING, INTERRUPTED
 
 
@@ -45,7 +45,10 @@ def run_sweep(
     ranges = {name: text.split("=", 1)[1] for name, (text, parsed) in last.items() if is_searched(parsed)}
     pinned = [text for text, parsed in last.values() if not is_searched(parsed)]
     pinned_names = {name.lstrip("+~") for name, (_, parsed) in last.items() if not is_searched(parsed)}
-    params = {name: text for name, text in {**search.params, **ranges}.items() if name not in pinned_names}
+    free = {name: text for name, text in {**search.params, **ranges}.items() if name not in pinned_names}
+    params = {name: text for name, text in free.items() if is_searched(parsed_param(name, text, parser))}
+    # A single value there is every trial's, as if it stood on the command line.
+    pinned += [f"{name}={as_override(value)}" for name, value in free.items() if name not in params]
     when = {name: text for name, text in search.when.items() if name in params}
     if not params:
         raise ConfigError("search.params: every parameter has a fixed value, nothing is left to search")

@@ -21,7 +21,7 @@ from hftraining.runs.identity import config_delta, signature
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.space import Param, Value
 
-Watch = Callable[[int, float], None]  # gets the step of a report, and what the objective to prune on has come to
+Watch = Callable[[int, Mapping[str, float]], None]  # gets the step of a report, and what is pruned on by then
 
 
 class Composer:
@@ -43,7 +43,7 @@ class Composer:
 
     def overrides(self, point: Mapping[str, Value]) -> list[str]:
         """The same as a command line."""
-        return [*self.pinned, *(f"{name}={_as_override(value)}" for name, value in point.items())]
+        return [*self.pinned, *(f"{name}={as_override(value)}" for name, value in point.items())]
 
     def is_group(self, name: str) -> bool:
         """Whether a name is that of a config group, e.g. model."""
@@ -163,22 +163,27 @@ class _Progress:
         if HIGHER_IS_BETTER[self.best_metric]:
             self.sign = -1.0
         self.probes_a_part = math.ceil(part.training.max_steps / part.profit_tracker.every)
-        self.best, self.value, self.probes, self.step = math.inf, math.nan, 0, 0
+        self.best, self.probes, self.step = math.inf, 0, 0
+        self.values: dict[str, float] = {}
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
-        """A probe: the value is that of the best probe so far, since its weights are what a run keeps."""
+        """A probe: the values are those of the best probe so far, since its weights are what a run keeps."""
         self.step, self.probes = step, self.probes + 1
-        if self.sign * values[self.best_metric] < self.best or not math.isfinite(self.value):
-            self.best, self.value = self.sign * values[self.best_metric], values[self.search.prune_on]
-        if self.search.pruner != "wilcoxon" and math.isfinite(self.value):
-            before = [metrics[self.search.prune_on] for metrics in self.done]
-            self.watch(self.place * self.probes_a_part + self.probes, fmean([*before, self.value]))
+        if self.sign * values[self.best_metric] < self.best or not self._are_finite():
+            self.best = self.sign * values[self.best_metric]
+            self.values = {name: values[name] for name in self.search.pruning_metrics}
+        if self.search.pruner != "wilcoxon" and self._are_finite():
+            means = {name: fmean([*(part[name] for part in self.done), value]) for name, value in self.values.items()}
+            self.watch(self.place * self.probes_a_part + self.probes, means)
 
     def part_done(self) -> None:
         """The training is over, and its metrics are the last of `done`."""
-        value = self.done[-1][self.search.prune_on]
-        if self.search.pruner == "wilcoxon" and math.isfinite(value):
-            self.watch(self.place + 1, value)
+        self.values = {name: self.done[-1][name] for name in self.search.pruning_metrics}
+        if self.search.pruner == "wilcoxon" and self._are_finite():
+            self.watch(self.place + 1, self.values)
+
+    def _are_finite(self) -> bool:
+        return bool(self.values) and all(math.isfinite(value) for value in self.values.values())
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
@@ -267,11 +272,12 @@ def _put(values: dict[str, Any], name: str, value: Value) -> None:
     values[last] = value
 
 
-def _as_override(value: Value) -> str:
+def as_override(value: Value) -> str:
+    """A value as Hydra's command line wants it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return "[" + ",".join(_as_override(item) for item in value) + "]"
+        return "[" + ",".join(as_override(item) for item in value) + "]"
     return repr(value) if isinstance(value, float) else str(value)

@@ -54,10 +54,11 @@ def serve(study: Study, space: Sequence[Param], fixed: Mapping[str, Value], run:
 def _run_one(study: Study, trial: Trial, space: Sequence[Param], fixed: Mapping[str, Value], run: Run) -> None:
     facts: dict[str, Any] = {}
 
-    def watch(step: int, value: float) -> None:
-        study.report(trial, step, value)
+    def watch(step: int, values: Mapping[str, float]) -> None:
+        study.report(trial, step, values)
         if study.should_prune(trial):
-            raise Pruned(f"{study.search.prune_on} of {value:.4f} at report {step}: {study.search.pruner} pruner")
+            reached = " and ".join(f"{name} of {value:.4f}" for name, value in values.items())
+            raise Pruned(f"{reached} at report {step}: {study.search.pruner} pruner")
 
     try:
         point = study.suggest(trial, space, fixed)

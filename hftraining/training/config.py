@@ -26,6 +26,7 @@ class TrainingConfig:
     checkpoint_every: int = 250  # steps
     log_every: int = 10  # steps
     best_metric: str = "eval/loss"  # which probe metric chooses the model that is kept
+    patience: int = 0  # probes in a row without a better one that end the training; 0: none do, max_steps does
     history: int = 0  # learn from the last so many training sessions; 0: from all
     # Fine-tuning, with init_from:
     methods: list[str] = field(default_factory=list)  # what is tried: full, head, lora (what may move), scratch
@@ -44,7 +45,7 @@ class TrainingConfig:
                 f"training.batch_size={self.batch_size} must be a multiple of "
                 f"training.symbols_per_window={self.symbols_per_window}"
             )
-        for name in ("warmup_steps", "weight_decay", "threads"):
+        for name in ("warmup_steps", "weight_decay", "threads", "patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name}={getattr(self, name)} must not be negative")
         for name in ("learning_rate", "grad_clip"):

@@ -83,6 +83,12 @@ class Console:
                 {"strategy": report.metrics, "buy and hold": report.buy_and_hold.metrics},
             )
 
+    def stopped(self, step: int, patience: int) -> None:
+        """Training is over; say so where it ended before its last step."""
+        if step < self.max_steps:
+            probes = "1 probe was" if patience == 1 else f"{patience} probes were"
+            self.say(f"  stopped after step {step} of {self.max_steps}: {probes} no better (training.patience)")
+
     def summary(self, result: Mapping[str, Any]) -> None:
         """The end of a run: what was learned and what it earned, beside what doing nothing would have."""
         for name in ("train", "valid"):

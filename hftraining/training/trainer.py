@@ -92,28 +92,34 @@ class Trainer:
         return self.progress.step
 
     def train(self, log: Callable[[int, dict[str, float]], None], on_step: StepListener) -> Progress:
-        """Run to max_steps. `log` gets the values of a logged step, once a step.
+        """Run to max_steps, or until `patience` probes in a row were no better. `log` gets the values of a logged step.
 
         Raises Interrupted after saving when SIGTERM or SIGINT came, Diverged after ten skipped steps in a row.
         """
         config = self.config
         started, first = time.monotonic(), self.progress.step
+        ahead = range(first + 1, config.max_steps + 1)
+        if self._is_out_of_patience():  # resumed after its last step
+            ahead = range(0)
         with _stop_signals() as stop_asked:
-            for step in range(first + 1, config.max_steps + 1):
+            for step in ahead:
                 values = self._step(step)
                 self.progress.step = step
-                logged = dict(values) if step % config.log_every == 0 or step == config.max_steps else {}
-                is_best = False
-                if step % self.probe_every == 0 or step == config.max_steps:
+                is_last, is_best = step == config.max_steps, False
+                logged = dict(values) if step % config.log_every == 0 or is_last else {}
+                if step % self.probe_every == 0 or is_last:
                     probed = self.probe(step)
                     is_best = self._note_best(step, probed)
+                    is_last |= self._is_out_of_patience()
                     logged = {**values, **probed}
                 if logged:
                     log(step, logged)
                 on_step(step, {**values, **logged, "steps/s": (step - first) / (time.monotonic() - started)})
-                if is_best or step % config.checkpoint_every == 0 or step == config.max_steps or stop_asked():
+                if is_best or is_last or step % config.checkpoint_every == 0 or stop_asked():
                     self.checkpoints.save(step, self.model, self.optimizer, self.progress.__dict__)
-                if stop_asked() and step < config.max_steps:
+                if is_last:
+                    break
+                if stop_asked():
                     raise Interrupted(f"interrupted after step {step} of {config.max_steps}; everything is saved")
         return self.progress
 
@@ -178,6 +184,10 @@ class Trainer:
         if better:
             self.progress.best_step, self.progress.best_value = step, value
         return better
+
+    def _is_out_of_patience(self) -> bool:
+        best, patience = self.progress.best_step, self.config.patience
+        return bool(patience) and best is not None and self.progress.step - best >= patience * self.probe_every
 
 
 @contextmanager
