@@ -130,7 +130,7 @@ def main() -> None:
     """Run, and turn every ending into its exit code: 0 done, 2 the user's input, 3 interrupted and saved, 1 ours."""
     ConfigStore.instance().store(name="schema", node=Command)
     try:
-        sys.argv[1:] = _with_the_folder_of_best(sys.argv[1:])
+        sys.argv[1:] = _options_first(_with_the_folder_of_best(sys.argv[1:]))
         run()
     except Exception as error:
         _stop_if_expected(error)
@@ -146,9 +146,15 @@ def _with_the_folder_of_best(arguments: list[str]) -> list[str]:
             path = Path(text.removeprefix("+best="))
             if not path.is_file() or path.suffix != ".yaml" or path.parent.name != "best":
                 raise ConfigError(f"{text}: there is no such file best/*.yaml of a sweep")
-            found = ["--config-dir", str(path.parent.parent.resolve()), f"+best={path.stem}"]
-            return [*arguments[:number], *found, *arguments[number + 1 :]]
+            folder = str(path.parent.parent.resolve())
+            return ["--config-dir", folder, *arguments[:number], f"+best={path.stem}", *arguments[number + 1 :]]
     return arguments
+
+
+def _options_first(arguments: list[str]) -> list[str]:
+    """-m before all overrides: argparse, as Hydra calls it, takes none that stand on both sides of an option."""
+    flags = [text for text in arguments if text in ("-m", "--multirun")]
+    return [*flags, *(text for text in arguments if text not in flags)]
 
 
 if __name__ == "__main__":

@@ -137,7 +137,9 @@ def _noise_after(bars: Bars, day: int, rng: np.random.Generator, keep_open: bool
     first = day if keep_open else day + 1
     arrays = {name: getattr(bars, name).copy() for name in BARS}
     shape = arrays["close_TS"][first:].shape
-    level = np.exp(rng.uniform(-1.0, 1.0, shape[1])) * np.nanmedian(bars.close_TS, axis=0)
+    traded_S = np.isfinite(bars.close_TS).any(axis=0)
+    level = np.exp(rng.uniform(-1.0, 1.0, shape[1]))
+    level[traded_S] *= np.nanmedian(bars.close_TS[:, traded_S], axis=0)
     close = level * np.exp(0.05 * np.cumsum(rng.standard_normal(shape), axis=0))
     opening = close * np.exp(0.03 * rng.standard_normal(shape))
     if keep_open:

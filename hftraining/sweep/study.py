@@ -87,6 +87,7 @@ class Study:
             if known is None:
                 for point in first:
                     self.study.enqueue_trial(dict(point), skip_if_exists=True)  # a kill may have come on the way
+                self.study.set_metric_names(list(self.search.objectives))  # for Optuna's own tools
                 self.study.set_user_attr("definition", json.loads(json.dumps(definition)))
                 return
         ours, theirs = flatten(json.loads(json.dumps(definition))), flatten(known)
