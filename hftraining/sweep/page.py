@@ -64,7 +64,7 @@ def _headline(summary: Mapping[str, Any], search: SearchConfig) -> str:
         f"{_number(low)} to {_number(high)}), a return of {_percent(profit['total_return'])}.",
         f"Its validation Sharpe ratio, deflated by the {summary['n_trials']} trials that these data have seen: a "
         f"probability of {_number(summary['deflated_sharpe'])} that it is above zero. {overfit}",
-        f"Pruning saved {saved:.0%} of the steps.",
+        f"Pruning and patience saved {saved:.0%} of the steps.",
     )
     return (
         f'<header><p class="eyebrow"><span>sweep</span> &middot; <span>{escape(search.name)}</span></p>'
