@@ -21,10 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hftraining.errors import UserError
 from hftraining.experiment.conductor import LeakError
 from hftraining.experiment.config import ConfigError, ExperimentConfig, explain, load_config, typed_config, unknown_key
 from hftraining.finetuning import conductor, inherit
-from hftraining.market.config import MarketDataError
 from hftraining.sweep.config import Command, SweepFailed, SweepInterrupted
 
 EXIT_USER, EXIT_INTERRUPTED, EXIT_OURS = 2, 3, 1
@@ -71,20 +71,15 @@ def _stop_if_expected(error: Exception) -> None:
     """End the process with one line and its exit code, unless nobody foresaw this error."""
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         _stop(ConfigError(one_line(error)), EXIT_USER)
-    if isinstance(error, (ConfigError, MarketDataError)):
+    if isinstance(error, UserError):
         _stop(error, EXIT_USER)
     if isinstance(error, SweepInterrupted):
         _stop(error, EXIT_INTERRUPTED)
     if isinstance(error, (SweepFailed, LeakError)):
         _stop(error, EXIT_OURS)
 
-    from hftraining.forecast.baselines import BaselineError
-    from hftraining.runs.ledger import LedgerError
-    from hftraining.runs.record import RecordError
     from hftraining.training.trainer import Diverged, Interrupted  # torch, which a wrong config need not wait for
 
-    if isinstance(error, (BaselineError, RecordError, LedgerError)):
-        _stop(error, EXIT_USER)
     if isinstance(error, Interrupted):
         _stop(error, EXIT_INTERRUPTED)
     if isinstance(error, Diverged):

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hftraining.errors import UserError
+
 if TYPE_CHECKING:
     from hftraining.runs.ledger import Entry
 
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
-    except (ValueError, OSError) as error:  # ConfigError, LedgerError, MarketDataError and RecordError are ValueErrors
+    except (UserError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
@@ -94,17 +96,17 @@ def _ledger(options: argparse.Namespace) -> int:
 
     path = options.outputs / LEDGER_FILE
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: the first run writes it; --outputs names another folder")
+        raise UserError(f"{path} does not exist: the first run writes it; --outputs names another folder")
     ledger = Ledger(path)
     everything = ledger.entries()
     wanted = [e for e in everything if e.fingerprint.startswith(options.data or "")]
     if options.data and not wanted:
         known = sorted({e.fingerprint for e in everything})
-        raise ValueError(f"--data {options.data}: no run in {path} used this data (it knows {', '.join(known)})")
+        raise UserError(f"--data {options.data}: no run in {path} used this data (it knows {', '.join(known)})")
     listed = [e for e in wanted if options.kind in (None, e.kind)]
     if options.kind and not listed:
         close = difflib.get_close_matches(options.kind, {e.kind for e in wanted}, n=1)
-        raise ValueError(f"--kind {options.kind}: no such run" + (f"; did you mean {close[0]}?" if close else ""))
+        raise UserError(f"--kind {options.kind}: no such run" + (f"; did you mean {close[0]}?" if close else ""))
     shown = listed[-options.last :] if options.last else listed
     # N is a property of data and window: a filter by kind or number must not make it smaller.
     pairs = dict.fromkeys((e.fingerprint, e.valid_window) for e in listed)
@@ -222,7 +224,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _leaks(options: argparse.Namespace) -> int:
     if not (options.run / "run.json").is_file():
-        raise ValueError(f"{options.run} is not a run: it has no run.json")
+        raise UserError(f"{options.run} is not a run: it has no run.json")
     from hftraining.experiment.conductor import prove_run
 
     proof = prove_run(options.run, options.days)

@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hftraining.experiment.config import ConfigError, ExperimentConfig, load_config, typed_config
+from hftraining.errors import UserError
+from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
 from hftraining.finetuning.compose import composed
 from hftraining.finetuning.conductor import run
 from hftraining.finetuning.inherit import inherit, open_base, signature_of
 from hftraining.finetuning.processes import DONE, Outcome, attempt, exit_code, in_processes, in_turn, report
-from hftraining.market.config import MarketDataError
 
 if TYPE_CHECKING:
     from hftraining.forecast.forecaster import Forecaster
@@ -245,7 +245,7 @@ def command(act: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
     """Run a command; what the user can mend is one line and exit code 2."""
     try:
         return act(arguments)
-    except (ConfigError, MarketDataError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hftraining.errors import UserError
 from hftraining.evidence.bootstrap import MIN_RETURNS, Interval, sharpe_difference
 from hftraining.evidence.seeds import mean_difference, seeds_needed
 from hftraining.runs.deltas import (
@@ -63,10 +64,10 @@ class Comparison:
 
 
 def compare(places: Sequence[str | Path]) -> Comparison:
-    """The comparison of all runs found at the places (see `find_runs`). Raises ValueError for fewer than two runs."""
+    """The comparison of all runs found at the places (see `find_runs`). Raises UserError for fewer than two runs."""
     folders = find_runs(places)
     if len(folders) < 2:
-        raise ValueError(f"{folders[0]}: one run alone has nothing to be compared with")
+        raise UserError(f"{folders[0]}: one run alone has nothing to be compared with")
     return compare_runs([read_run(folder) for folder in folders])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.compare import Comparison, compare_runs
+from hftraining.errors import UserError
 from hftraining.runs.charts import WINDOWS
 from hftraining.runs.compare_charts import growth
 from hftraining.runs.compare_text import shown
@@ -42,7 +43,7 @@ FRESH_README = f"""# Records
 """
 
 
-class RecordNameError(ValueError):
+class RecordNameError(UserError):
     """A record cannot be made: what, where, what to do, in one line."""
 
 

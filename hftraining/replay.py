@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hftraining.errors import UserError
 from hftraining.experiment.conductor import run_experiment
 from hftraining.experiment.config import ExperimentConfig, load_config
 from hftraining.finetuning.conductor import run_finetune
@@ -31,7 +32,7 @@ NOTHING_KNOWN = (
 )
 
 
-class ReplayError(ValueError):
+class ReplayError(UserError):
     """The run cannot be run again: what, where, what to do, in one line."""
 
 

@@ -118,6 +118,26 @@ def test_a_damaged_ledger_is_one_line_and_exit_code_2(outputs, capsys):
     assert code == 2 and "ledger.sqlite is damaged" in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("file", ["run.json", "result.json", "config.yaml", "equity.parquet", "metrics.jsonl"])
+def test_a_damaged_file_of_a_run_is_named_in_one_line(tmp_path, capsys, file):
+    record = RunRecord.create(tmp_path, "base", "small", {"seed": 1}, {}, {"signature": "aaaa0001"})
+    with record:
+        record.log(1, {"train/loss": 1.0})
+        record.write_result({"signature": "aaaa0001"})
+    (record.folder / file).write_bytes(b"[{\x00\n[{\x00\n")
+    code, out, err = answer(capsys, "report", str(record.folder))
+    assert (code, out, err.count("\n")) == (2, "", 1) and file in err
+
+
+def test_a_fault_of_ours_is_not_dressed_up_as_the_users(outputs, monkeypatch):
+    def faulty(self):
+        raise ValueError("nobody foresaw this")
+
+    monkeypatch.setattr(Ledger, "entries", faulty)
+    with pytest.raises(ValueError, match="nobody foresaw this"):
+        main(["ledger", "--outputs", str(outputs)])
+
+
 def test_the_report_is_built_again_from_the_folder(outputs, capsys):
     with RunRecord.create(outputs, "base", "small", {}, {}, {"signature": "0123abcd"}) as run:
         pass
@@ -136,3 +156,11 @@ def test_the_module_runs_as_a_command_without_heavy_imports(outputs):
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert process.stdout.splitlines()[-1] == "[]", process.stdout + process.stderr
+
+
+def test_a_config_that_cannot_be_read_is_named_in_one_line_by_the_leak_proof(tmp_path, capsys):
+    with RunRecord.create(tmp_path, "base", "small", {}, {}, {"signature": "aaaa0001"}) as record:
+        pass
+    (record.folder / "config.yaml").write_text("[{")
+    code, out, err = answer(capsys, "leaks", str(record.folder))
+    assert (code, out, err.count("\n")) == (2, "", 1) and "config.yaml is damaged" in err

@@ -11,7 +11,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
+from hftraining.errors import UserError
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.forecast.config import ModelConfig, ObjectiveConfig
 from hftraining.market.config import StocksConfig
@@ -19,7 +21,7 @@ from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """The config cannot be run: what, where, what to do, in one line."""
 
 
@@ -81,7 +83,11 @@ def load_config(path: Path) -> ExperimentConfig:
     """The config of a run folder's config.yaml."""
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: resume wants a run folder, e.g. resume=outputs/base/NAME/DATE_TIME")
-    return typed_config(OmegaConf.load(path))
+    try:
+        values = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is damaged ({str(error).splitlines()[0]})") from error
+    return typed_config(values)
 
 
 def explain(error: BaseException) -> str:

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from hftraining.errors import UserError
 from hftraining.experiment.conductor import LeakError
-from hftraining.experiment.config import ConfigError, ExperimentConfig
+from hftraining.experiment.config import ExperimentConfig
 from hftraining.finetuning.conductor import run
-from hftraining.market.config import MarketDataError
 
 DONE, REFUSED, INTERRUPTED, FAILED, KILLED = "done", "refused", "interrupted", "failed", "killed"
 EXIT_CODES = {DONE: 0, FAILED: 1, REFUSED: 2, INTERRUPTED: 3, KILLED: 3}
@@ -56,16 +56,13 @@ def exit_code(outcomes: list[Outcome]) -> int:
 
 def attempt(symbol: str, config: ExperimentConfig, argv: list[str] | None = None) -> Outcome:
     """Run a config in this process, or take it as it is when it is one to go on with that is finished."""
-    from hftraining.forecast.baselines import BaselineError
-    from hftraining.runs.ledger import LedgerError
-    from hftraining.runs.record import RecordError
     from hftraining.training.trainer import Diverged, Interrupted
 
     if config.resume and (Path(config.resume) / "result.json").is_file():
         return Outcome(symbol, DONE, config.resume, f"finished already: {_came_of(config.resume)}")
     try:
         folder = str(run(config, argv)["folder"])
-    except (ConfigError, MarketDataError, BaselineError, RecordError, LedgerError) as error:
+    except UserError as error:
         return Outcome(symbol, REFUSED, text=str(error))
     except (Interrupted, KeyboardInterrupt) as interruption:
         return Outcome(symbol, INTERRUPTED, text=str(interruption) or "interrupted")

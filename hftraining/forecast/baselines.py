@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hftraining.errors import UserError
 from hftraining.trading.policy import Forecast
 
 BASELINES = ("ridge", "lightgbm")
@@ -31,7 +32,7 @@ ROWS_FOR_A_THREAD = 100_000  # with fewer each, threads wait for each other, for
 LEAF_SHARE = 0.01  # of the rows must lie in a leaf: the signal is far below the noise of a few rows
 
 
-class BaselineError(ValueError):
+class BaselineError(UserError):
     """A baseline cannot be fitted: what, where, what to do, in one line."""
 
 

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from hftraining.errors import UserError
 from hftraining.forecast.config import ModelConfig
 from hftraining.forecast.model import BarTransformer
 from hftraining.market.bars import Bars
@@ -27,7 +28,7 @@ CHECKED = (WEIGHTS, "scaler.json")  # files whose sha256 config.json holds
 TOKENS_AT_ONCE = 65_536  # bars of all symbols in one pass; bounds the memory of a wide universe
 
 
-class ModelFolderError(ValueError):
+class ModelFolderError(UserError):
     """A model folder cannot be used: what, where, what to do, in one line."""
 
 

@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 
+from hftraining.errors import UserError
+
 SOURCES = ("sample", "yahoo", "files")
 BAD_ROWS = ("refuse", "drop")
 
 
-class MarketDataError(ValueError):
+class MarketDataError(UserError):
     """The bars cannot be used or reached. Its message is one line: what, where, what to do."""
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hftraining.errors import UserError
 from hftraining.runs.identity import canonical
 from hftraining.runs.record import read_metrics
 
@@ -44,12 +45,12 @@ class Bits:
 def compare_bits(first: Path, second: Path) -> Bits:
     """Compare model/model.safetensors, metrics.jsonl without its clock, and equity.parquet of two finished runs.
 
-    NaN equals NaN. Raises ValueError naming a file that one of them lacks.
+    NaN equals NaN. Raises UserError naming a file that one of them lacks.
     """
     for folder in (first, second):
         for name in ("model/model.safetensors", "metrics.jsonl", "equity.parquet"):
             if not (folder / name).is_file():
-                raise ValueError(f"{folder} has no {name}: the run is not finished, or the file was removed")
+                raise UserError(f"{folder} has no {name}: the run is not finished, or the file was removed")
     weights, tensors = _weights(first, second)
     metrics, first_step, steps, losses_alike = _metrics(first, second)
     equity, days = _equity(first, second)

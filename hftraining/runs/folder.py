@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from hftraining.errors import UserError
 from hftraining.runs.record import dig, read_metrics
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def is_in_place(folder: Path, manifest: dict[str, Any]) -> bool:
 
 
 def read_run(folder: Path) -> RunFolder:
-    """All files of a run, finished or interrupted. Raises ValueError when the folder is not a run, or damaged."""
+    """All files of a run, finished or interrupted. Raises UserError when the folder is not a run, or damaged."""
     if not (folder / "run.json").is_file():
-        raise ValueError(f"{folder} is not a run: it has no run.json")
+        raise UserError(f"{folder} is not a run: it has no run.json")
     return RunFolder(
         path=folder,
         config=_yaml(folder / "config.yaml"),
@@ -66,7 +67,7 @@ def read_run(folder: Path) -> RunFolder:
 def find_runs(places: Sequence[str | Path]) -> list[Path]:
     """Run folders, each once, in the order of the places: run folders, patterns, or folders that hold runs.
 
-    Below a folder runs come in the order of their names. Raises ValueError for a place without any.
+    Below a folder runs come in the order of their names. Raises UserError for a place without any.
     """
     found: dict[Path, Path] = {}
     for place in places:
@@ -77,7 +78,7 @@ def find_runs(places: Sequence[str | Path]) -> list[Path]:
         if not runs:
             there = bool(matches) and matches[0].exists()
             what = "holds no run: no folder in it has a run.json" if there else "does not exist"
-            raise ValueError(f"{place} {what}")
+            raise UserError(f"{place} {what}")
         for run in runs:
             found.setdefault(run.resolve(), run)
     return list(found.values())
@@ -98,9 +99,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(text) if text else {}
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+        raise UserError(f"{path} is damaged ({error})") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged (it holds no object)")
+        raise UserError(f"{path} is damaged (it holds no object)")
     return values
 
 
@@ -108,13 +109,16 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(_text(path)) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]})") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged (it holds no mapping)")
+        raise UserError(f"{path} is damaged (it holds no mapping)")
     return values
 
 
 def _frame(path: Path) -> "pd.DataFrame | None":
     import pandas as pd
 
-    return pd.read_parquet(path) if path.exists() else None
+    try:
+        return pd.read_parquet(path) if path.exists() else None
+    except ValueError as error:  # pyarrow's own are ValueErrors
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]})") from error

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import variance
 from typing import Any
 
+from hftraining.errors import UserError
 from hftraining.runs.record import plain, without_nan
 
 LEDGER_FILE = "ledger.sqlite"
@@ -65,7 +66,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 _LOOKS = "count(DISTINCT CASE openings.look WHEN '' THEN openings.id ELSE openings.look END) AS n"
 
 
-class LedgerError(ValueError):
+class LedgerError(UserError):
     """The ledger cannot be used, or does not know a run: what, where, in one line."""
 
 

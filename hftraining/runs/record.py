@@ -18,6 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from hftraining.errors import UserError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -49,7 +51,7 @@ NULL_BAND_COLUMNS = ("window", "date", "q05", "q25", "q50", "q75", "q95")  # qua
 _SAFE_NAME = re.compile(r"[\w^=+@][\w^=+@,. -]{0,119}\Z")
 
 
-class RecordError(ValueError):
+class RecordError(UserError):
     """A run folder cannot be made or gone on with: what, where, in one line."""
 
 
@@ -144,7 +146,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
             rows.append({"step": int(row["step"])} | {k: _number(v) for k, v in row.items() if k != "step"})
         except (ValueError, KeyError, TypeError):
             if number < len(lines):  # every whole line ends with a newline, so only the last piece may be cut short
-                raise ValueError(f"{path}, line {number} is not a logged step: {line[:80]!r}") from None
+                raise RecordError(f"{path}, line {number} is not a logged step: {line[:80]!r}") from None
     return rows
 
 

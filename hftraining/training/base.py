@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from hftraining.errors import UserError
 from hftraining.forecast.forecaster import WEIGHTS, Forecaster, ModelFolderError
 from hftraining.runs.record import flatten
 
@@ -16,7 +17,7 @@ from hftraining.runs.record import flatten
 FIXED = ("objective.horizons", "objective.quantiles", "objective.label", "objective.relative", "profit_tracker.lag")
 
 
-class BaseModelError(ValueError):
+class BaseModelError(UserError):
     """A run cannot be started from, or not by this config: what differs, where, what to do, in one line."""
 
 
