@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from hftraining.__main__ import main
+from hftraining.errors import UserError
 from hftraining.market.snapshots import save_snapshot
 from hftraining.replay import ReplayError, replay
 from hftraining.runs.bitwise import compare_bits
@@ -172,6 +173,14 @@ def test_a_day_of_the_account_that_differs_is_named(made, tmp_path):
     bits = compare_bits(made, other)
     day = str(frame.loc[30, "date"])[:10]
     assert bits.equity == f"equity differs on 1 of {len(frame)} days, valid days from {day} on" and bits.trained_alike
+
+
+def test_weights_that_were_cut_short_are_named(made, tmp_path):
+    other = own_copy(made, tmp_path / "other")
+    weights = other / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        compare_bits(made, other)
 
 
 def test_a_run_that_is_not_finished_is_refused(made):

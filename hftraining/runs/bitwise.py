@@ -59,9 +59,8 @@ def compare_bits(first: Path, second: Path) -> Bits:
 
 def _weights(first: Path, second: Path) -> tuple[str, int]:
     import numpy as np
-    from safetensors.numpy import load_file
 
-    ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (first, second))
+    ours, theirs = (_tensors(folder / "model" / "model.safetensors") for folder in (first, second))
     if ours.keys() != theirs.keys():
         lone = sorted(ours.keys() ^ theirs.keys())
         return f"{len(lone)} tensors are in one of them only, such as {lone[0]}", len(ours)
@@ -76,6 +75,16 @@ def _weights(first: Path, second: Path) -> tuple[str, int]:
 
 def _bytes(array: "np.ndarray") -> tuple[str, tuple[int, ...], bytes]:
     return str(array.dtype), array.shape, array.tobytes()
+
+
+def _tensors(path: Path) -> "dict[str, np.ndarray]":
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error})") from error
 
 
 def _metrics(first: Path, second: Path) -> tuple[str, int | None, int, bool]:
