@@ -26,6 +26,7 @@ from hftraining.experiment.conductor import LeakError
 from hftraining.experiment.config import ConfigError, ExperimentConfig, explain, load_config, typed_config, unknown_key
 from hftraining.finetuning import conductor, inherit
 from hftraining.sweep.config import Command, SweepFailed, SweepInterrupted
+from hftraining.sweep.settings import unknown_search_key
 
 EXIT_USER, EXIT_INTERRUPTED, EXIT_OURS = 2, 3, 1
 
@@ -111,7 +112,7 @@ def one_line(error: BaseException) -> str:
     if match := re.search(r"Could not override '([^']+)'", text):
         if isinstance(error.__cause__, OmegaConfBaseException) and "not in" not in str(error.__cause__):
             return explain(error.__cause__)
-        return unknown_key(match.group(1))
+        return unknown_search_key(match[1]) if match[1].startswith("search.") else unknown_key(match[1])
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         return explain(error.__cause__)
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):

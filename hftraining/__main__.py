@@ -165,10 +165,12 @@ def _print_ledger(
         by_id = {entry.id: entry for entry in group}
         for signature, rows in list(trials.rows.items())[:SIGNATURES_SHOWN]:
             states = ", ".join(_status(by_id[row]) for row in rows)
-            again = f"  [dim]run {len(rows)} times, counted once[/dim]" if len(rows) > 1 else ""
+            results = trials.outcomes[signature]
+            counted = f"with {results} different results, each counted" if results > 1 else "counted once"
+            again = f"  [dim]run {len(rows)} times, {counted}[/dim]" if len(rows) > 1 else ""
             console.print(f"  {escape(signature)}  {escape(by_id[rows[-1]].name)}: {states}{again}", soft_wrap=True)
-        if trials.count > SIGNATURES_SHOWN:
-            console.print(f"  and {trials.count - SIGNATURES_SHOWN} more", style="dim")
+        if len(trials.rows) > SIGNATURES_SHOWN:
+            console.print(f"  and {len(trials.rows) - SIGNATURES_SHOWN} more", style="dim")
         for test in dict.fromkeys(entry.test_window for entry in group if entry.test_window):
             times = openings[fingerprint, test]
             opened = f"opened {times} time{'s' if times != 1 else ''}" if times else "still sealed"
@@ -198,6 +200,7 @@ def _ledger_object(
                 "n_trials": trials.count,
                 "variance_1d": trials.variance_1d,
                 "signatures": trials.rows,
+                "outcomes": trials.outcomes,
                 "test_openings": {test: openings[fingerprint, test] for test in tests},
             }
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from hftraining.atomic import write_text_atomically
 from hftraining.compare import Comparison, compare_runs
 from hftraining.errors import UserError
 from hftraining.runs.charts import WINDOWS
@@ -23,7 +24,7 @@ from hftraining.runs.deltas import Group
 from hftraining.runs.folder import RunFolder, find_runs, read_run
 from hftraining.runs.identity import canonical
 from hftraining.runs.png import BENCHMARK, COLORS, Curve, Panel, line_chart
-from hftraining.runs.record import dig, plain, write_json_atomically, write_text_atomically
+from hftraining.runs.record import dig, plain, write_json_atomically
 
 NAME = re.compile(r"[A-Z][A-Za-z0-9]{1,59}\Z")
 TABLE = (  # path in the result, words, digits

@@ -3,10 +3,8 @@
 import dataclasses
 import functools
 import json
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from hftraining.runs.compare_words import headline, sentences
 from hftraining.runs.deltas import group_label
 from hftraining.runs.identity import config_delta, manifest, signature
 from hftraining.runs.record import RunRecord
+from tests.browser import drawn, found_in, needs_browser
 from tests.compose import compose_config
 from tests.test_experiment import EFFECT, QUICK, folder, run  # noqa: F401
 from tests.test_replay import edit_run_json
@@ -290,7 +289,6 @@ def test_outside_text_stays_text_on_the_page(tmp_path):
     assert HOSTILE not in page and "&lt;script&gt;alert(1)" in page
 
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FRAME = """<!doctype html><body style="margin:0"><iframe id="frame" src="compare.html" width="{width}" height="4000"
 style="border:0"></iframe><script>frame.onload = () => setTimeout(() => {{
   const page = frame.contentDocument, root = page.documentElement;
@@ -305,30 +303,14 @@ style="border:0"></iframe><script>frame.onload = () => setTimeout(() => {{
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
+@needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize(("scheme", "stroke"), [(1, "rgb(176, 71, 47)"), (0, "rgb(239, 143, 118)")])
 def test_a_browser_shows_the_comparison_at_this_width_without_an_error(outputs, tmp_path, width, scheme, stroke):
     page = tmp_path / "page"
     assert main(["compare", str(outputs / "base"), "--to", str(page)]) == 0
     (page / "frame.html").write_text(FRAME.format(width=width))
-    answer = subprocess.run(
-        [
-            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--allow-file-access-from-files", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000"),
-            *(f"--user-data-dir={tmp_path / 'browser'}", f"--window-size={width},900"),
-            f"--blink-settings=preferredColorScheme={scheme}",
-            *("--dump-dom", f"file://{page / 'frame.html'}"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"HOME": str(tmp_path)},
-    )
-    assert "CONSOLE" not in answer.stderr, [line for line in answer.stderr.splitlines() if "CONSOLE" in line]
-    attribute = re.search(r'data-found="([^"]*)"', answer.stdout).group(1)
-    found = json.loads(attribute.replace("&quot;", '"').replace("&amp;", "&"))
+    found = found_in(drawn(page / "frame.html", tmp_path, width, scheme))
     assert found["content"] <= found["width"] <= width  # nothing to scroll sideways
     # Two groups of three seeds, a mean and buy and hold in two windows; loss and Sharpe ratio of two groups.
     assert dict(found["charts"]) == {"interval-chart": 1, "growth-chart": 18, "compare-probes": 4}

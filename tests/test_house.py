@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
+    "atomic": 0,
     "errors": 0,
     "market": 1,
     "trading": 1,

@@ -99,6 +99,16 @@ def test_the_same_config_data_and_seed_is_one_trial_however_often_it_runs(tmp_pa
     assert trials(ledger).rows == {"aa": (rows[0], rows[2]), "bb": (rows[1],)}
 
 
+def test_a_config_that_comes_to_other_returns_was_tried_under_other_code_and_counts_again(tmp_path):
+    ledger = new_ledger(tmp_path)
+    for returns in ([0.01, -0.02, 0.03], [0.01, -0.02, 0.03], [0.01, -0.02, np.nextafter(0.03, 1)]):
+        finish(ledger, begin(ledger, "aa"), returns)
+    begin(ledger, "aa")  # killed: no result of its own
+    found = trials(ledger)
+    assert found.count == 2 and found.outcomes == {"aa": 2} and len(found.rows["aa"]) == 4
+    assert len(found.sharpes_1d) == 2
+
+
 def test_other_data_and_other_validation_days_are_other_counts(tmp_path):
     ledger = new_ledger(tmp_path)
     begin(ledger, "aa")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from hftraining.runs.record import RunRecord
 from hftraining.runs.report import write_report
 from hftraining.runs.tables import METRICS, TRADES_SHOWN, count, fixed, percent
+from tests.browser import drawn, found_in, needs_browser
 
 HOSTILE = "<script>alert(1)</script>"
 CONFIG = {"seed": 7, "profit_tracker": {"initial_capital": 1000.0}}
@@ -449,7 +449,6 @@ def test_writing_the_report_again_gives_the_same_bytes(tmp_path):
     assert write_report(folder).read_bytes() == write_report(folder).read_bytes()
 
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # A browser window is at least 500 pixels wide; a frame can be as narrow as a phone.
 FRAME = """<!doctype html><body style="margin:0"><iframe id="frame" src="report.html" width="{width}" height="4000"
 style="border:0"></iframe><script>frame.onload = () => setTimeout(() => {{
@@ -466,30 +465,14 @@ style="border:0"></iframe><script>frame.onload = () => setTimeout(() => {{
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
+@needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize(("scheme", "stroke"), [(1, "rgb(29, 91, 155)"), (0, "rgb(127, 181, 240)")])
 def test_a_browser_shows_the_verdict_and_the_curves_at_this_width_without_an_error(tmp_path, width, scheme, stroke):
     folder = a_run_with_evidence(tmp_path / "outputs")
     write_report(folder)
     (folder / "frame.html").write_text(FRAME.format(width=width))
-    answer = subprocess.run(
-        [
-            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--allow-file-access-from-files", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000"),
-            *(f"--user-data-dir={tmp_path / 'browser'}", f"--window-size={width},900"),
-            f"--blink-settings=preferredColorScheme={scheme}",
-            *("--dump-dom", f"file://{folder / 'frame.html'}"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"HOME": str(tmp_path)},
-    )
-    assert "CONSOLE" not in answer.stderr, [line for line in answer.stderr.splitlines() if "CONSOLE" in line]
-    attribute = re.search(r'data-found="([^"]*)"', answer.stdout).group(1)
-    found = json.loads(attribute.replace("&quot;", '"').replace("&amp;", "&"))
+    found = found_in(drawn(folder / "frame.html", tmp_path, width, scheme))
     assert found["headline"].lower().split() == VERDICT.lower().split()
     assert found["content"] <= found["width"] <= width  # nothing to scroll sideways
     # In each of two windows: model, buy and hold, the median of luck and four edges of its fan. The Sharpe ratio of

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from hftraining.runs.ledger import Ledger
 from hftraining.sweep.config import Command
 from hftraining.sweep.space import parse_space, points_of_grid
 from hftraining.sweep.trials import Composer, folds_of, signature_of
+from tests.browser import drawn, needs_browser
 from tests.compose import CONF, compose_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,6 +148,8 @@ def test_no_secret_reaches_a_file_of_a_sweep(swept):
         (("search.first=[{training.learning_rate:5.0}]",), "lies outside"),
         (("search.sampler=grid",), "is not a choice or a range"),
         (("search.storage=nonsense://x",), "search.storage=nonsense://x"),
+        (("search.samplr=gp",), "did you mean search.sampler?"),
+        (("search.constraints={profit/costs: '<= 2000'}",), "+search.constraints="),
     ],
 )
 def test_a_sweep_that_cannot_run_says_so_in_one_line_and_writes_nothing(tmp_path, overrides, part):
@@ -223,32 +225,14 @@ def test_a_sweep_on_a_local_ray_completes(tmp_path):
     assert len(pd.read_parquet(tmp_path / "outputs" / "sweeps" / "profit-sample" / "trials.parquet")) == 3
 
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
+@needs_browser
 def test_a_browser_draws_the_page_of_a_sweep_without_an_error(tmp_path, study_folder):
-    answer = subprocess.run(
-        [
-            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--allow-file-access-from-files", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=8000"),
-            *(f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1280,900"),
-            *("--dump-dom", f"file://{study_folder / 'sweep.html'}"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env=os.environ | {"HOME": str(tmp_path)},
-    )
-    # Parallel coordinates are drawn by WebGL, and the browser remarks that this machine has no card for it.
-    said = [line for line in answer.stderr.splitlines() if "CONSOLE" in line and "WebGL" not in line]
-    assert not said, said
-    charts = re.findall(r'<div class="chart[^"]*" id="([\w-]+)"', answer.stdout)
+    document = drawn(study_folder / "sweep.html", tmp_path)
+    charts = re.findall(r'<div class="chart[^"]*" id="([\w-]+)"', document)
     assert {"front-chart", "history-chart-0", "parallel-chart"} <= {name for name in charts}
-    assert answer.stdout.count("main-svg") >= len(charts)
-    assert answer.stdout.count("<tr>") == 8
+    assert document.count("main-svg") >= len(charts)
+    assert document.count("<tr>") == 8
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -85,7 +85,6 @@ def in_processes(
     configs: Mapping[str, ExperimentConfig],
     jobs: int,
     argv: list[str] | None = None,
-    say: Callable[[str], None] = print,
 ) -> list[Outcome]:
     """Up to `jobs` runs at a time, each in a process of its own with its share of the machine's threads.
 
@@ -114,19 +113,23 @@ def in_processes(
                 process.start()
                 theirs.close()
                 running[symbol] = (process, ours)
-                say(f"{symbol}: process {process.pid}, {threads} thread{'s' if threads > 1 else ''}")
+                _say(f"{symbol}: process {process.pid}, {threads} thread{'s' if threads > 1 else ''}")
             wait([process.sentinel for process, _ in running.values()])
             for symbol, (process, answer) in list(running.items()):
                 if not process.is_alive():
                     del running[symbol]
                     outcomes[symbol] = _outcome(symbol, process, answer)
-                    say(f"{symbol}: {outcomes[symbol].status}: {outcomes[symbol].text}")
+                    _say(f"{symbol}: {outcomes[symbol].status}: {outcomes[symbol].text}")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     for symbol in waiting:
         outcomes[symbol] = Outcome(symbol, INTERRUPTED, text="not begun")
     return [outcomes[symbol] for symbol in configs]
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # whoever reads a pipe wants to know before all is over
 
 
 def _in_a_process(

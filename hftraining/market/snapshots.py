@@ -5,11 +5,7 @@
 
 import hashlib
 import json
-import os
 import re
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hftraining.atomic import replacing
 from hftraining.market.config import MarketDataError, StocksConfig
 
 SNAPSHOT = re.compile(r"[0-9a-f]{16}\Z")
@@ -44,9 +41,9 @@ def save_snapshot(folder: Path, raw: pd.DataFrame, request: dict[str, Any]) -> s
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(folder / f"{name}.parquet") as temporary:
+        with replacing(folder / f"{name}.parquet") as temporary:
             raw.to_parquet(temporary, index=False, compression="zstd")
-        with _replacing(folder / f"{name}.json") as temporary:
+        with replacing(folder / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise MarketDataError(f"stocks.snapshots={folder} cannot be written: {error}") from error
@@ -129,21 +126,3 @@ def _requests(manifest: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         cause = error
     raise MarketDataError(f"{manifest} is damaged: delete it, its snapshot stays usable by name") from cause
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file to write into, then synced and put in place, so that a reader sees all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

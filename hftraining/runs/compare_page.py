@@ -6,13 +6,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from hftraining.atomic import write_text_atomically
 from hftraining.runs.charts import Figure
 from hftraining.runs.compare_charts import COLORS, MOST_CURVES, growth_chart, interval_chart, probes_comparison
 from hftraining.runs.compare_text import shown
 from hftraining.runs.compare_words import DAYS, headline, sentences
 from hftraining.runs.folder import RunFolder
 from hftraining.runs.page import page, place_plotly
-from hftraining.runs.record import write_text_atomically
 from hftraining.runs.tables import count, fixed, percent, share
 
 Found = dict[str, Any]

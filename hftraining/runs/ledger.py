@@ -11,7 +11,7 @@ import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from statistics import variance
@@ -102,10 +102,11 @@ class Trials:
     vary. variance_1d is over trials with ddof 1, NaN for fewer than two.
     """
 
-    count: int  # N: one a signature, pruned, failed, killed and running ones included
+    count: int  # N: one a signature and outcome, pruned, failed, killed and running ones included
     sharpes_1d: tuple[float, ...]
     variance_1d: float
     rows: dict[str, tuple[int, ...]]  # signature -> its rows, in the order in which they began
+    outcomes: dict[str, int] = field(default_factory=dict)  # signature -> how many different results it has had
 
 
 class Ledger:
@@ -248,8 +249,8 @@ class Ledger:
     def trials(self, fingerprint: str, valid_window: Any) -> Trials:
         """What has been tried on this data and validation window: N, and the daily Sharpe ratios known.
 
-        A signature names config and seed, so that one run twice is one trial and two seeds are two. Of a
-        signature's runs the last one with returns speaks for it.
+        A signature names config and seed, so that one run twice is one trial and two seeds are two. A config that
+        came to other returns the second time was tried under other code: two trials, though one signature.
         """
         return trials_of(self.entries(fingerprint=fingerprint, valid_window=valid_window))
 
@@ -323,13 +324,16 @@ class Ledger:
 def trials_of(entries: Sequence[Entry]) -> Trials:
     """The trials that these rows make up, all of one data fingerprint and validation window."""
     rows: dict[str, tuple[int, ...]] = {}
-    sharpes: dict[str, float] = {}
+    sharpes: dict[str, dict[bytes, float]] = {}  # by signature and outcome, to the bit
     for entry in entries:
         rows[entry.signature] = (*rows.get(entry.signature, ()), entry.id)
-        if math.isfinite(sharpe := daily_sharpe(entry.valid_returns)):
-            sharpes[entry.signature] = sharpe
-    known = tuple(sharpes.values())
-    return Trials(len(rows), known, variance(known) if len(known) > 1 else math.nan, rows)
+        outcomes = sharpes.setdefault(entry.signature, {})
+        if entry.valid_returns:
+            outcomes[array("d", entry.valid_returns).tobytes()] = daily_sharpe(entry.valid_returns)
+    known = tuple(sharpe for outcomes in sharpes.values() for sharpe in outcomes.values() if math.isfinite(sharpe))
+    different = {signature: len(outcomes) for signature, outcomes in sharpes.items()}
+    count = sum(max(1, number) for number in different.values())
+    return Trials(count, known, variance(known) if len(known) > 1 else math.nan, rows, different)
 
 
 def daily_sharpe(returns: Sequence[float]) -> float:

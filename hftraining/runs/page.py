@@ -6,8 +6,8 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from hftraining.atomic import linked, replacing
 from hftraining.runs.charts import Figure
-from hftraining.runs.record import linked, replacing
 
 
 def page(title: str, body: str, figures: dict[str, Figure]) -> str:

@@ -5,12 +5,9 @@ import logging
 import math
 import os
 import re
-import secrets
-import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from hftraining.atomic import replacing, write_text_atomically
 from hftraining.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,43 +51,6 @@ _SAFE_NAME = re.compile(r"[\w^=+@][\w^=+@,. -]{0,119}\Z")
 
 class RecordError(UserError):
     """A run folder cannot be made or gone on with: what, where, in one line."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write into; on success it takes its place, on an error it is removed.
-
-    The file is synced before the rename and the folder after it, so that a power cut leaves the old content or
-    the new one, never a part.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def linked(source: Path, target: Path) -> None:
-    """Make target a hard link to source, or a copy where the file system has none; it takes the place of an old one."""
-    with replacing(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:  # another device, or a file system without hard links
-            shutil.copyfile(source, temporary)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text so that a reader sees the old file or the new one."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json_atomically(path: Path, value: Any) -> None:

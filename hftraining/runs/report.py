@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from hftraining.atomic import write_text_atomically
 from hftraining.runs.charts import WINDOWS, Figure, calibration_chart, drawdown_chart, equity_chart, probes_chart
 from hftraining.runs.decisions import decision_table
 from hftraining.runs.findings import (
@@ -18,7 +19,7 @@ from hftraining.runs.findings import (
 )
 from hftraining.runs.folder import RunFolder, read_run
 from hftraining.runs.page import page, place_plotly
-from hftraining.runs.record import dig, plain, write_text_atomically
+from hftraining.runs.record import dig, plain
 from hftraining.runs.tables import count, fixed, loss_table, metrics_table, percent, trades_table
 
 _SYMBOLS_SHOWN = 12

@@ -1,5 +1,7 @@
 """How a sweep finds its settings in what Hydra composed."""
 
+import dataclasses
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,15 @@ def search_of(composed: DictConfig) -> SearchConfig:
         raise ConfigError(explain(error)) from error
     assert isinstance(search, SearchConfig)
     return search
+
+
+def unknown_search_key(key: str) -> str:
+    """The message for a setting of the search that does not exist, or an entry that its file does not have."""
+    known = [f"search.{entry.name}" for entry in dataclasses.fields(SearchConfig)]
+    if key in known:
+        return f"{key}: an entry that it does not have yet is added with a plus: +{key}={{...}}"
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"{key}: there is no such setting of a search" + (f"; did you mean {close[0]}?" if close else "")
 
 
 def sweep_folder(composed: DictConfig) -> Path:

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import variance
 from typing import Any
 
 from hftraining.evidence.deflation import deflated_sharpe
 from hftraining.evidence.verdict import verdict
-from hftraining.runs.ledger import LEDGER_FILE, Ledger, daily_sharpe
+from hftraining.runs.ledger import LEDGER_FILE, Ledger, trials_of
 from hftraining.training.judging import Judgement
 from hftraining.training.scoring import Stretch
 
@@ -36,11 +37,15 @@ class Trial:
         deflated by the number of times that they were opened: that many results could have been picked from. The
         verdict is that on the test days, or on the validation days where the test days stay sealed.
         """
-        trials = self.ledger.trials(self.fingerprint, self.valid_window)
         valid = judged["valid"]
-        # This run's own returns are not in the ledger yet; a repetition of it has the same Sharpe to the bit.
-        sharpes = {*trials.sharpes_1d, daily_sharpe(valid.returns_T.tolist())}
-        known = [sharpe for sharpe in sharpes if math.isfinite(sharpe)]
+        own = tuple(valid.returns_T.tolist())  # not in the ledger yet
+        trials = trials_of(
+            [
+                replace(entry, valid_returns=own) if entry.id == self.row else entry
+                for entry in self.ledger.entries(fingerprint=self.fingerprint, valid_window=self.valid_window)
+            ]
+        )
+        known = sorted(set(trials.sharpes_1d))
         # Of several trials with a single Sharpe between them the spread is unknown: NaN, which is judged as chance.
         spread = variance(known) if len(known) > 1 else math.nan
         deflated = deflated_sharpe(valid.returns_T, trials.count, spread)

@@ -1,0 +1,40 @@
+"""A headless browser that opens a page: what it drew, and that it complained of nothing."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
+
+
+def drawn(page, home, width=1280, scheme=1):
+    """The document once its scripts have run. scheme: 0 dark, 1 light. home: where the browser keeps its own files."""
+    answer = subprocess.run(
+        [
+            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *("--allow-file-access-from-files", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=8000"),
+            *(f"--user-data-dir={home / 'browser'}", f"--window-size={width},900"),
+            f"--blink-settings=preferredColorScheme={scheme}",
+            *("--dump-dom", f"file://{page}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=os.environ | {"HOME": str(home)},
+    )
+    # Parallel coordinates are drawn by WebGL, and the browser remarks that a machine has no card for it.
+    said = [line for line in answer.stderr.splitlines() if "CONSOLE" in line and "WebGL" not in line]
+    assert not said, said
+    return answer.stdout
+
+
+def found_in(document):
+    """What the page's script put into data-found, as JSON."""
+    attribute = re.search(r'data-found="([^"]*)"', document).group(1)
+    return json.loads(attribute.replace("&quot;", '"').replace("&amp;", "&"))
