@@ -21,7 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hftraining.sweep.config import Command, SearchConfig
-from hftraining.sweep.space import Param, parse_space
+from hftraining.sweep.space import Param, is_searched, parse_space, parsed_param
 from hftraining.sweep.study import Study, make_sampler
 from hftraining.sweep.trials import Composer
 from hftraining.sweep.worker import serve
@@ -78,7 +78,8 @@ def main() -> None:
     search = SearchConfig(**values | {"name": "overhead", "n_trials": arguments.trials, "pruner": "none"})
     with initialize_config_dir(str(CONF), version_base="1.3"):
         syntax = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        space = parse_space(search.params, search.when, syntax)
+        searched = {n: text for n, text in search.params.items() if is_searched(parsed_param(n, text, syntax))}
+        space = parse_space(searched, search.when, syntax)
         alone, with_us = [], []
         for _ in range(arguments.rounds):
             with tempfile.TemporaryDirectory() as folder:
