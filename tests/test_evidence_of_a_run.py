@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from hftraining import profit_tracker
 from hftraining.__main__ import main
 from hftraining.experiment.conductor import LeakError
 from hftraining.market import features
 from hftraining.runs.ledger import Ledger
+from hftraining.trading.policy import target_weights
 from hftraining.training.trainer import Interrupted, Trainer
 from tests.test_experiment import folder, run  # noqa: F401  (the fixture of the bars)
 
@@ -40,6 +42,13 @@ def test_every_seed_is_a_trial_a_repetition_is_none_and_a_deleted_folder_still_c
         counts.append((result["n_trials"], result["test_openings"]))
         shutil.rmtree(result["folder"])
     assert counts == [(1, 1), (2, 2), (2, 2), (3, 3)]
+
+
+def test_the_same_config_under_code_that_trades_otherwise_is_another_trial(folder, tmp_path, monkeypatch):  # noqa: F811
+    counts = [run(folder, tmp_path, "seed=1")["n_trials"]]
+    monkeypatch.setattr(profit_tracker, "target_weights", lambda *given: 0.5 * target_weights(*given))
+    counts += [run(folder, tmp_path, "seed=1")["n_trials"] for _ in range(2)]
+    assert counts == [1, 2, 2]
 
 
 def test_a_run_that_failed_or_was_interrupted_counts_and_has_not_opened_the_test_days(folder, tmp_path, monkeypatch):  # noqa: F811
