@@ -21,14 +21,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hftraining.errors import UserError
-from hftraining.experiment.conductor import LeakError
-from hftraining.experiment.config import ConfigError, ExperimentConfig, explain, load_config, typed_config, unknown_key
-from hftraining.finetuning import conductor, inherit
-from hftraining.sweep.config import Command, SweepFailed, SweepInterrupted
+from hftraining.core.errors import EXIT_INTERRUPTED, EXIT_USER, ConfigError, Ending, Interrupted
+from hftraining.experiment import finetune as conductor
+from hftraining.experiment import inherit
+from hftraining.experiment.config import ExperimentConfig, explain, load_config, typed_config, unknown_key
+from hftraining.sweep.config import Command
 from hftraining.sweep.settings import unknown_search_key
-
-EXIT_USER, EXIT_INTERRUPTED, EXIT_OURS = 2, 3, 1
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -72,19 +70,8 @@ def _stop_if_expected(error: Exception) -> None:
     """End the process with one line and its exit code, unless nobody foresaw this error."""
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         _stop(ConfigError(one_line(error)), EXIT_USER)
-    if isinstance(error, UserError):
-        _stop(error, EXIT_USER)
-    if isinstance(error, SweepInterrupted):
-        _stop(error, EXIT_INTERRUPTED)
-    if isinstance(error, (SweepFailed, LeakError)):
-        _stop(error, EXIT_OURS)
-
-    from hftraining.training.trainer import Diverged, Interrupted  # torch, which a wrong config need not wait for
-
-    if isinstance(error, Interrupted):
-        _stop(error, EXIT_INTERRUPTED)
-    if isinstance(error, Diverged):
-        _stop(error, EXIT_OURS)
+    if isinstance(error, Ending):
+        _stop(error, error.exit_code)
 
 
 def _stop(reason: BaseException, code: int) -> NoReturn:
@@ -132,7 +119,7 @@ def main() -> None:
         _stop_if_expected(error)
         raise
     except KeyboardInterrupt:
-        _stop(SweepInterrupted("stopped before anything had to be saved"), EXIT_INTERRUPTED)
+        _stop(Interrupted("stopped before anything had to be saved"), EXIT_INTERRUPTED)
 
 
 def _with_the_folder_of_best(arguments: list[str]) -> list[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hftraining.forecast.forecaster import Forecaster, ModelFolderError
-from hftraining.market.bars import Bars
+from hftraining.core.bars import Bars
+from hftraining.core.forecast import Forecast
 from hftraining.market.features import make_features
-from hftraining.trading.policy import Forecast
+from hftraining.model.forecaster import Forecaster, ModelFolderError
 
 
 def load_model(path: Path | str, device: str = "cpu") -> Forecaster:

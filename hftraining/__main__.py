@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hftraining.errors import UserError
+from hftraining.core.errors import UserError
 
 if TYPE_CHECKING:
     from hftraining.runs.ledger import Entry
@@ -180,8 +180,8 @@ def _print_ledger(
 def _ledger_object(
     shown: list["Entry"], groups: dict[tuple[str, str], list["Entry"]], openings: dict[tuple[str, str], int]
 ) -> dict[str, Any]:
+    from hftraining.core.values import plain, without_nan
     from hftraining.runs.ledger import trials_of
-    from hftraining.runs.record import plain, without_nan
 
     keys = "id kind name signature fingerprint symbols windows started ended status resumed sharpe result".split()
     runs = [
@@ -216,7 +216,7 @@ def _symbols(symbols: Sequence[str]) -> str:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from hftraining.runs.report import write_report
+    from hftraining.reports.report import write_report
 
     path = write_report(options.run)
     print(path)
@@ -228,7 +228,7 @@ def _report(options: argparse.Namespace) -> int:
 def _leaks(options: argparse.Namespace) -> int:
     if not (options.run / "run.json").is_file():
         raise UserError(f"{options.run} is not a run: it has no run.json")
-    from hftraining.experiment.conductor import prove_run
+    from hftraining.experiment.run import prove_run
 
     proof = prove_run(options.run, options.days)
     for line in proof.lines:
@@ -240,9 +240,9 @@ def _leaks(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from hftraining.compare import METRICS, compare
-    from hftraining.runs.compare_page import write_comparison
-    from hftraining.runs.compare_text import print_comparison
+    from hftraining.reports.compare import METRICS, compare
+    from hftraining.reports.compare_page import write_comparison
+    from hftraining.reports.compare_text import print_comparison
     from hftraining.runs.record import new_folder
 
     comparison = compare(options.runs)
@@ -258,9 +258,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from hftraining.experiment.conductor import LeakError
-    from hftraining.replay import replay, replay_from_commit
-    from hftraining.training.trainer import Diverged, Interrupted
+    from hftraining.core.errors import Diverged, Interrupted, LeakError
+    from hftraining.experiment.replay import replay, replay_from_commit
 
     try:
         again = (replay_from_commit if options.from_commit else replay)(options.run, options.outputs)
@@ -285,7 +284,7 @@ def _replay(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     from datetime import date
 
-    from hftraining.experiment_record import write_record
+    from hftraining.experiment.records import write_record
 
     folder = write_record(options.name, options.runs, options.question, options.experiments, date.today())
     print(folder)

@@ -17,15 +17,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hftraining.errors import UserError
+from hftraining.core.errors import UserError
+from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
-from hftraining.finetuning.compose import composed
-from hftraining.finetuning.conductor import run
-from hftraining.finetuning.inherit import inherit, open_base, signature_of
-from hftraining.finetuning.processes import DONE, Outcome, attempt, exit_code, in_processes, in_turn, report
+from hftraining.experiment.finetune import run
+from hftraining.experiment.inherit import inherit, open_base, signature_of
+from hftraining.experiment.processes import DONE, Outcome, attempt, exit_code, in_processes, in_turn, report
 
 if TYPE_CHECKING:
-    from hftraining.forecast.forecaster import Forecaster
+    from hftraining.model.forecaster import Forecaster
 
 DATA = "tech10"  # ten technology stocks through yfinance
 
@@ -108,7 +108,7 @@ class BaseModelTrainer:
         ]
         config = inherit(composed(settings), settings)
         if epochs is not None:
-            from hftraining.finetuning.ground import steps_of_epochs
+            from hftraining.experiment.finetune_ground import steps_of_epochs
 
             config.training.max_steps = steps_of_epochs(config, open_base(base), epochs)
         return self._to_resume(config, "finetuned", open_base(base))
@@ -149,7 +149,7 @@ def _given(field: str, value: Any) -> list[str]:
 
 def model_of(folder: Path) -> "Forecaster":
     """The model that a finished run recommends."""
-    from hftraining.forecast.forecaster import Forecaster
+    from hftraining.model.forecaster import Forecaster
 
     return Forecaster.load(folder / "model")
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from hftraining.market.bars import Bars
+from hftraining.core.bars import Bars
+from hftraining.core.forecast import Forecast
+from hftraining.portfolio.weights import target_weights
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import summarize
-from hftraining.trading.policy import Forecast, target_weights
 from hftraining.trading.simulator import Simulation, simulate
 
 

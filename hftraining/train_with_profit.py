@@ -33,10 +33,10 @@ from hftraining.base_model_trainer import (
     trainer_of,
 )
 from hftraining.experiment.config import ExperimentConfig
-from hftraining.finetuning.conductor import run
+from hftraining.experiment.finetune import run
 
 if TYPE_CHECKING:
-    from hftraining.forecast.forecaster import Forecaster
+    from hftraining.model.forecaster import Forecaster
 
 SINGLE = "single"  # one stock through yfinance
 TRAINED = "train one"  # --base-model without a run

@@ -8,7 +8,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as train.py does, before torc
 import numpy as np
 import pytest
 
-from hftraining.market.bars import Bars
+from hftraining.core.bars import Bars
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

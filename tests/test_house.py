@@ -8,41 +8,42 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
-    "atomic": 0,
-    "errors": 0,
-    "market": 1,
-    "trading": 1,
-    "runs": 1,
-    "forecast": 2,
-    "profit_tracker": 2,
-    "evidence": 2,
-    "training": 3,
-    "leak_proof": 3,
-    "compare": 3,
-    "experiment": 4,
-    "experiment_record": 4,
-    "finetuning": 5,
-    "sweep": 5,
-    "replay": 6,
+    "core": 1,
+    "market": 2,
+    "trading": 2,
+    "runs": 2,
+    "model": 3,
+    "evidence": 3,
+    "portfolio": 3,
+    "profit_tracker": 4,
+    "training": 4,
+    "reports": 4,
+    "experiment": 5,
+    "sweep": 6,
     "base_model_trainer": 6,
-    "train": 6,
-    "__main__": 7,
+    "__main__": 6,
+    "hfinference": 6,
     "train_with_profit": 7,
-    "hfinference": 3,
+    "train": 7,
+    "hydra_plugins": 7,
 }
 ONLY_KNOWN_BY = {
     "tensorboard": {"hftraining/runs/record.py"},
-    "hydra": {"train.py", *(f"hftraining/sweep/{name}.py" for name in ("space", "sweeper", "trials", "worker"))},
+    "hydra": {
+        "train.py",
+        "hydra_plugins/hftraining_sweeper.py",
+        *(f"hftraining/sweep/{name}.py" for name in ("space", "sweeper", "trials", "worker")),
+    },
     "omegaconf": {
         "train.py",
         "hftraining/experiment/config.py",
-        "hftraining/finetuning/compose.py",
+        "hftraining/experiment/compose.py",
         *(f"hftraining/sweep/{name}.py" for name in ("settings", "space", "sweeper", "trials", "worker")),
     },
     "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "study", "worker")},
     "yfinance": {"hftraining/market/yahoo.py"},
 }
-PACKAGES = ("hftraining", "hfinference")
+PACKAGES = ("hftraining", "hfinference", "hydra_plugins")
 HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}
 
 
@@ -71,7 +72,7 @@ def _imports_of(source: str, at_the_top: bool) -> set[str]:
 
 def room(path: Path, root: Path) -> str:
     parts = path.relative_to(root).with_suffix("").parts
-    return parts[0] if len(parts) == 1 or parts[0] == "hfinference" else parts[1]
+    return parts[0] if len(parts) == 1 or parts[0] != "hftraining" else parts[1]
 
 
 def wrong_imports(root: Path = ROOT) -> list[str]:
@@ -82,10 +83,10 @@ def wrong_imports(root: Path = ROOT) -> list[str]:
             continue
         for name in imports(path):
             parts = name.split(".")
-            known = parts[0] if parts[0] == "hfinference" else parts[1] if parts[0] == "hftraining" else own
+            known = parts[1] if parts[0] == "hftraining" else parts[0] if parts[0] in FLOORS else own
             if known == own:
                 continue
-            if FLOORS[known] >= FLOORS[own] or known == "hfinference":
+            if FLOORS[known] >= FLOORS[own]:
                 wrong.append(f"{path.relative_to(root)} imports {name}")
     return wrong
 

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hftraining.market.bars import Bars
+from hftraining.core.bars import Bars
+from hftraining.core.forecast import Forecast
+from hftraining.portfolio.weights import target_weights
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import summarize
-from hftraining.trading.policy import Forecast, target_weights
 from hftraining.trading.simulator import simulate
 from tests.naive_engine import random_market
 

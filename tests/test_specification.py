@@ -14,10 +14,10 @@ import pytest
 
 from hftraining import base_model_trainer, train_with_profit
 from hftraining.base_model_trainer import BaseModelTrainer
-from hftraining.experiment.config import ConfigError
-from hftraining.forecast.forecaster import Forecaster
+from hftraining.core.errors import ConfigError
+from hftraining.model.forecaster import Forecaster
 from hftraining.runs.ledger import Ledger
-from tests.test_experiment import QUICK, folder  # noqa: F401  (the fixture of the bars)
+from tests.experiment.test_experiment import QUICK, folder  # noqa: F401  (the fixture of the bars)
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ("evidence.null_draws=40", "evidence.bootstrap_draws=100", "evidence.leak_days=1")

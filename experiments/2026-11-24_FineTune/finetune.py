@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from hftraining.base_model_trainer import BaseModelTrainer
-from hftraining.finetuning.processes import attempt, in_turn
+from hftraining.experiment.processes import attempt, in_turn
 
 TECHNOLOGY = "AAPL MSFT GOOGL AMZN INTC CSCO ORCL QCOM NVDA IBM".split()  # named before anything was run
 SEEDS = (1, 2, 3)

@@ -14,9 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from hftraining.experiment.conductor import run_experiment  # noqa: E402
 from hftraining.experiment.config import typed_config  # noqa: E402
-from hftraining.training.probe import ValidationProbe  # noqa: E402
+from hftraining.experiment.probe import ValidationProbe  # noqa: E402
+from hftraining.experiment.run import run_experiment  # noqa: E402
 from hftraining.training.trainer import Trainer  # noqa: E402
 
 

@@ -13,16 +13,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
-from hftraining.errors import UserError
+from hftraining.core.errors import ConfigError
 from hftraining.evidence.config import EvidenceConfig
-from hftraining.forecast.config import ModelConfig, ObjectiveConfig
 from hftraining.market.config import StocksConfig
+from hftraining.model.config import ModelConfig, ObjectiveConfig
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
-
-
-class ConfigError(UserError):
-    """The config cannot be run: what, where, what to do, in one line."""
 
 
 @dataclass

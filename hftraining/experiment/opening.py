@@ -9,15 +9,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hftraining.experiment.config import ConfigError, ExperimentConfig, typed_config
+from hftraining.core.errors import ConfigError
+from hftraining.experiment.config import ExperimentConfig, typed_config
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hftraining.market.bars import Bars
+    from hftraining.core.bars import Bars
+    from hftraining.experiment.periods import Period
+    from hftraining.experiment.trial import Trial
     from hftraining.runs.record import RunRecord
-    from hftraining.training.scoring import Stretch
-    from hftraining.training.trial import Trial
 
 
 def open_record(
@@ -103,15 +104,15 @@ def check_resumable(folder: Path) -> None:
 
 
 def row_in_the_ledger(
-    config: ExperimentConfig, record: RunRecord, stretches: dict[str, Stretch]
+    config: ExperimentConfig, record: RunRecord, periods: dict[str, Period]
 ) -> AbstractContextManager[Trial]:
     """The run's row while it runs: see `training.trial.in_the_ledger`."""
-    from hftraining.training.trainer import Interrupted, Pruned
-    from hftraining.training.trial import in_the_ledger
+    from hftraining.core.errors import Interrupted, Pruned
+    from hftraining.experiment.trial import in_the_ledger
 
     endings = {"interrupted": (Interrupted, KeyboardInterrupt), "pruned": (Pruned,)}
     facts = run_json(record.folder)
-    return in_the_ledger(record.folder.parents[2], record.folder, facts, stretches, bool(config.resume), endings)
+    return in_the_ledger(record.folder.parents[2], record.folder, facts, periods, bool(config.resume), endings)
 
 
 def run_json(folder: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 
-from hftraining.errors import UserError
+from hftraining.core.errors import UserError
 
 SOURCES = ("sample", "yahoo", "files")
 BAD_ROWS = ("refuse", "drop")

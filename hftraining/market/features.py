@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from hftraining.market.bars import Bars
+from hftraining.core.bars import Bars
 
 FEATURES = (
     "return_1d",  # close to close

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hftraining.core.bars import Bars
 from hftraining.market import audit, files
-from hftraining.market.bars import Bars
 from hftraining.market.config import MarketDataError, StocksConfig
 
 SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holidays beside the data

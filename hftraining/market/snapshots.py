@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hftraining.atomic import replacing
+from hftraining.core.files import replacing
 from hftraining.market.config import MarketDataError, StocksConfig
 
 SNAPSHOT = re.compile(r"[0-9a-f]{16}\Z")

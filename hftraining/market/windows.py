@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hftraining.market.bars import Bars, MarketDataError
-from hftraining.market.config import StocksConfig
+from hftraining.core.bars import Bars
+from hftraining.market.config import MarketDataError, StocksConfig
 
 TRAIN_SHARE, TRAIN_AND_VALID_SHARE = 0.70, 0.85  # where validation and test begin when no date is given
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hftraining.atomic import linked, replacing
+from hftraining.core.files import linked, replacing
 from hftraining.runs.record import RecordError
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hftraining.errors import UserError
-from hftraining.runs.identity import canonical
+from hftraining.core.errors import UserError
+from hftraining.core.values import canonical
 from hftraining.runs.record import read_metrics
 
 if TYPE_CHECKING:

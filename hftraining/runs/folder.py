@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
-from hftraining.errors import UserError
+from hftraining.core.errors import UserError
 from hftraining.runs.record import dig, read_metrics
 
 if TYPE_CHECKING:

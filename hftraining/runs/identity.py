@@ -1,21 +1,19 @@
 """What a run is: its delta from the default config, a signature of that delta, and a manifest of where it ran."""
 
 import hashlib
-import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from hftraining.core.values import canonical, flatten, plain
 from hftraining.runs.code_version import PATCH_FILE, code_version
 from hftraining.runs.environment import environment
-from hftraining.runs.record import flatten, plain
 
 # Fields that cannot change a number, as patterns of dotted names; every other field is part of the signature. For each
-# of them but one tests/test_signature.py shows weights that are equal to the bit. Threads and checkpoint_every stay in:
-# another thread count gives other bits.
+# of them but one tests/experiment/test_signature.py shows weights that are equal to the bit. Threads and
+# checkpoint_every stay in: another thread count gives other bits.
 CANNOT_CHANGE_A_NUMBER = (
     "name",  # of the run: names its folder
     "*.name",  # of a group: its values count, not what they are called
@@ -89,21 +87,3 @@ def manifest(
 def cannot_change_a_number(name: str) -> bool:
     """Whether a field, by its dotted name, is left out of the signature."""
     return any(fnmatchcase(name, pattern) for pattern in CANNOT_CHANGE_A_NUMBER)
-
-
-def canonical(value: Any) -> str:
-    """One text for equal values: 1.0 as 1, a tuple as its list; True is not 1."""
-    return json.dumps(_normal(plain(value)), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _normal(value: Any) -> Any:
-    """One spelling for equal numbers: 1.0 as 1; what JSON has no number for as text."""
-    if isinstance(value, dict):
-        return {key: _normal(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_normal(item) for item in value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return f"float:{value}"
-        return int(value) if value.is_integer() else value
-    return value

@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import variance
 from typing import Any
 
-from hftraining.errors import UserError
-from hftraining.runs.record import plain, without_nan
+from hftraining.core.errors import UserError
+from hftraining.core.values import plain, without_nan
 
 LEDGER_FILE = "ledger.sqlite"
 RUNNING = "running"  # also what a killed run is called for good

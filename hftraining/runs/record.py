@@ -15,8 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
-from hftraining.atomic import replacing, write_text_atomically
-from hftraining.errors import UserError
+from hftraining.core.errors import UserError
+from hftraining.core.files import replacing, write_json_atomically, write_text_atomically
+from hftraining.core.values import flatten, plain, without_nan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,44 +54,11 @@ class RecordError(UserError):
     """A run folder cannot be made or gone on with: what, where, in one line."""
 
 
-def write_json_atomically(path: Path, value: Any) -> None:
-    """Write strict JSON: NaN and infinity become null, numpy scalars numbers, tuples lists, paths text."""
-    write_text_atomically(path, json.dumps(without_nan(plain(value)), indent=2, allow_nan=False) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """The same value in the types that JSON and YAML know. Keys become text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
-        return plain(value.tolist())
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted names; an empty one disappears."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
 def dig(values: Any, *path: str) -> Any:
     """The value at a path of nested dicts, None where the path ends early."""
     for key in path:
         values = values.get(key) if isinstance(values, dict) else None
     return values
-
-
-def without_nan(value: Any) -> Any:
-    """A plain value with null where a float is not finite."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:

@@ -10,11 +10,11 @@ from typing import Any
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from optuna.trial import FrozenTrial, TrialState
 
-from hftraining.atomic import replacing, write_text_atomically
+from hftraining.core.errors import ConfigError
+from hftraining.core.files import replacing, write_json_atomically, write_text_atomically
 from hftraining.evidence.deflation import probability_of_backtest_overfitting
-from hftraining.experiment.conductor import run_experiment
-from hftraining.experiment.config import ConfigError, ExperimentConfig
-from hftraining.runs.record import write_json_atomically
+from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.run import run_experiment
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.page import write_page
 from hftraining.sweep.space import Param, Value

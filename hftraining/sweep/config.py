@@ -118,14 +118,6 @@ class Command(ExperimentConfig):
     search: SearchConfig | None = None
 
 
-class SweepFailed(Exception):
-    """Too many trials failed, or the workers could not run."""
-
-
-class SweepInterrupted(Exception):
-    """A signal came: the same command goes on."""
-
-
 def violation(bound: str, value: float) -> float:
     """How far a value lies beyond a bound such as ">= 20", in its own unit; at most 0 where it holds, NaN for NaN."""
     match = _BOUND.match(bound)

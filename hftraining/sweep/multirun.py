@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hftraining.experiment.config import ConfigError
+from hftraining.core.errors import ConfigError
 from hftraining.runs.record import dig
 
 RUNS_FILE = "runs.jsonl"  # in the folder of the multirun: one line a finished run

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hftraining.atomic import write_text_atomically
-from hftraining.runs.charts import Figure
-from hftraining.runs.page import page, place_plotly
+from hftraining.core.files import write_text_atomically
+from hftraining.reports.charts import Figure
+from hftraining.reports.page import page, place_plotly
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.study import Study
 

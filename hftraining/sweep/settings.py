@@ -8,7 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hftraining.experiment.config import ConfigError, explain
+from hftraining.core.errors import ConfigError
+from hftraining.experiment.config import explain
 from hftraining.sweep.config import SearchConfig
 
 

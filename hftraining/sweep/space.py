@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from hftraining.experiment.config import ConfigError
+from hftraining.core.errors import ConfigError
 
 Value = Any  # a float, an int, a text, true, false, null, or a list of these
 _CONDITION = re.compile(r"\s*([\w./@-]+?)\s*(==|!=|>=|<=|=|>|<)\s*(.+?)\s*\Z")

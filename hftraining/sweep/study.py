@@ -30,8 +30,8 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from hftraining.experiment.config import ConfigError
-from hftraining.runs.record import flatten
+from hftraining.core.errors import ConfigError
+from hftraining.core.values import flatten
 from hftraining.sweep.config import SearchConfig, violation
 from hftraining.sweep.space import Param, Value
 

@@ -12,10 +12,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from hftraining.experiment.conductor import splits_of
-from hftraining.experiment.config import ConfigError, ExperimentConfig, typed_config
+from hftraining.core.errors import ConfigError, Interrupted, SweepFailed
+from hftraining.experiment.config import ExperimentConfig, typed_config
+from hftraining.experiment.run import splits_of
 from hftraining.sweep.conclusion import conclude
-from hftraining.sweep.config import SearchConfig, SweepFailed, SweepInterrupted
+from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.settings import search_of, sweep_folder, without_search
 from hftraining.sweep.space import Param, Value, is_searched, parse_space, parsed_param, points_of_grid
 from hftraining.sweep.study import Study
@@ -29,7 +30,7 @@ def run_sweep(
     """Search until the study has n_trials, then train what was chosen. Returns what sweep.json holds.
 
     composed: without the overrides that give several values. Raises ConfigError before anything is run, SweepFailed,
-    SweepInterrupted, and what run_experiment raises for the chosen configuration.
+    Interrupted, and what run_experiment raises for the chosen configuration.
     """
     search = search_of(composed)
     if n_trials is not None:
@@ -100,7 +101,7 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
         try:
             endings = [job.return_value for job in launcher.launch([job] * wanted, initial_job_idx=started)]
         except KeyboardInterrupt as error:
-            raise SweepInterrupted(_where_it_stands(study)) from error
+            raise Interrupted(_where_it_stands(study)) from error
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             if study.attempts() == attempts:  # no worker began a trial: the next ones would not either
@@ -109,7 +110,7 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
             endings = []
         started += wanted
         if INTERRUPTED in endings:
-            raise SweepInterrupted(_where_it_stands(study))
+            raise Interrupted(_where_it_stands(study))
         failed = study.failures()
         if FAILING in endings or len(failed) > search.failures_allowed:
             last = failed[-1]

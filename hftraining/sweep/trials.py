@@ -15,8 +15,9 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from hftraining.experiment.conductor import run_experiment, splits_of
-from hftraining.experiment.config import ConfigError, ExperimentConfig, typed_config, unknown_key
+from hftraining.core.errors import ConfigError
+from hftraining.experiment.config import ExperimentConfig, typed_config, unknown_key
+from hftraining.experiment.run import run_experiment, splits_of
 from hftraining.runs.identity import config_delta, signature
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.space import Param, Value
@@ -123,9 +124,9 @@ class Trials:
         if self.search.folds == 1:
             yield
             return
+        from hftraining.core.errors import Interrupted, Pruned
         from hftraining.market.prices import load_bars
         from hftraining.runs.ledger import LEDGER_FILE, Ledger
-        from hftraining.training.trainer import Interrupted, Pruned
 
         bars = load_bars(config.stocks)
         valid = bars.sessions_T[splits_of(config, bars).valid]

@@ -11,11 +11,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from optuna.trial import Trial
 
+from hftraining.core.errors import Interrupted, Pruned
 from hftraining.sweep.settings import search_of, sweep_folder, without_search
 from hftraining.sweep.space import Param, Value, parse_space
 from hftraining.sweep.study import Study
 from hftraining.sweep.trials import Composer, Trials, Watch, fixed_values
-from hftraining.training.trainer import Interrupted, Pruned
 
 FULL, FAILING, INTERRUPTED = "full", "failing", "interrupted"
 Run = Callable[[int, Mapping[str, Value], Watch, dict[str, Any]], dict[str, float]]  # see Trials.run

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hftraining.trading.caps import cap_weights
 from hftraining.trading.config import TradingRules
-from hftraining.trading.policy import cap_weights
 
 MONTH, YEAR = 21, 252  # sessions
 DECAY = 60 / 61  # of the daily variance: a centre of mass of 60 sessions (Moskowitz, Ooi and Pedersen 2012)

@@ -5,10 +5,8 @@ and state.json, which holds the sha256 of both. It is written under a temporary 
 kill at any moment leaves whole checkpoints only. Kept are the newest two and the best by the validation metric.
 """
 
-import hashlib
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
+
+from hftraining.core.files import sha256, sync
 
 KEPT = 2  # newest checkpoints, so that there is one to fall back on when the last is damaged
 TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
@@ -37,14 +37,14 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, temporary / TENSOR_FILES[0])
         save_file(_optimizer_tensors(optimizer), temporary / TENSOR_FILES[1])
-        hashes = {name: _sha256(temporary / name) for name in TENSOR_FILES}
+        hashes = {name: sha256(temporary / name) for name in TENSOR_FILES}
         (temporary / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}, indent=2) + "\n")
         for name in (*TENSOR_FILES, "state.json"):
-            _sync(temporary / name)
-        _sync(temporary)
+            sync(temporary / name)
+        sync(temporary)
         shutil.rmtree(final, ignore_errors=True)  # a damaged one that a resumed run reaches again
         temporary.rename(final)
-        _sync(self.folder)
+        sync(self.folder)
         self._remove_all_but(state["best_step"])
 
     def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Any] | None:
@@ -75,7 +75,7 @@ class Checkpoints:
         path = self._path(step)
         try:
             hashes = json.loads((path / "state.json").read_text())["sha256"]
-            damaged = [name for name in TENSOR_FILES if _sha256(path / name) != hashes[name]]
+            damaged = [name for name in TENSOR_FILES if sha256(path / name) != hashes[name]]
         except (OSError, json.JSONDecodeError, KeyError) as error:
             damaged = [str(error)]
         if damaged:
@@ -110,15 +110,3 @@ def _load_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> N
         index, name = key.split(".")
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,9 +13,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from hftraining.forecast.model import BarTransformer
-from hftraining.forecast.objective import Loss, Objective
+from hftraining.core.errors import Diverged, Interrupted
 from hftraining.market.windows import Batch, WindowSampler
+from hftraining.model.objective import Loss, Objective
+from hftraining.model.transformer import BarTransformer
 from hftraining.training.checkpoint import Checkpoints
 from hftraining.training.config import TrainingConfig
 from hftraining.training.optimizer import learning_rate, make_optimizer
@@ -24,18 +25,6 @@ MOST_SKIPPED_IN_A_ROW = 10
 HIGHER_IS_BETTER = {"eval/loss": False, "profit/sharpe_ratio": True, "profit/total_return": True}
 
 logger = logging.getLogger("hftraining")
-
-
-class Interrupted(Exception):
-    """SIGTERM or SIGINT came; everything up to and including the last step is saved."""
-
-
-class Diverged(Exception):
-    """Ten steps in a row had a loss or gradient that is not finite."""
-
-
-class Pruned(Exception):
-    """Whoever watched the probes has seen enough: the run ends without a result, and says why."""
 
 
 class Probe(Protocol):

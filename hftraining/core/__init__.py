@@ -1,0 +1,1 @@
+"""The nouns and habits of everybody: bars, forecasts, errors, files, metrics, commands."""

@@ -1,0 +1,63 @@
+"""Bars: the daily prices of several symbols, aligned by date, as every other room sees them.
+
+Legend: T sessions, S symbols.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+PRICES = ("open", "high", "low", "close")
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Adjusted daily bars. NaN in all five arrays where a symbol has no bar at a session.
+
+    sessions_T: rising, unique datetime64[D]. open/high/low/close_TS: in currency, adjusted for splits and
+    dividends. volume_TS: in shares, adjusted the opposite way, so that price * volume is what was traded.
+    events: one row a split or dividend, columns symbol, date, split (ratio, 0 if none), dividend (currency).
+    source: where they came from, for people. warnings: what was repaired on the way, one sentence each.
+    """
+
+    symbols_S: tuple[str, ...]
+    sessions_T: np.ndarray
+    open_TS: np.ndarray
+    high_TS: np.ndarray
+    low_TS: np.ndarray
+    close_TS: np.ndarray
+    volume_TS: np.ndarray
+    events: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["symbol", "date", "split", "dividend"]))
+    source: str = ""
+    snapshot: str | None = None  # id of the stored yahoo snapshot that these bars come from
+    warnings: tuple[str, ...] = ()
+
+    def rows(self, rows: slice) -> "Bars":
+        """The bars of some sessions, as views."""
+        cut = {name: getattr(self, name)[rows] for name in ("sessions_T", *_ARRAYS)}
+        return replace(self, **cut)
+
+    def of(self, symbols: Sequence[str]) -> "Bars":
+        """The bars of some symbols, in that order; the sessions stay. Raises ValueError for one that is not here."""
+        columns = [self.symbols_S.index(symbol) for symbol in symbols]
+        cut = {name: getattr(self, name)[:, columns] for name in _ARRAYS}
+        return replace(self, symbols_S=tuple(symbols), events=self.events[self.events["symbol"].isin(symbols)], **cut)
+
+    @property
+    def present_TS(self) -> np.ndarray:
+        """Where a symbol has a bar, boolean."""
+        return np.isfinite(self.close_TS)
+
+    def fingerprint(self) -> str:
+        """16 hex digits of the content: symbols, sessions and all five arrays, whatever the source was."""
+        digest = hashlib.sha256("\0".join(self.symbols_S).encode())
+        digest.update(self.sessions_T.astype("datetime64[D]").astype("<i8").tobytes())
+        for name in _ARRAYS:
+            digest.update(np.ascontiguousarray(getattr(self, name), dtype="<f8").tobytes())
+        return digest.hexdigest()[:16]
+
+
+_ARRAYS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")

@@ -1,0 +1,50 @@
+"""The parser of our commands, and how each of them ends: one line and an exit code."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from hftraining.core.errors import EXIT_INTERRUPTED, EXIT_USER, Ending, did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with a did-you-mean, where argparse would print the usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with 2."""
+        _, _, choices = message.partition("invalid choice: ")
+        if choices:
+            given = choices.partition(" (choose from ")[0].strip("'")
+            commands = self._commands()
+            hint = did_you_mean(given, commands)
+            message = f"{given}: there is no such command{hint} (there are {', '.join(commands)})"
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(EXIT_USER)
+
+    def _commands(self) -> list[str]:
+        actions = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return [command for action in actions for command in action.choices]
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def run_command(act: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code. A foreseen end is one line on stderr; any other error is raised."""
+    try:
+        return act(arguments)
+    except Ending as end:
+        print(f"{end.word}: {' '.join(str(end).split())}", file=sys.stderr)
+        return end.exit_code
+    except OSError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED

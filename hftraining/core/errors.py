@@ -1,0 +1,66 @@
+"""What ends a command: the line it prints, its exit code, and what the ledger calls a run that it ended."""
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 3
+
+
+class Ending(Exception):
+    """A foreseen end of a command. Its text is one line: what, where, what to do.
+
+    exit_code: of the process. status: of the run in the ledger. word: what the line begins with.
+    """
+
+    exit_code = EXIT_OURS
+    status = "failed"
+    word = "error"
+
+
+class UserError(Ending, ValueError):
+    """The request cannot be met: what, where, what to do, in one line."""
+
+    exit_code = EXIT_USER
+
+
+class ConfigError(UserError):
+    """The config cannot be run: what, where, what to do, in one line."""
+
+
+class Interrupted(Ending):
+    """A signal came. Everything up to and including the last step is saved."""
+
+    exit_code = EXIT_INTERRUPTED
+    status = "interrupted"
+    word = "interrupted"
+
+
+class Pruned(Ending):
+    """The pruner gave the run up: it ends without a result, and says why."""
+
+    status = "pruned"
+
+
+class Diverged(Ending):
+    """Ten steps in a row had a loss or gradient that is not finite."""
+
+
+class LeakError(Ending):
+    """The leak proof failed: something that was known on a day changed with what came after it."""
+
+
+class SweepFailed(Ending):
+    """Too many trials failed, or the workers could not run."""
+
+
+def status_of(error: BaseException) -> str:
+    """What the ledger calls a run that this exception ended: failed, unless the exception says otherwise."""
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted.status
+    return error.status if isinstance(error, Ending) else Ending.status
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """ "; did you mean X?" for the known word closest to a misspelt one, nothing where none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,44 @@
+"""Forecast: what a model thinks at each close.
+
+Legend: T sessions, S symbols, H horizons, Q quantiles.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the model thinks at each close.
+
+    quantiles_TSHQ: log return from the fill open[t + lag] to open[t + lag + h]; NaN: no forecast.
+    head_TS: the model's own position in [-1, 1]; NaN: none.
+    horizons: sessions, rising. levels: of the quantiles, rising within (0, 1), 0.5 among them.
+    Raises ValueError where the shapes or the names of the axes do not fit each other.
+    """
+
+    quantiles_TSHQ: np.ndarray
+    head_TS: np.ndarray
+    horizons: tuple[int, ...]
+    levels: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse axes that do not fit."""
+        wanted = (*self.head_TS.shape, len(self.horizons), len(self.levels))
+        if self.head_TS.ndim != 2 or self.quantiles_TSHQ.shape != wanted:
+            raise ValueError(
+                f"quantiles: shape {self.quantiles_TSHQ.shape}, but head has {self.head_TS.shape}, "
+                f"{len(self.horizons)} horizons and {len(self.levels)} levels"
+            )
+        for name in ("horizons", "levels"):
+            values = getattr(self, name)
+            if not all(low < high for low, high in itertools.pairwise(values)):
+                raise ValueError(f"{name}: {values} must rise")
+        if 0.5 not in self.levels or not 0.0 < self.levels[0] or not self.levels[-1] < 1.0:
+            raise ValueError(f"levels: {self.levels} must lie within (0, 1) and contain 0.5")
+
+    def rows(self, rows: slice) -> "Forecast":
+        """The forecasts of some sessions, as views."""
+        return replace(self, quantiles_TSHQ=self.quantiles_TSHQ[rows], head_TS=self.head_TS[rows])

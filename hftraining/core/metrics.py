@@ -1,0 +1,65 @@
+"""One table of metrics: what each is called in files and in words, its unit, which way is better, and who probes it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Unit(StrEnum):
+    """How a number is read, and so how it is written."""
+
+    CHANGE = "change"  # a signed fraction, read in percent: +4.2%
+    SHARE = "share"  # a part of something, read in percent: 42.0%
+    RATIO = "ratio"  # 0.84
+    TIMES = "times"  # a year: 6.3x
+    COUNT = "count"  # 1,234
+    LOSS = "loss"  # 0.3068
+    SCORE = "score"  # 0.021: correlations and probabilities
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric. name: its key in result.json. higher_is_better: None where neither way is.
+
+    probed: whether training looks at it, as tag, every profit_tracker.every steps.
+    """
+
+    name: str
+    words: str
+    unit: Unit
+    higher_is_better: bool | None = None
+    probed: bool = False
+
+    @property
+    def tag(self) -> str:
+        """Its name in TensorBoard, in metrics.jsonl and in a search: profit/sharpe_ratio."""
+        return f"profit/{self.name}"
+
+
+PROFIT = (
+    Metric("total_return", "total return", Unit.CHANGE, True, probed=True),
+    Metric("cagr", "return a year", Unit.CHANGE, True),
+    Metric("volatility", "volatility a year", Unit.SHARE, False),
+    Metric("sharpe_ratio", "Sharpe ratio", Unit.RATIO, True, probed=True),
+    Metric("sortino_ratio", "Sortino ratio", Unit.RATIO, True),
+    Metric("calmar_ratio", "Calmar ratio", Unit.RATIO, True),
+    Metric("max_drawdown", "maximum drawdown", Unit.CHANGE, True, probed=True),
+    Metric("win_rate", "win rate", Unit.SHARE, True, probed=True),
+    Metric("trade_count", "closed trades", Unit.COUNT, probed=True),
+    Metric("exposure", "mean exposure", Unit.SHARE),
+    Metric("turnover", "turnover a year", Unit.TIMES, False),
+    Metric("costs", "costs, of the initial capital", Unit.SHARE, False),
+)
+BY_NAME = {metric.name: metric for metric in PROFIT}
+LOSS_TAG = "eval/loss"  # of the validation days: lower is better
+PROBED_TAGS = (LOSS_TAG, *(metric.tag for metric in PROFIT if metric.probed))
+ALL_TAGS = (LOSS_TAG, *(metric.tag for metric in PROFIT))
+
+
+def higher_is_better(tag: str) -> bool:
+    """Which way a tag improves. Raises KeyError for a tag for which neither way is better, or that does not exist."""
+    if tag == LOSS_TAG:
+        return False
+    found = BY_NAME[tag.removeprefix("profit/")].higher_is_better
+    if found is None:
+        raise KeyError(f"{tag}: neither way is better")
+    return found

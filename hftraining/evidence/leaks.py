@@ -1,0 +1,160 @@
+"""The leak proof: replace the future by noise, and nothing that was known before may change, to the bit.
+
+Legend: T sessions, S symbols.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from hftraining.core.bars import Bars
+from hftraining.core.forecast import Forecast
+from hftraining.market.features import Features, Scaler, make_features
+from hftraining.model.forecaster import Forecaster
+from hftraining.portfolio.weights import target_weights
+from hftraining.profit_tracker import ProfitTracker
+from hftraining.trading.config import ProfitTrackerConfig
+from hftraining.trading.simulator import simulate
+
+MOST_SYMBOLS = 10  # the way is the same for every symbol; a few are enough and keep the proof quick
+AFTERWARDS = 40  # sessions of noise that are looked at: a centred window as wide as 80 still shows
+BARS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way from bars to shares held, station by station, as a run goes it."""
+
+    forecast: Callable[[Scaler, Features], Forecast]
+    decide: Callable[[Forecast], np.ndarray]
+    rules: ProfitTrackerConfig
+    make_features: Callable[[Bars], Features] = make_features
+    fit_scaler: Callable[[Features, slice], Scaler] = Scaler.fit
+
+    @classmethod
+    def of(cls, forecaster: Forecaster, tracker: ProfitTracker) -> "Way":
+        """The way of a run: its model and its policy."""
+
+        def forecast(scaler: Scaler, features: Features) -> Forecast:
+            return replace(forecaster, scaler=scaler).forecast_features(features)
+
+        return cls(forecast, lambda forecast: target_weights(forecast, tracker.config), tracker.config)
+
+
+@dataclass(frozen=True)
+class LeakReport:
+    """ok: nothing changed. lines: what did, one sentence each. days: how many futures were replaced."""
+
+    ok: bool
+    lines: list[str] = field(default_factory=list)
+    days: int = 0
+    seconds: float = 0.0
+
+
+def prove(bars: Bars, train: slice, way: Way, reach: int, days: int, seed: int) -> LeakReport:
+    """Replace what comes after random days by noise and compare everything that was known by then.
+
+    train: the sessions that the scaler is fitted on. reach: sessions before a day that a forecast of it depends on.
+    After the close of day t: features, scaled features, forecasts and weights up to t must stay as they were; every
+    second day lies behind the training days, and there the scaler must stay as it was, too. After the open of t: the
+    shares held through t must stay, or a decision was filled before it was taken. One symbol has no bar on day t and
+    the one before, so that filling backwards has something to fill.
+    """
+    started = time.perf_counter()
+    rng = np.random.default_rng([seed, 0x1EAF])
+    lines: list[str] = []
+    for number in range(days):
+        behind = number % 2 == 0
+        first = train.stop if behind else min(30, train.stop - 1)
+        some = _few_symbols(bars, rng)
+        day = int(rng.choice(first + np.flatnonzero(some.present_TS[first:-2].any(axis=1))))
+        hole = int(rng.choice(np.flatnonzero(some.present_TS[day])))
+        some = _with_hole(some, slice(day - 1, day + 1), hole)
+        seen = _outcome(some, train, way, reach, day, None)
+        scaler = None if behind else seen.scaler
+        after_close = _outcome(_noise_after(some, day, rng, keep_open=False), train, way, reach, day, scaler)
+        after_open = _outcome(_noise_after(some, day, rng, keep_open=True), train, way, reach, day, scaler)
+        when = bars.sessions_T[day]
+        if behind and seen.scaler != after_close.scaler:
+            lines.append(f"the scaler changes with bars after {when}, which are no training days")
+        for name in seen.known:
+            if not np.array_equal(seen.known[name], after_close.known[name], equal_nan=True):
+                lines.append(f"{name} up to {when} change with bars after that day")
+        if not np.array_equal(seen.shares_TS, after_open.shares_TS):
+            lines.append(f"shares held at the open of {when} change with what happens after it (lag 0)")
+    return LeakReport(not lines, lines, days, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    scaler: Scaler
+    known: dict[str, np.ndarray]  # by the close of the day
+    shares_TS: np.ndarray  # through the day
+
+
+def _outcome(bars: Bars, train: slice, way: Way, reach: int, day: int, scaler: Scaler | None) -> _Outcome:
+    features = way.make_features(bars)
+    scaler = scaler or way.fit_scaler(features, train)
+    first, last = max(0, day - reach - AFTERWARDS), min(len(bars.sessions_T), day + 1 + AFTERWARDS)
+    near = Features(features.values_TSF[first:last], features.volatility_TS[first:last])
+    forecast = way.forecast(scaler, near)
+    weights_TS = way.decide(forecast)
+    # Without exits inside the day, what is held through it was ordered before it.
+    rules = replace(way.rules, stop_loss=0.0, take_profit=0.0)
+    cut = bars.rows(slice(first, last))
+    held = simulate(cut.open_TS, cut.high_TS, cut.low_TS, cut.close_TS, weights_TS, rules)
+    until = day + 1 - first
+    known = {
+        "features": features.values_TSF[: day + 1],
+        "volatilities": features.volatility_TS[: day + 1],
+        "scaled features": scaler.scale(near.values_TSF[:until]),
+        "forecasts": forecast.quantiles_TSHQ[:until],
+        "positions": forecast.head_TS[:until],
+        "weights": weights_TS[:until],
+    }
+    return _Outcome(scaler, known, held.shares_TS[:until])
+
+
+def _few_symbols(bars: Bars, rng: np.random.Generator) -> Bars:
+    chosen = np.sort(rng.permutation(len(bars.symbols_S))[:MOST_SYMBOLS])
+    arrays = {name: getattr(bars, name)[:, chosen] for name in BARS}
+    return replace(bars, symbols_S=tuple(bars.symbols_S[s] for s in chosen), **arrays)
+
+
+def _with_hole(bars: Bars, rows: slice, symbol: int) -> Bars:
+    arrays = {name: getattr(bars, name).copy() for name in BARS}
+    for array in arrays.values():
+        array[rows, symbol] = np.nan
+    return replace(bars, **arrays)
+
+
+def _noise_after(bars: Bars, day: int, rng: np.random.Generator, keep_open: bool) -> Bars:
+    """Every bar after the day another one, at other levels; with keep_open, the day itself from its open on too.
+
+    Bars stay where they were absent or present; a bar that appears or disappears later is noise in its values alone.
+    """
+    first = day if keep_open else day + 1
+    arrays = {name: getattr(bars, name).copy() for name in BARS}
+    shape = arrays["close_TS"][first:].shape
+    traded_S = np.isfinite(bars.close_TS).any(axis=0)
+    level = np.exp(rng.uniform(-1.0, 1.0, shape[1]))
+    level[traded_S] *= np.nanmedian(bars.close_TS[:, traded_S], axis=0)
+    close = level * np.exp(0.05 * np.cumsum(rng.standard_normal(shape), axis=0))
+    opening = close * np.exp(0.03 * rng.standard_normal(shape))
+    if keep_open:
+        # The day itself moves by a tenth and no more: a ruined account closes its positions within the day, honestly.
+        opening[0] = arrays["open_TS"][day]
+        close[0] = opening[0] * np.exp(np.clip(0.05 * rng.standard_normal(shape[1]), -0.1, 0.1))
+    absent = np.isnan(arrays["close_TS"][first:])
+    noise = {
+        "open_TS": opening,
+        "close_TS": close,
+        "high_TS": np.maximum(opening, close) * np.exp(np.abs(0.02 * rng.standard_normal(shape))),
+        "low_TS": np.minimum(opening, close) * np.exp(-np.abs(0.02 * rng.standard_normal(shape))),
+        "volume_TS": np.exp(rng.uniform(8, 16, shape)),
+    }
+    for name, values in noise.items():
+        arrays[name][first:] = np.where(absent, np.nan, values)
+    return replace(bars, **arrays)

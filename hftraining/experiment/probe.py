@@ -1,0 +1,73 @@
+"""The validation probe: one pass over the validation days, scored as a forecast and as money."""
+
+import math
+
+from scipy import stats
+
+from hftraining.core.forecast import Forecast
+from hftraining.experiment.periods import Period
+from hftraining.model.config import ObjectiveConfig
+from hftraining.model.forecaster import Forecaster
+from hftraining.profit_tracker import ProfitReport, ProfitTracker
+
+PROFIT_TAGS = ("total_return", "sharpe_ratio", "win_rate", "max_drawdown", "trade_count")
+
+
+class ValidationProbe:
+    """Called by the trainer every `profit_tracker.every` steps.
+
+    eval/loss is the forecast loss, so that its correlation with the Sharpe is not one by construction; for an
+    objective without a forecast loss it is the profit loss, and the correlation then says nothing.
+    """
+
+    def __init__(
+        self,
+        forecaster: Forecaster,
+        tracker: ProfitTracker,
+        objective: ObjectiveConfig,
+        valid: Period,
+        history: list[dict[str, float]],
+    ):
+        """history: the logged steps of the run so far, so that a resumed run correlates over all its probes."""
+        self.forecaster, self.tracker, self.objective, self.valid = forecaster, tracker, objective, valid
+        probes = [line for line in history if "eval/loss" in line]
+        self.losses = [line["eval/loss"] for line in probes]
+        self.sharpes = [line["profit/sharpe_ratio"] for line in probes]
+        self.report: ProfitReport | None = None  # of the last probe
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """The tags of a probe: eval/..., profit/..., and the rank correlation of the two over the run so far."""
+        values = self.look(self.valid.forecast(self.forecaster))
+        self.losses.append(values["eval/loss"])
+        self.sharpes.append(values["profit/sharpe_ratio"])
+        values["profit/loss_correlation"], _ = loss_profit_correlation(self.losses, self.sharpes)
+        return values
+
+    def look(self, forecast: Forecast) -> dict[str, float]:
+        """The scores of a forecast of the validation days."""
+        self.report = self.tracker.evaluate(self.valid.bars, forecast)
+        values = {f"profit/{name}": float(self.report.metrics[name]) for name in PROFIT_TAGS}
+        if self.objective.profit_weight:
+            values["eval/profit_loss"] = self.valid.profit_loss(forecast, self.tracker.config)
+        values["eval/loss"] = (
+            self.valid.forecast_loss(forecast) if self.objective.forecast_weight else values["eval/profit_loss"]
+        )
+        return values
+
+
+def loss_profit_correlation(losses: list[float], sharpes: list[float]) -> tuple[float, tuple[float, float]]:
+    """Spearman's rank correlation between loss and Sharpe over probes, and its 95 % interval.
+
+    Negative where a lower loss goes with a higher Sharpe. Probes without a Sharpe are left out; NaN with fewer
+    than three, or without variance. The interval is Fisher's z with the standard error of Fieller, Hartley and
+    Pearson (1957), NaN with fewer than five; probes of one run are not independent, so it is too narrow if anything.
+    """
+    pairs = [(a, b) for a, b in zip(losses, sharpes, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    nothing = (math.nan, math.nan)
+    if len(pairs) < 3 or any(len(set(values)) < 2 for values in zip(*pairs, strict=True)):
+        return math.nan, nothing
+    correlation = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+    if len(pairs) < 5:
+        return correlation, nothing
+    z, reach = math.atanh(max(-0.999999, min(0.999999, correlation))), 1.96 * math.sqrt(1.06 / (len(pairs) - 3))
+    return correlation, (math.tanh(z - reach), math.tanh(z + reach))

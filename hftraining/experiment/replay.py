@@ -1,0 +1,276 @@
+"""Run a run again from its own folder: equal to the bit, or the first step that differs and why."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hftraining.core.errors import UserError
+from hftraining.core.values import flatten
+from hftraining.experiment.config import ExperimentConfig, load_config
+from hftraining.experiment.finetune import run_finetune
+from hftraining.experiment.run import run_experiment
+from hftraining.market.config import MarketDataError
+from hftraining.runs.bar_digests import data_delta, digest_bars, read_digests
+from hftraining.runs.bitwise import Bits, compare_bits
+from hftraining.runs.code_version import PATCH_FILE, SOURCE_TREE, code_version, git_environment, source_digest
+from hftraining.runs.environment import environment
+from hftraining.runs.folder import RunFolder, read_run
+
+if TYPE_CHECKING:
+    from hftraining.core.bars import Bars
+
+LINES_SHOWN = 10  # of changed bars
+NOTHING_KNOWN = (
+    "nothing recorded explains it: code, bars, threads, versions and CPU are those of run.json; a file of the run may "
+    "have been edited, or the machine differs in something that is not recorded"
+)
+
+
+class ReplayError(UserError):
+    """The run cannot be run again: what, where, what to do, in one line."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Something that is not as it was when the run was made."""
+
+    kind: str  # code, threads, library, machine or record
+    text: str
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A run and its repetition. causes: known beforehand; likely: what explains a difference, the likeliest first."""
+
+    run: Path
+    folder: Path
+    bits: Bits
+    causes: list[Cause]
+    likely: list[str] = field(default_factory=list)
+
+    def as_object(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "equal": self.bits.equal,
+            "run": str(self.run),
+            "replay": str(self.folder),
+            "weights": self.bits.weights or None,
+            "metrics": self.bits.metrics or None,
+            "equity": self.bits.equity or None,
+            "first_step": self.bits.first_step,
+            "causes": [vars(cause) for cause in self.causes],
+            "likely": self.likely,
+        }
+
+
+def replay(folder: Path, outputs: Path | None = None, say: Callable[[str], None] = print) -> Replay:
+    """Train again with the run's config, bars, seed and threads, in a new folder, and compare.
+
+    outputs: where the new folder goes and whose ledger counts it; by default the outputs folder that the run lies in.
+    What is known to differ is said before training begins. Raises ReplayError where that makes it pointless: bars
+    that changed or cannot be loaded, a run that never finished.
+    """
+    run = finished_run(folder)
+    config = load_config(folder / "config.yaml")
+    config.resume, config.output_dir = None, str(outputs or run.outputs or "outputs")
+    _set_threads(config, run)
+    causes = known_causes(run, config)
+    for cause in causes:
+        say(f"{cause.kind}: {cause.text}")
+    bars = the_same_bars(run, config, code_differs=any(cause.kind == "code" for cause in causes))
+    argv = ["python", "-m", "hftraining", "replay", str(folder)]
+    if config.init_from:
+        result = run_finetune(config, argv)
+    else:
+        sealed = bool(run.result) and "test" not in run.result  # a trial of a sweep
+        kind, name = run.manifest["kind"], run.manifest["name"]
+        result = run_experiment(config, argv, bars, kind=kind, name=name, sealed=sealed)
+    again = Path(result["folder"])
+    return judged(run, again, causes)
+
+
+def judged(run: RunFolder, again: Path, causes: list[Cause]) -> Replay:
+    """Compare a run with its repetition, and name the likely cause of a difference."""
+    bits = compare_bits(run.path, again)
+    return Replay(run.path, again, bits, causes, [] if bits.equal else likely_causes(run, bits, causes))
+
+
+def finished_run(folder: Path) -> RunFolder:
+    """The run, if it can be compared with anything."""
+    run = read_run(folder)
+    if not run.result:
+        raise ReplayError(f"{folder} is not finished, so there is nothing to compare with: resume it first")
+    return run
+
+
+def known_causes(run: RunFolder, config: ExperimentConfig) -> list[Cause]:
+    """What is not as run.json says, bars excepted: code, threads, libraries, machine."""
+    causes = []
+    then, now = run.manifest.get("code") or {}, code_version()
+    if then.get("digest") != now["digest"]:
+        causes.append(Cause("code", f"{_code(then)} then, {_code(now)} now; --from-commit runs the recorded one"))
+    recorded = run.manifest.get("threads")
+    if config.training.threads and recorded != config.training.threads:
+        causes.append(Cause("threads", f"run.json says {recorded}, but its config sets {config.training.threads}"))
+    here = environment()
+    facts = {key: run.manifest.get(key) for key in ("python", "platform", "cpu", "numerics", "versions")}
+    ours, theirs = flatten({key: here[key] for key in facts}), flatten(facts)
+    for name, value in theirs.items():
+        if value == ours.get(name) or value is None:
+            continue
+        kind = "library" if name.startswith("versions.") or name in ("python", "numerics.mkl") else "machine"
+        if name == "numerics.threads":
+            kind = "threads"
+        causes.append(Cause(kind, f"{name.removeprefix('versions.')} {_text(value)} then, {_text(ours.get(name))} now"))
+    return causes
+
+
+def the_same_bars(run: RunFolder, config: ExperimentConfig, *, code_differs: bool) -> "Bars":
+    """The bars that the run saw, from the snapshot that it names. Raises ReplayError where they are not to be had."""
+    from hftraining.market.prices import load_bars
+
+    recorded, stocks = run.manifest.get("data") or {}, config.stocks
+    if snapshot := recorded.get("snapshot"):
+        beside = (run.outputs or Path("outputs")) / "snapshots"
+        places = [Path(stocks.snapshots), beside]
+        folder = next((place for place in places if (place / f"{snapshot}.parquet").is_file()), None)
+        if folder is None:
+            looked = " nor in ".join(dict.fromkeys(map(str, places)))
+            raise ReplayError(
+                f"snapshot missing: {snapshot}, which {run.path} was trained on, is not in {looked}: bring it back "
+                "there; Yahoo's bars of today are other bars"
+            )
+        stocks = replace(stocks, snapshot=snapshot, snapshots=str(folder), refresh=False)
+    try:
+        bars = load_bars(stocks)
+    except MarketDataError as error:
+        raise ReplayError(f"the bars of {run.path} cannot be loaded: {error}") from error
+    if bars.fingerprint() != recorded.get("fingerprint"):
+        raise ReplayError(_changed_bars(run, bars, code_differs))
+    return bars
+
+
+def likely_causes(run: RunFolder, bits: Bits, causes: list[Cause]) -> list[str]:
+    """What explains a difference, the likeliest first: code, then threads, the machine, libraries."""
+    order = ("code", "threads", "machine", "library")
+    likely = [f"{c.kind}: {c.text}" for kind in order for c in causes if c.kind == kind]
+    if bits.trained_alike:
+        likely.append("training was the same to the bit: what differs is how it was scored or traded")
+    if bits.weights and not bits.metrics:
+        likely.append("every logged step is equal, but not the weights: was model.safetensors changed after the run?")
+    log = run.path / "train.log"
+    if log.is_file() and "resumed from step" in log.read_text(encoding="utf-8", errors="replace"):
+        likely.append("the run was interrupted and resumed: run.json tells the code that it began with")
+    return likely or [NOTHING_KNOWN]
+
+
+def replay_from_commit(folder: Path, outputs: Path | None = None, say: Callable[[str], None] = print) -> Replay:
+    """As `replay`, but with the recorded commit and code.patch, in a temporary git worktree.
+
+    Raises ReplayError where the recorded code cannot be had.
+    """
+    run = finished_run(folder)
+    code = run.manifest.get("code") or {}
+    commit = code.get("commit")
+    if not commit:
+        raise ReplayError(f"{folder}: run.json names no commit, so --from-commit has nothing to check out")
+    patch = folder / PATCH_FILE
+    if code.get("dirty") and not patch.is_file():
+        raise ReplayError(
+            f"{folder}: its code had uncommitted changes that are not in the folder ({code.get('patch') or 'no patch'})"
+        )
+    if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        raise ReplayError(f"commit {commit[:12]} is not in {SOURCE_TREE}: fetch it first")
+    target = (outputs or run.outputs or Path("outputs")).resolve()
+    with tempfile.TemporaryDirectory(prefix="hftraining-replay-") as temporary:
+        tree = Path(temporary).resolve() / "tree"
+        try:
+            _must(_git("worktree", "add", "--detach", str(tree), commit), f"commit {commit[:12]} cannot be checked out")
+            if patch.is_file():
+                _must(_git("-C", str(tree), "apply", str(patch.resolve())), f"{patch} does not fit its commit")
+            if code.get("digest") and source_digest(tree) != code["digest"]:
+                raise ReplayError(f"commit {commit[:12]} and {PATCH_FILE} are not the code that run.json names")
+            if not any(tree.glob("hftraining/**/replay.py")):
+                raise ReplayError(f"commit {commit[:12]} is older than replay: check it out and run it by hand")
+            say(f"code: commit {commit[:12]}{' and ' + PATCH_FILE if patch.is_file() else ''}, in a temporary worktree")
+            again = _run_there(tree, folder, target, say)
+        finally:
+            _git("worktree", "remove", "--force", str(tree))
+    causes = [cause for cause in known_causes(run, load_config(folder / "config.yaml")) if cause.kind != "code"]
+    return judged(run, again, causes)
+
+
+def _run_there(tree: Path, folder: Path, outputs: Path, say: Callable[[str], None]) -> Path:
+    """Replay with the code of another tree; returns the new run folder."""
+    paths = [str(tree), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # -P: the current folder, perhaps a checkout itself, must not come before the tree.
+    command = [sys.executable, "-P", "-m", "hftraining", "replay", str(folder), "--outputs", str(outputs), "--json"]
+    environment_there = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment_there)
+    assert process.stdout is not None
+    last = ""
+    for line in process.stdout:
+        if last:
+            say(f"  {last}")
+        last = line.rstrip("\n")
+    code = process.wait()
+    if code not in (0, 1) or not last.startswith("{"):
+        raise ReplayError(f"the recorded code could not run it again (exit code {code}; its reason stands above)")
+    return Path(json.loads(last)["replay"])
+
+
+def _set_threads(config: ExperimentConfig, run: RunFolder) -> None:
+    """The count that the run used; a config that sets one sets it itself."""
+    import torch
+
+    recorded = run.manifest.get("threads")
+    if not config.training.threads and isinstance(recorded, int) and recorded > 0:
+        torch.set_num_threads(recorded)
+    elif config.training.threads:
+        torch.set_num_threads(config.training.threads)
+
+
+def _changed_bars(run: RunFolder, bars: "Bars", code_differs: bool) -> str:
+    known = read_digests(run.path)
+    text = f"data: the bars are not those that {run.path} was trained on"
+    if known is None:
+        text += "; which days changed cannot be said without its bars.npz"
+    elif lines := data_delta(known, digest_bars(bars)).lines():
+        shown = [line.replace("the first", "the run").replace("the second", "the data of today") for line in lines]
+        more = f" and {len(lines) - LINES_SHOWN} more" if len(lines) > LINES_SHOWN else ""
+        text += f": {'; '.join(shown[:LINES_SHOWN])}{more}"
+    else:
+        text += ", by the fingerprint of run.json, though every bar is as bars.npz has it: was run.json edited?"
+    if code_differs:
+        text += "; the code that prepares them differs too (--from-commit)"
+    return f"{text}; put the old data back to replay it"
+
+
+def _code(code: dict[str, Any]) -> str:
+    if not code.get("digest"):
+        return "sources not recorded"
+    commit = f"commit {code['commit'][:12]}" if code.get("commit") else "no commit"
+    return f"sources {code['digest']} ({commit}{', uncommitted changes' if code.get('dirty') else ''})"
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["git", "-C", str(SOURCE_TREE), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=git_environment())
+    except OSError as error:
+        raise ReplayError(f"--from-commit needs git ({error.strerror})") from error
+
+
+def _must(answer: subprocess.CompletedProcess[str], what: str) -> None:
+    if answer.returncode:
+        raise ReplayError(f"{what}: {' '.join(answer.stderr.split())}")

@@ -1,1 +1,0 @@
-"""What the model thinks comes next: the transformer, its objective, the forecaster."""

@@ -1,0 +1,69 @@
+"""From a forecast to target weights.
+
+Legend: T sessions, S symbols, H horizons, Q quantiles.
+"""
+
+from statistics import NormalDist
+
+import numpy as np
+
+from hftraining.core.forecast import Forecast
+from hftraining.trading.caps import cap_weights
+from hftraining.trading.config import ProfitTrackerConfig
+
+
+def target_weights(forecast: Forecast, config: ProfitTrackerConfig) -> np.ndarray:
+    """Target weights_TS: signed fractions of equity, finite, 0 where there is no forecast.
+
+    edge: long or short in proportion to median / uncertainty, full at config.full_size_at, and only where the
+    expected simple return exceeds the costs of a round trip. Uncertainty is a standard deviation of the log
+    return: the distance of the outer quantiles over that of a normal. sign: full size on the median's side.
+    top_k: in each session full size long in the k symbols with the highest medians and short in the k with the
+    lowest, fewer where the forecasts do not reach for both; a median of exactly 0 trades nothing. head: the
+    model's own position. All within the caps of `cap_weights`.
+    Raises ValueError for a horizon that the forecast does not have.
+    """
+    if config.policy == "head":
+        size_TS = np.clip(np.nan_to_num(forecast.head_TS.astype(np.float64)), -1.0, 1.0)
+    else:
+        median_TS, uncertainty_TS = _median_and_uncertainty(forecast, config.horizon)
+        if config.policy == "edge":
+            size_TS = _edge(median_TS, uncertainty_TS, config)
+        elif config.policy == "sign":
+            size_TS = np.sign(np.nan_to_num(median_TS))
+        else:
+            size_TS = _top_k(median_TS, config.top_k, config.allow_short)
+    return cap_weights(config.max_position_size * size_TS, config)
+
+
+def _median_and_uncertainty(forecast: Forecast, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    chosen = horizon or max(forecast.horizons)
+    if chosen not in forecast.horizons:
+        raise ValueError(f"profit_tracker.horizon={chosen} is not forecast: horizons are {list(forecast.horizons)}")
+    quantiles_TSQ = forecast.quantiles_TSHQ[:, :, forecast.horizons.index(chosen)].astype(np.float64)
+    absent_TS = ~np.isfinite(quantiles_TSQ).all(axis=-1)
+    median_TS = np.where(absent_TS, np.nan, quantiles_TSQ[:, :, forecast.levels.index(0.5)])
+    normal = NormalDist()
+    distance = normal.inv_cdf(forecast.levels[-1]) - normal.inv_cdf(forecast.levels[0])
+    spread_TS = np.where(absent_TS, 0.0, np.abs(quantiles_TSQ[:, :, -1] - quantiles_TSQ[:, :, 0]))
+    return median_TS, spread_TS / distance if distance else spread_TS
+
+
+def _edge(median_TS: np.ndarray, uncertainty_TS: np.ndarray, config: ProfitTrackerConfig) -> np.ndarray:
+    edge_TS = np.nan_to_num(median_TS)
+    round_trip = 2.0 * (config.commission + config.slippage)
+    full_TS = config.full_size_at * uncertainty_TS
+    # Dividing by the larger of the two clips at full size, and a certain forecast needs no case of its own.
+    size_TS = edge_TS / np.maximum(np.maximum(full_TS, np.abs(edge_TS)), np.finfo(np.float64).tiny)
+    return np.where(np.abs(np.expm1(edge_TS)) > round_trip, size_TS, 0.0)
+
+
+def _top_k(median_TS: np.ndarray, k: int, allow_short: bool) -> np.ndarray:
+    known_TS = np.isfinite(median_TS)
+    n_T1 = known_TS.sum(axis=-1, keepdims=True)
+    k_T1 = np.minimum(k, n_T1 // 2 if allow_short else n_T1)
+    ranked_TS = np.where(known_TS, median_TS, np.inf)  # symbols without a forecast come last
+    rank_TS = np.argsort(np.argsort(ranked_TS, axis=-1, kind="stable"), axis=-1, kind="stable")
+    long_TS = (rank_TS >= n_T1 - k_T1) & (rank_TS < n_T1)
+    short_TS = (rank_TS < k_T1) & allow_short
+    return np.where(np.nan_to_num(median_TS) != 0.0, long_TS.astype(np.float64) - short_TS, 0.0)

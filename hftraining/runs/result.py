@@ -1,0 +1,251 @@
+"""What a finished run found, as result.json holds it: written from these classes, and read back into them.
+
+A number that could not be told is NaN while a run goes on, null in the file, and None here once it was read back.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from hftraining.core.errors import UserError
+from hftraining.core.files import write_json_atomically
+from hftraining.core.values import flatten, plain, without_nan
+
+RESULT_FILE = "result.json"
+WINDOWS = {"valid": "validation", "test": "test"}  # the windows that are traded, and what people call them
+Number = float | None
+Metrics = dict[str, Number]  # by the names of core/metrics.py
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and the ends of its 95 % interval."""
+
+    value: Number = None
+    low: Number = None
+    high: Number = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score over days: see evidence/scores.py."""
+
+    value: Number = None
+    t: Number = None
+    low: Number = None
+    high: Number = None
+    days: int = 0
+
+
+@dataclass(frozen=True)
+class Null:
+    """The null band: see evidence/nulls.py. band, selection_band: 5, 50 and 95 % of the draws' Sharpe ratios."""
+
+    p: Number = None
+    band: list[Number] = field(default_factory=list)
+    draws: int = 0
+    selection_p: Number = None
+    selection_band: list[Number] = field(default_factory=list)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of the quantile forecasts of one level and horizon: the share of outcomes at or below them."""
+
+    horizon: int
+    level: float
+    share: Number = None
+    days: int = 0
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a baseline earned. difference: of its Sharpe ratio to that of buy and hold, which has none itself."""
+
+    metrics: Metrics
+    difference: Estimate | None = None
+
+
+@dataclass
+class WindowResult:
+    """What the validation or the test days say. interval: low and high end of the annual Sharpe ratio."""
+
+    days: int = 0
+    first: str = ""
+    last: str = ""
+    profit: Metrics = field(default_factory=dict)
+    baselines: dict[str, Baseline] = field(default_factory=dict)
+    null: Null | None = None
+    interval: list[Number] = field(default_factory=list)
+    difference: Estimate | None = None  # of the Sharpe ratio to that of buy and hold
+    scores: dict[str, Score] = field(default_factory=dict)
+    calibration: list[Calibration] = field(default_factory=list)
+    verdict: str | None = None
+
+    @property
+    def held(self) -> Metrics:
+        """The metrics of buy and hold; empty where it is not known."""
+        return self.baselines["buy_and_hold"].metrics if "buy_and_hold" in self.baselines else {}
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The forecast loss of some days, beside that of two forecasts that know nothing of the day."""
+
+    model: Number = None
+    nothing_changes: Number = None
+    unconditional: Number = None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """The rank correlation of loss and profit over a run's probes, and its interval."""
+
+    rank_correlation: Number = None
+    interval: list[Number] = field(default_factory=list)
+    probes: int = 0
+
+
+@dataclass(frozen=True)
+class LeakProof:
+    """Whether the leak proof passed, and after how many random days the future was replaced."""
+
+    ok: bool | None = None
+    days: int | None = None
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """The base run that a fine-tune started from. weights: sha256 of its model."""
+
+    folder: str
+    signature: str
+    weights: str
+
+
+@dataclass
+class CandidateResult:
+    """One row of the decision table of a fine-tune. moved: how many weights could move."""
+
+    steps: int = 0
+    best_step: int | None = None
+    moved: int = 0
+    loss: Number = None
+    loss_difference: Estimate | None = None  # to the base's loss
+    forgetting: Estimate | None = None  # how much the loss rose on the base's other stocks
+    profit: Metrics = field(default_factory=dict)
+    interval: list[Number] = field(default_factory=list)
+    p: Number = None
+    deflated_sharpe: Number = None
+    difference: Estimate | None = None  # of the Sharpe ratio to the base's
+    verdict: str | None = None
+
+
+@dataclass
+class Decision:
+    """What a fine-tune recommends, and why."""
+
+    choice: str
+    sentence: str
+    n_trials: int = 0
+    other_symbols: int = 0
+    candidates: dict[str, CandidateResult] = field(default_factory=dict)
+
+
+@dataclass
+class RunResult:
+    """Everything that result.json holds. windows: valid, and test unless it stayed sealed."""
+
+    signature: str | None = None
+    steps: int | None = None
+    best_step: int | None = None
+    skipped_steps: int = 0
+    eval_loss: Number = None
+    loss: dict[str, Losses] = field(default_factory=dict)  # by train, valid, test
+    windows: dict[str, WindowResult] = field(default_factory=dict)
+    n_trials: int | None = None
+    deflated_sharpe: Number = None
+    test_openings: int | None = None
+    verdict: str | None = None
+    profit_loss_correlation: Correlation = field(default_factory=Correlation)
+    leak_proof: LeakProof = field(default_factory=LeakProof)
+    warnings: list[str] = field(default_factory=list)
+    decision: Decision | None = None
+    base: BaseFacts | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of result.json: windows at its top, eval_loss as eval.loss, a baseline's metrics as its own."""
+        values: dict[str, Any] = asdict(self)
+        windows = values.pop("windows")
+        for window in windows.values():
+            for name, baseline in window["baselines"].items():
+                difference = {"difference": baseline["difference"]} if baseline["difference"] else {}
+                window["baselines"][name] = baseline["metrics"] | difference
+        values |= {"eval": {"loss": values.pop("eval_loss")}, **windows}
+        return without_nan(plain({name: value for name, value in values.items() if value is not None}))
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RunResult":
+        """The other way round; what an older version did not write has its default. Raises pydantic.ValidationError."""
+        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        windows = {name: dict(values[name]) for name in WINDOWS if isinstance(values.get(name), dict)}
+        for window in windows.values():
+            window["baselines"] = {
+                name: {
+                    "metrics": {key: value for key, value in metrics.items() if key != "difference"},
+                    "difference": metrics.get("difference"),
+                }
+                for name, metrics in (window.get("baselines") or {}).items()
+            }
+        known |= {"windows": windows, "eval_loss": (values.get("eval") or {}).get("loss")}
+        return _ADAPTER.validate_python(known)
+
+    def number(self, path: str) -> Number:
+        """A number by its dotted path in result.json, such as valid.profit.sharpe_ratio; None where there is none."""
+        value = flatten(self.as_json()).get(path)
+        return float(value) if isinstance(value, (int, float)) else None
+
+    @property
+    def valid(self) -> WindowResult:
+        """The validation days."""
+        return self.windows["valid"]
+
+    @property
+    def test(self) -> WindowResult | None:
+        """The test days; None while they are sealed."""
+        return self.windows.get("test")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder and what its result.json holds."""
+
+    folder: Path
+    result: RunResult
+
+
+_ADAPTER = TypeAdapter(RunResult)
+
+
+def write_result(folder: Path, result: RunResult) -> None:
+    """Write result.json into a run folder."""
+    write_json_atomically(folder / RESULT_FILE, result.as_json())
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """What result.json of a run folder holds, None where there is none. Raises UserError for a damaged one."""
+    path = folder / RESULT_FILE
+    if not path.is_file():
+        return None
+    try:
+        return RunResult.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path} is damaged: {place}: {first['msg']}") from error
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())})") from error

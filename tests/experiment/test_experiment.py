@@ -1,0 +1,365 @@
+"""The config tree and the conductor: hftraining/experiment/, with the real conf/."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from hftraining.core.errors import ConfigError
+from hftraining.experiment.config import ExperimentConfig, typed_config
+from hftraining.experiment.run import run_experiment
+from tests.compose import CONF, compose_config
+from tests.conftest import make_bars
+
+QUICK = (
+    "model=tiny",
+    "model.hidden_size=16",
+    "model.context=8",
+    "model.dropout=0.1",
+    "stocks=folder",
+    "training.max_steps=6",
+    "training.window=24",
+    "training.batch_size=4",
+    "training.symbols_per_window=2",
+    "training.warmup_steps=2",
+    "training.checkpoint_every=4",
+    "training.log_every=2",
+    "training.threads=1",
+    "objective.horizons=[1,5]",
+    "profit_tracker.every=3",
+    "profit_tracker.full_size_at=0.02",
+    "profit_tracker.commission=0.0001",
+    "profit_tracker.slippage=0.0001",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Three random walks of 500 days in files, the third with a zero row that bad_rows decides about."""
+    folder = tmp_path_factory.mktemp("bars")
+    bars = make_bars(n_sessions=500, seed=3)
+    for s, symbol in enumerate(bars.symbols_S):
+        columns = {name: getattr(bars, f"{name}_TS")[:, s] for name in ("open", "high", "low", "close", "volume")}
+        pd.DataFrame({"date": bars.sessions_T.astype(str), **columns}).to_csv(folder / f"{symbol}.csv", index=False)
+    return folder
+
+
+def run(folder, output, *overrides):
+    values = (*QUICK, f"stocks.path={folder}", f"output_dir={output}", *overrides)
+    return run_experiment(compose_config(*values))
+
+
+def fingerprint(result):
+    """Everything a run's numbers are: weights, logged steps without their time, result, equity and trades."""
+    folder = Path(result["folder"])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("seconds")
+    weights = {name: array.tobytes() for name, array in load_file(folder / "model" / "model.safetensors").items()}
+    # How often the test days were opened differs between a run and its repetition, and with it what they are worth.
+    counted = ("folder", "signature", "test_openings", "verdict", "warnings")
+    scored = {key: value for key, value in result.items() if key not in counted}
+    scored["test"] = {key: value for key, value in result["test"].items() if key != "verdict"}
+    return {
+        "weights": weights,
+        "metrics": lines,
+        "result": json.dumps(scored, sort_keys=True, default=str),
+        "equity": pd.read_parquet(folder / "equity.parquet").to_csv(),
+        "trades": pd.read_parquet(folder / "trades.parquet").to_csv(),
+    }
+
+
+def test_the_default_composition_is_the_dataclass_defaults():
+    assert dataclasses.asdict(compose_config()) == dataclasses.asdict(typed_config({}))
+
+
+@pytest.mark.parametrize("group", ["model", "training", "objective", "profit_tracker", "evidence"])
+def test_every_option_of_a_group_composes_and_names_itself(group):
+    for path in (CONF / group).glob("*.yaml"):
+        base = ("init_from=outputs/base/x",) if path.stem == "finetune" else ()
+        config = compose_config(f"{group}={path.stem}", *base)
+        assert getattr(config, group).name == path.stem
+
+
+def test_the_large_model_and_ten_technology_stocks_compose():
+    config = compose_config("model=large", "stocks=tech10", "training.max_steps=2")
+    assert (config.model.hidden_size, config.model.num_layers, config.model.num_heads) == (512, 8, 16)
+    assert config.stocks.symbols == "AAPL MSFT GOOGL AMZN META NVDA TSLA AMD NFLX AVGO".split()
+    assert config.training.max_steps == 2
+
+
+def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
+    assert compose_config("objective=profit").profit_tracker.policy == "head"
+    assert compose_config("objective=profit", "profit_tracker=frictionless").profit_tracker.policy == "head"
+    with pytest.raises(ConfigError, match=r"use profit_tracker.policy=head"):
+        compose_config("objective=profit", "profit_tracker.policy=edge")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("profit_tracker.horizon=7", "profit_tracker.horizon=7 is not one of"),
+        ("objective.profit_weight=0 profit_tracker.policy=head", "objective.profit_weight=0 does not train it"),
+        ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
+        ("profit_tracker.commission=-0.1", "profit_tracker.commission=-0.1 must be zero or positive"),
+        ("profit_tracker.stop_loss=1", "profit_tracker.stop_loss=1.0 must be below 1"),
+        ("model.hidden_size=66", "does not divide into num_heads=4 heads"),
+        ("training.batch_size=6", "training.batch_size=6 must be a multiple"),
+        ("training.history=-1", "training.history=-1 must be at least 0"),
+        ("training.shrinkage=-0.1", "training.shrinkage=-0.1 must be at least 0"),
+        ("training.patience=-1", "training.patience=-1 must not be negative"),
+        ("training.lora_rank=0", "training.lora_rank=0 must be at least 1"),
+        ("training.methods=[all]", r"training.methods=\['all'\] must name some of full, head, lora, scratch"),
+        ("training=finetune", "needs a base model: init_from=outputs/base/"),
+        ("training.device=tpu", "training.device=tpu is not one of cpu, cuda"),
+        ("training.precision=fp8", "training.precision=fp8 is not one of fp32, bf16"),
+        ("objective.horizons=[5,1]", r"objective.horizons=\[5, 1\] must be rising"),
+        ("objective.quantiles=[0.1,0.9]", "must rise within"),
+        ("objective.label=mid", "objective.label=mid is not one of open, close"),
+        ("stocks.valid_start=2012-01-01 stocks.test_start=2010-01-01", "must come before stocks.test_start"),
+        ("stocks.source=ftp", "stocks.source=ftp is not one of sample, yahoo, files"),
+        ("evidence.null_draws=3", "evidence.null_draws=3 must be at least 20"),
+        ("evidence.baselines=[momentun]", "did you mean momentum"),
+        ("seed=-1", "seed=-1 must not be negative"),
+        ("profit_tracker.policy=hope", "profit_tracker.policy=hope is not one of"),
+        ("training.best_metric=profit/luck", "training.best_metric=profit/luck is not one of"),
+    ],
+)
+def test_impossible_values_are_refused_in_one_line(override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        compose_config(*override.split())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_slipped_in_with_a_plus_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"training.warmup: there is no such field; did you mean training.warmup_steps"
+    ):
+        compose_config("+training.warmup=3")
+
+
+def test_the_same_run_twice_gives_the_same_bits_in_two_folders(folder, tmp_path):
+    first, second = run(folder, tmp_path), run(folder, tmp_path)
+    assert first["folder"] != second["folder"]
+    assert fingerprint(first) == fingerprint(second)
+
+
+def test_a_run_folder_holds_what_the_readme_lists(folder, tmp_path):
+    result = run(folder, tmp_path)
+    path = Path(result["folder"])
+    assert path.parent == tmp_path / "base" / "tiny-folder-mixed"
+    names = {file.name for file in path.iterdir()}
+    assert names >= {
+        "config.yaml", "config_diff.yaml", "run.json", "metrics.jsonl", "result.json", "equity.parquet",
+        "trades.parquet", "null_band.parquet", "checkpoints", "model", "report.html", "train.log",
+    }  # fmt: skip
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert {file.name for file in (path / "model").iterdir()} == {"config.json", "model.safetensors", "scaler.json"}
+    written = json.loads((path / "result.json").read_text())
+    for window in ("valid", "test"):
+        five = ("total_return", "sharpe_ratio", "win_rate", "max_drawdown", "trade_count")
+        assert set(five) <= set(written[window]["profit"])
+        assert "sharpe_ratio" in written[window]["baselines"]["buy_and_hold"]
+    assert written["signature"] == json.loads((path / "run.json").read_text())["signature"]
+    assert set(written["loss"]) == {"train", "valid", "test"}
+
+
+def test_equity_and_trades_of_the_folder_tell_the_same_story_as_the_result(folder, tmp_path):
+    result = run(folder, tmp_path)
+    equity, trades = (pd.read_parquet(Path(result["folder"]) / f"{name}.parquet") for name in ("equity", "trades"))
+    assert len(trades) > 3
+    for window in ("valid", "test"):
+        curve = equity[equity["window"] == window]
+        assert curve["equity"].iloc[-1] / 10_000 - 1 == pytest.approx(
+            result[window]["profit"]["total_return"], rel=1e-12
+        )
+        daily = curve["equity"].pct_change().fillna(curve["equity"].iloc[0] / 10_000 - 1)
+        assert curve["date"].is_monotonic_increasing and len(curve) == result[window]["days"]
+        closed = trades[(trades["window"] == window) & (trades["exit_reason"] != "open")]
+        assert len(closed) == result[window]["profit"]["trade_count"]
+        assert trades[trades["window"] == window]["pnl"].sum() == pytest.approx(curve["equity"].iloc[-1] - 10_000)
+        assert (closed["pnl"] > 0).mean() == pytest.approx(result[window]["profit"]["win_rate"])
+        assert daily.std() > 0
+
+
+def test_the_kept_model_is_the_one_of_the_best_probe(folder, tmp_path):
+    result = run(folder, tmp_path)
+    lines = [json.loads(line) for line in (Path(result["folder"]) / "metrics.jsonl").read_text().splitlines()]
+    probes = {line["step"]: line["eval/loss"] for line in lines if "eval/loss" in line}
+    assert sorted(probes) == [3, 6]
+    assert result["best_step"] == min(probes, key=probes.get)
+    assert result["eval"]["loss"] == probes[result["best_step"]]
+
+
+def test_nothing_is_written_when_the_data_cannot_be_used(folder, tmp_path):
+    for override, message in (
+        ("stocks.symbols=[S0,S7]", "S7 is not in the data"),
+        ("training.window=2000", "training.window=2000 is longer"),
+        ("stocks.valid_start=1999-01-01", "lies outside the data"),
+        ("objective.horizons=[1,200]", "no training days are left|no validation days are left|no test days are left"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(folder, tmp_path / "out", override)
+    assert not (tmp_path / "out").exists()
+
+
+# What each field changes: "weights" (training), "result" (scores alone), "folder" (where things are), "metrics" (what
+# is logged), "config.yaml" (what the folder says of itself). A field that is missing here is one that nothing reads,
+# or that nobody has shown to be read.
+EFFECT = {
+    "model.hidden_size=32": "weights",
+    "model.num_layers=1": "weights",
+    "model.num_heads=4": "weights",
+    "model.context=4": "weights",
+    "model.dropout=0.4": "weights",
+    "model.cross_asset=true": "weights",
+    "model.name=other": "folder",
+    "stocks.symbols=[S0,S1]": "weights",
+    "stocks.exclude=[S2]": "weights",
+    "stocks.start=2015-06-01": "weights",
+    "stocks.end=2016-06-01": "weights",
+    "stocks.valid_start=2016-01-04": "weights",
+    "stocks.test_start=2016-10-03": "result",
+    "stocks.name=other": "folder",
+    "training.max_steps=5": "weights",
+    "training.batch_size=8": "weights",
+    "training.window=32": "weights",
+    "training.symbols_per_window=1": "weights",
+    "training.learning_rate=0.1": "weights",
+    "training.warmup_steps=5": "weights",
+    "training.weight_decay=0.9": "weights",
+    "training.grad_clip=0.001": "weights",
+    "training.precision=bf16": "weights",
+    "training.history=100": "weights",
+    "training.log_every=1": "metrics",
+    "training.name=other": "config.yaml",
+    "objective.forecast_weight=2.0": "weights",
+    "objective.profit_weight=0.5": "weights",
+    "objective.horizons=[1,4]": "weights",
+    "objective.quantiles=[0.2,0.5,0.8]": "weights",
+    "objective.label=close": "weights",
+    "objective.relative=true": "weights",
+    "objective.name=other": "folder",
+    "profit_tracker.initial_capital=20000": "equity",
+    "profit_tracker.commission=0.001": "weights",
+    "profit_tracker.slippage=0.001": "weights",
+    "profit_tracker.borrow_rate=0.2": "weights",
+    "profit_tracker.max_position_size=0.2": "weights",
+    "profit_tracker.max_gross=0.01": "weights",
+    "profit_tracker.allow_short=false": "weights",
+    "profit_tracker.stop_loss=0.005": "result",
+    "profit_tracker.take_profit=0.01": "result",
+    "profit_tracker.rebalance_band=0.0": "result",
+    "profit_tracker.whole_shares=true": "result",
+    "profit_tracker.lag=2": "weights",
+    "profit_tracker.policy=sign": "result",
+    "profit_tracker.horizon=1": "result",
+    "profit_tracker.full_size_at=10.0": "result",
+    "profit_tracker.policy=top_k profit_tracker.top_k=2": "result",
+    "profit_tracker.every=2": "metrics",
+    "profit_tracker.name=other": "config.yaml",
+    "evidence.null_draws=20": "result",
+    "evidence.bootstrap_draws=100": "result",
+    "evidence.baselines=[trend]": "result",
+    "evidence.leak_days=1": "result",
+    "evidence.name=other": "config.yaml",
+    "seed=2": "weights",
+    "name=other": "folder",
+}
+SHOWN_ELSEWHERE = {
+    "stocks.source",  # every test of this file runs source=files; tests/experiment/test_pipeline.py runs the sample
+    "stocks.path",  # likewise
+    "stocks.bad_rows",  # tests/market/test_files.py
+    "stocks.snapshots",  # tests/market/test_yahoo.py
+    "stocks.snapshot",  # likewise
+    "stocks.refresh",  # likewise
+    "output_dir",  # every run of this file
+    "resume",  # tests/test_train_command.py
+    "training.device",  # test_a_device_that_is_not_there_is_refused
+    "training.threads",  # test_threads_are_set_and_recorded
+    "training.checkpoint_every",  # test_checkpoints_come_as_often_as_asked
+    "training.best_metric",  # tests/training/test_trainer.py
+    "training.patience",  # likewise
+    "training.methods",  # tests/experiment/test_finetuning.py
+    "training.shrinkage",  # likewise
+    "training.lora_rank",  # likewise
+    "init_from",  # likewise
+    "profit_tracker.report_every",  # test_the_profit_report_is_printed_as_often_as_asked
+}
+
+
+def test_the_effect_of_every_field_is_shown():
+    fields = {
+        f"{group.name}.{entry.name}"
+        for group in dataclasses.fields(ExperimentConfig)
+        if dataclasses.is_dataclass(value := getattr(ExperimentConfig(), group.name))
+        for entry in dataclasses.fields(value)
+    } | {entry.name for entry in dataclasses.fields(ExperimentConfig) if isinstance(entry.default, str | int | None)}
+    shown = {part.split("=")[0] for override in EFFECT for part in override.split()}
+    assert fields - shown - SHOWN_ELSEWHERE == set()
+    assert (shown | SHOWN_ELSEWHERE) - fields == set()
+
+
+@pytest.fixture(scope="module")
+def reference(folder, tmp_path_factory):
+    return run(folder, tmp_path_factory.mktemp("reference"))
+
+
+@pytest.mark.parametrize("override", EFFECT)
+def test_changing_a_field_changes_what_it_should(override, folder, reference, tmp_path):
+    other = run(folder, tmp_path, *override.split())
+    before, after = fingerprint(reference), fingerprint(other)
+    effect = EFFECT[override]
+    if effect in ("weights", "metrics", "result", "equity"):
+        assert before[effect] != after[effect]
+    # Probing other days, or at other steps, may keep the weights of another probe.
+    if effect not in ("weights",) and override not in ("profit_tracker.every=2", "stocks.test_start=2016-10-03"):
+        assert before["weights"] == after["weights"]
+    if effect == "folder":
+        assert Path(other["folder"]).parent.name != Path(reference["folder"]).parent.name
+    if effect == "config.yaml":
+        assert "  name: other" in (Path(other["folder"]) / "config.yaml").read_text()
+
+
+def test_a_device_that_is_not_there_is_refused(folder, tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ConfigError, match=r"training.device=cuda: this machine has no usable CUDA device"):
+        run(folder, tmp_path, "training.device=cuda")
+
+
+def test_threads_are_set_and_recorded(folder, tmp_path):
+    result = run(folder, tmp_path, "training.threads=2")
+    assert json.loads((Path(result["folder"]) / "run.json").read_text())["threads"] == 2
+
+
+def test_checkpoints_come_as_often_as_asked(folder, tmp_path):
+    result = run(folder, tmp_path, "training.checkpoint_every=5", "profit_tracker.every=100")
+    assert sorted(path.name for path in (Path(result["folder"]) / "checkpoints").iterdir()) == [
+        "step_00000005",
+        "step_00000006",
+    ]
+
+
+def test_the_profit_report_is_printed_as_often_as_asked(folder, tmp_path, capsys):
+    run(folder, tmp_path, "profit_tracker.report_every=3")
+    assert capsys.readouterr().out.count("validation days after step") == 2
+    run(folder, tmp_path, "profit_tracker.report_every=500")
+    assert capsys.readouterr().out.count("validation days after step") == 1
+
+
+def test_labels_that_cannot_be_traded_and_costs_left_out_are_said_to_be_so(folder, tmp_path):
+    free = ("profit_tracker.commission=0", "profit_tracker.slippage=0")
+    assert any("nobody can trade" in warning for warning in run(folder, tmp_path, "objective.label=close")["warnings"])
+    assert any("no trading costs" in w for w in run(folder, tmp_path, "profit_tracker=frictionless", *free)["warnings"])
+
+
+def test_the_sharpe_of_a_random_walk_is_not_one_that_needs_explaining(folder, tmp_path):
+    result = run(folder, tmp_path)
+    assert all(abs(result[window]["profit"]["sharpe_ratio"]) < 5 for window in ("valid", "test"))
+    assert np.isfinite(result["eval"]["loss"])

@@ -1,0 +1,420 @@
+"""Fine-tuning, from a base run to the decision: hftraining/finetuning/ and hftraining/experiment/base_run.py."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from hftraining.core.errors import ConfigError, Interrupted
+from hftraining.experiment import finetune as conductor
+from hftraining.experiment.compose import composed
+from hftraining.experiment.config import typed_config
+from hftraining.experiment.finetune_ground import prepare_ground, steps_of_epochs
+from hftraining.experiment.inherit import candidate_config, inherit, open_base, signature_of
+from hftraining.experiment.run import run_experiment
+from hftraining.market.features import FEATURES
+from hftraining.model.forecaster import FORMAT, Forecaster
+from hftraining.runs.ledger import Ledger
+from hftraining.training.trainer import Trainer
+from tests.compose import compose_config
+from tests.experiment.test_experiment import QUICK, folder  # noqa: F401  (the fixture of the bars)
+
+FAST = ("evidence.null_draws=40", "evidence.bootstrap_draws=100", "evidence.leak_days=1")
+FEW = ("training.max_steps=6", "training.batch_size=2", "training.warmup_steps=2", "training.learning_rate=0.003")
+
+
+@pytest.fixture(scope="module")
+def base(folder, tmp_path_factory) -> Path:  # noqa: F811
+    output = tmp_path_factory.mktemp("base")
+    settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", f"output_dir={output}"]
+    return Path(run_experiment(typed_config(composed(settings)))["folder"])
+
+
+def tuned_config(base, output, *settings, symbol="S0"):
+    typed = [f"init_from={base}", f"stocks.symbols=[{symbol}]", f"output_dir={output}", *FEW, *settings]
+    return inherit(composed(typed), typed)
+
+
+def tune(base, output, *settings, symbol="S0"):
+    return conductor.run(tuned_config(base, output, *settings, symbol=symbol), ["train.py"])
+
+
+def hashes(path: Path) -> dict[str, str]:
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def weights(run) -> dict[str, np.ndarray]:
+    return load_file(Path(run) / "model" / "model.safetensors")
+
+
+def moved(base, run) -> set[str]:
+    """Names of the weights that are not those of the base."""
+    ours, theirs = weights(run), weights(base)
+    assert ours.keys() == theirs.keys()
+    return {name for name in ours if not np.array_equal(ours[name], theirs[name])}
+
+
+@pytest.fixture(scope="module")
+def tuned(base, tmp_path_factory):
+    before = hashes(base)
+    output = tmp_path_factory.mktemp("tuned")
+    result = tune(base, output)
+    assert hashes(base) == before, "fine-tuning has changed a file of the base run"
+    return Path(result["folder"])
+
+
+def test_a_fine_tune_has_a_row_for_the_base_each_method_ridge_and_nothing_changes(tuned):
+    decision = json.loads((tuned / "result.json").read_text())["decision"]
+    assert list(decision["candidates"]) == ["base", "full", "head", "lora", "scratch", "ridge", "nothing_changes"]
+    for name, row in decision["candidates"].items():
+        assert np.isfinite(row["loss"])
+        if name != "nothing_changes":
+            assert len(row["interval"]) == 2 and row["profit"]["max_drawdown"] <= 0 and row["verdict"]
+        if name in ("full", "head", "lora", "scratch"):
+            assert row["forgetting"]["low"] <= row["forgetting"]["value"] <= row["forgetting"]["high"]
+            assert row["difference"] is not None and row["steps"] == 6
+    assert decision["other_symbols"] == 2
+
+
+def test_the_folder_is_one_of_a_run_and_lies_below_its_symbol(tuned):
+    assert tuned.parts[-3:-1] == ("finetuned", "S0")
+    names = {path.name for path in tuned.iterdir()}
+    assert names >= {"config.yaml", "run.json", "result.json", "equity.parquet", "model", "report.html", "candidates"}
+    assert {path.name for path in (tuned / "candidates").iterdir()} == {"full", "head", "lora", "scratch"}
+    facts = json.loads((tuned / "run.json").read_text())
+    assert facts["kind"] == "finetuned" and set(facts["base"]) == {"folder", "signature", "weights"}
+    for path in (tuned, *(tuned / "candidates").iterdir()):
+        assert any(file.name.startswith("events.out.tfevents") for file in path.iterdir()), "one TensorBoard over all"
+
+
+def test_each_method_moves_what_it_may_and_saves_a_plain_model(base, tuned):
+    everything = set(weights(base))
+    head = {name for name in everything if name.split(".")[0] in ("quantiles", "position")}
+    matrices = {name for name in everything if name.endswith("weight") and weights(base)[name].ndim == 2}
+    assert moved(base, tuned / "candidates" / "full") == everything
+    assert moved(base, tuned / "candidates" / "head") == head
+    assert moved(base, tuned / "candidates" / "lora") == matrices
+    for name in matrices:
+        change = weights(tuned / "candidates" / "lora")[name] - weights(base)[name]
+        assert np.linalg.matrix_rank(change, tol=1e-5) <= 4
+
+
+def test_the_base_as_it_is_is_worth_what_its_own_run_says(base, folder, tuned):  # noqa: F811
+    """Over all its stocks the base's loss is that of its own run: the table starts from the same model."""
+    config = tuned_config(base, tuned.parent, symbol="S0,S1,S2")
+    ground, _ = prepare_ground(config, open_base(base))
+    valid = ground.periods["valid"]
+    loss = valid.forecast_loss(valid.forecast(ground.base.forecaster))
+    assert loss == json.loads((base / "result.json").read_text())["loss"]["valid"]["model"]
+    daily_T = valid.daily_loss(valid.forecast(ground.base.forecaster).quantiles_TSHQ, ground.base.forecaster.levels)
+    known_T = np.isfinite(valid.scored_labels_TSH).sum(axis=(1, 2))
+    assert np.average(daily_T[known_T > 0], weights=known_T[known_T > 0]) == pytest.approx(loss, rel=1e-6)
+
+
+def test_the_market_of_a_specialist_is_that_of_its_base(base, tuned):
+    config = tuned_config(base, tuned.parent)
+    alone, _ = prepare_ground(config, open_base(base))
+    whole, _ = prepare_ground(tuned_config(base, tuned.parent, symbol="S0,S1,S2"), open_base(base))
+    assert np.array_equal(alone.features.values_TSF[:, 0], whole.features.values_TSF[:, 0], equal_nan=True)
+    assert Forecaster.load(tuned / "model").symbols == ("S0", "S1", "S2")
+
+
+def test_the_kept_model_is_the_chosen_one(base, tuned):
+    decision = json.loads((tuned / "result.json").read_text())["decision"]
+    source = base if decision["choice"] == "base" else tuned / "candidates" / decision["choice"]
+    assert moved(source, tuned) == set()
+
+
+def test_every_candidate_is_a_trial_and_only_the_choice_opens_the_test_days(base, tmp_path):
+    output = tmp_path / "out"
+    result = tune(base, output)
+    ledger = Ledger(output / "ledger.sqlite")
+    entries = ledger.entries()
+    assert [entry.name for entry in entries] == ["S0", "S0 full", "S0 head", "S0 lora", "S0 scratch"]
+    assert all(entry.status == "done" and len(entry.valid_returns) > 20 for entry in entries)
+    assert len({entry.signature for entry in entries}) == 5
+    assert result["n_trials"] == result["decision"]["n_trials"] == 5
+    assert ledger.openings(entries[0].fingerprint, entries[0].test_window) == result["test_openings"] == 1
+    again = tune(base, output, "training.methods=[lora]")
+    assert again["n_trials"] == 6, "the same candidate again is the same trial; another set of them is a new one"
+    assert again["test_openings"] == 2
+
+
+def test_the_same_fine_tune_twice_gives_the_same_bits(base, tuned, tmp_path):
+    again = Path(tune(base, tmp_path)["folder"])
+    for name in ("full", "head", "lora", "scratch"):
+        assert moved(tuned / "candidates" / name, again / "candidates" / name) == set()
+    tables = [json.loads((path / "result.json").read_text())["decision"] for path in (tuned, again)]
+    assert tables[0] == tables[1]
+
+
+def test_the_signature_names_the_base_by_what_it_is_and_not_by_where_it_lies(base, tmp_path):
+    config = tuned_config(base, tmp_path)
+    copied = tmp_path / "elsewhere" / "x" / "y"
+    shutil.copytree(base, copied)
+    moved_config = dataclasses.replace(config, init_from=str(copied))
+    assert signature_of(config, open_base(base))[1] == signature_of(moved_config, open_base(copied))[1]
+    forecaster = Forecaster.load(copied / "model")
+    forecaster.model.position.bias.data += 1.0
+    forecaster.save(copied / "model")
+    assert signature_of(config, open_base(base))[1] != signature_of(moved_config, open_base(copied))[1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "candidate"),
+    [
+        ("training.shrinkage=50.0", "full"),
+        ("training.shrinkage=50.0", "lora"),
+        ("training.lora_rank=1", "lora"),
+        ("training.history=60", "full"),
+        ("training.learning_rate=0.01", "head"),
+        ("seed=5", "lora"),
+    ],
+)
+def test_what_a_fine_tune_is_told_changes_its_weights(base, tuned, tmp_path, setting, candidate):
+    other = Path(tune(base, tmp_path, setting, f"training.methods=[{candidate}]")["folder"])
+    assert [path.name for path in (other / "candidates").iterdir()] == [candidate]
+    assert moved(tuned / "candidates" / candidate, other / "candidates" / candidate)
+
+
+def test_more_shrinkage_stays_nearer_to_the_base_and_all_of_it_stays_there(base, tuned, tmp_path):
+    def distance(run):
+        ours, theirs = weights(run), weights(base)
+        return sum(float(np.square(ours[name] - theirs[name]).sum()) for name in ours)
+
+    more = Path(tune(base, tmp_path, "training.shrinkage=50.0", "training.methods=[full]")["folder"])
+    whole = Path(tune(base, tmp_path, "training.shrinkage=1e9", "training.methods=[full,lora]")["folder"])
+    assert distance(more / "candidates/full") < distance(tuned / "candidates/full")
+    assert distance(whole / "candidates/full") == 0.0
+    assert distance(whole / "candidates/lora") == 0.0
+
+
+def test_from_scratch_learns_at_the_rate_of_the_base_and_on_its_own_scaler(base, tuned):
+    config = candidate_config(tuned_config(base, tuned.parent), open_base(base), "scratch")
+    assert (config.training.learning_rate, config.training.weight_decay) == (3e-4, 0.1)
+    assert config.training.max_steps == 6
+    scratch, theirs = Forecaster.load(tuned / "candidates/scratch/model"), Forecaster.load(base / "model")
+    assert scratch.scaler != theirs.scaler
+    assert Forecaster.load(tuned / "candidates/full/model").scaler == theirs.scaler
+
+
+def test_an_epoch_is_as_many_steps_as_draw_the_training_bars_once(base, tmp_path):
+    config = tuned_config(base, tmp_path)
+    model = open_base(base)
+    ground, _ = prepare_ground(config, model)
+    bars = sum(np.isfinite(ground.features.values_TSF[t]).all() for t in range(*ground.splits.train.indices(10**6)))
+    a_step = config.training.batch_size * config.training.window
+    assert steps_of_epochs(config, model, 1) == int(np.ceil(bars / a_step))
+    assert steps_of_epochs(config, model, 7) == int(np.ceil(7 * bars / a_step))
+
+
+def test_a_stock_that_the_base_does_not_know_joins_its_universe(folder, base, tmp_path):  # noqa: F811
+    bars = tmp_path / "bars"
+    shutil.copytree(folder, bars)
+    shutil.copy(bars / "S1.csv", bars / "NEW.csv")
+    result = tune(base, tmp_path, f"stocks.path={bars}", "training.methods=[head]", symbol="NEW")
+    model = Forecaster.load(Path(result["folder"]) / "model")
+    assert model.symbols == ("S0", "S1", "S2", "NEW")
+    assert result["decision"]["other_symbols"] == 3
+
+
+def test_what_was_cut_off_in_the_middle_of_a_candidate_goes_on_to_the_same_bits(base, tuned, tmp_path, monkeypatch):
+    config = tuned_config(base, tmp_path)
+    train = Trainer.train
+
+    def cut_off(self, log, on_step):
+        def stop(step, values):
+            on_step(step, values)
+            if self.optimizer.param_groups[0]["params"][0].shape[0] == 4 and step == 5:  # lora's first matrix
+                raise Interrupted("as if by SIGTERM")
+
+        return train(self, log, stop)
+
+    monkeypatch.setattr(Trainer, "train", cut_off)
+    with pytest.raises(Interrupted):
+        conductor.run(config, ["train.py"])
+    monkeypatch.undo()
+    (run,) = (tmp_path / "finetuned" / "S0").iterdir()
+    assert not (run / "result.json").exists()
+    assert {path.name for path in (run / "candidates").iterdir()} == {"full", "head", "lora"}
+    before = hashes(run / "candidates" / "full")
+    config.resume = str(run)
+    result = conductor.run(config, ["train.py"])
+    assert result["folder"] == str(run)
+    assert hashes(run / "candidates" / "full") == before, "a finished candidate is left as it is"
+    for name in ("full", "head", "lora", "scratch"):
+        assert moved(tuned / "candidates" / name, run / "candidates" / name) == set()
+    assert result["decision"]["candidates"] == json.loads((tuned / "result.json").read_text())["decision"]["candidates"]
+    entries = Ledger(tmp_path / "ledger.sqlite").entries()
+    assert len(entries) == 5 and {entry.status for entry in entries} == {"done"}
+    with pytest.raises(ConfigError, match="is finished"):
+        conductor.run(config, ["train.py"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=large", "stocks=tech10", "training.max_steps=2"],
+        ["objective=profit", "stocks.symbols=[A,B]", "training.learning_rate=3e-4", "seed=4"],
+        ["stocks=single", "profit_tracker=frictionless", "evidence.baselines=[trend]", "name=x"],
+    ],
+)
+def test_without_hydra_the_same_texts_compose_the_same_config(overrides):
+    assert typed_config(composed(overrides)) == compose_config(*overrides)
+
+
+# --- what is inherited, and what is refused ---------------------------------------------------------------------------
+
+
+def test_model_task_days_and_costs_are_inherited_and_training_is_that_of_finetune_yaml(base, tmp_path):
+    typed = [f"init_from={base}", "stocks.symbols=[S1]", f"output_dir={tmp_path}", "training.batch_size=2"]
+    config = inherit(composed(typed), typed)
+    theirs = open_base(base)
+    assert dataclasses.asdict(config.model) == theirs.config["model"]
+    assert config.objective.horizons == [1, 5]
+    assert (config.stocks.valid_start, config.stocks.test_start) == tuple(
+        theirs.forecaster.days[name][0] for name in ("valid", "test")
+    )
+    assert config.profit_tracker.commission == 0.0001
+    assert config.training.methods == ["full", "head", "lora", "scratch"]
+    assert (config.training.max_steps, config.training.batch_size) == (200, 2)
+    assert (config.training.window, config.name) == (24, "S1")
+
+
+def test_many_symbols_make_a_short_name(base, tmp_path):
+    assert tuned_config(base, tmp_path, symbol="S0,S1,S2").name == "S0-S1-S2"
+    assert tuned_config(base, tmp_path, "name=mine").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.hidden_size=32"], "model.hidden_size=32 where the base has 16"),
+        (["model=small"], "model.hidden_size=64 where the base has 16; model.num_layers=3 where the base has 2"),
+        (["objective.horizons=[1,20]"], r"objective.horizons=\[1, 20\] where the base has \[1, 5\]"),
+        (["objective.quantiles=[0.2,0.5,0.8]"], r"objective.quantiles=\[0.2, 0.5, 0.8\] where the base has \[0.1,"),
+        (["objective.label=close"], "objective.label=close where the base has open"),
+        (["profit_tracker.lag=2"], "profit_tracker.lag=2 where the base has 1"),
+        (["stocks.valid_start=2015-09-01"], "stocks.valid_start: these days would begin at 2015-09-01, but the base"),
+        (["stocks.test_start=2016-08-01"], "stocks.test_start: these days would begin at 2016-08-01, but the base"),
+        (["training.methods=[]"], "training.methods is empty"),
+        (["training=quick", "training.batch_size=4"], "training.methods is empty"),
+    ],
+)
+def test_a_base_other_than_what_is_asked_for_is_refused_with_the_difference(base, tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        tuned_config(base, tmp_path / "out", *settings)
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_days_that_only_the_bars_tell_to_be_seen_are_refused_too(base, tmp_path):
+    config = tuned_config(base, tmp_path)
+    config.stocks.valid_start = config.stocks.test_start = None
+    config.stocks.end = "2016-03-01"  # 70 % of fewer sessions lie among the base's training days
+    with pytest.raises(ConfigError, match=r"stocks.valid_start: these days would begin at"):
+        conductor.run(config)
+
+
+def copy_of(base, tmp_path) -> Path:
+    shutil.copytree(base, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def other_features(copy):
+    forecaster = Forecaster.load(copy / "model")
+    names = ("return_2d", *FEATURES[1:])
+    dataclasses.replace(forecaster, scaler=dataclasses.replace(forecaster.scaler, features=names)).save(copy / "model")
+
+
+def other_format(copy, number):
+    path = copy / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": number}))
+
+
+def damaged(copy, name):
+    path = copy / "model" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(copy):
+    path = copy / "model" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def without(copy, name):
+    (copy / name).unlink()
+
+
+def fine_tuned(copy):
+    path = copy / "config.yaml"
+    path.write_text(path.read_text().replace("init_from: null", "init_from: outputs/base/x"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (other_features, r"other features; they differ in \['return_1d', 'return_2d'\]"),
+        (lambda copy: other_format(copy, FORMAT + 1), f"model format {FORMAT + 1}, where .* newer version"),
+        (lambda copy: other_format(copy, "x"), "model format x, where this version reads"),
+        (lambda copy: damaged(copy, "model.safetensors"), "model.safetensors is damaged: its sha256"),
+        (lambda copy: damaged(copy, "scaler.json"), "scaler.json is damaged: its sha256"),
+        (cut_short, "model.safetensors is damaged: its sha256"),
+        (lambda copy: without(copy, "model/scaler.json"), "scaler.json is missing"),
+        (lambda copy: without(copy, "result.json"), "is not finished: python train.py resume="),
+        (lambda copy: without(copy, "run.json"), "is not a run: give its folder"),
+        (lambda copy: (copy / "model/config.json").write_text("{"), "config.json is damaged"),
+        (fine_tuned, "is fine-tuned itself: start from its base, init_from=outputs/base/x"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_refused_in_one_line(base, tmp_path, spoil, message):
+    copy = copy_of(base, tmp_path)
+    spoil(copy)
+    with pytest.raises(ConfigError, match=message) as caught:
+        tuned_config(copy, tmp_path / "out")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_base_that_looks_across_its_stocks_is_not_tuned_without_them(base, tmp_path):
+    copy = copy_of(base, tmp_path)
+    path = copy / "config.yaml"
+    path.write_text(path.read_text().replace("cross_asset: false", "cross_asset: true"))
+    with pytest.raises(ConfigError, match=r"it cannot be tuned without 2 of them"):
+        tuned_config(copy, tmp_path / "out")
+
+
+def test_a_single_stock_goes_below_single(folder, tmp_path):  # noqa: F811
+    settings = [
+        "stocks=folder",
+        *QUICK,
+        *FAST,
+        f"stocks.path={folder}",
+        f"output_dir={tmp_path}",
+        "stocks.symbols=[S1]",
+    ]
+    result = conductor.run(typed_config(composed(settings)))
+    assert Path(result["folder"]).parts[-3] == "single"
+
+
+def test_the_decision_stands_on_the_console_and_in_the_report(base, tmp_path, capsys):
+    result = tune(base, tmp_path, "training.methods=[head]")
+    console = capsys.readouterr().out
+    page = (Path(result["folder"]) / "report.html").read_text()
+    assert f"decision: {result['decision']['sentence']}" in console
+    head = result["decision"]["candidates"]["head"]
+    assert f"{head['loss']:.4f}" in console
+    assert f'data-metric="decision.head.loss">{head["loss"]:.4f}<' in page
+    assert result["decision"]["sentence"][1:].split(";")[0] in page
+
+
+def test_the_equity_of_a_fine_tune_is_that_of_its_stock_alone(tuned):
+    trades = pd.read_parquet(tuned / "trades.parquet")
+    assert set(trades["symbol"]) <= {"S0"}

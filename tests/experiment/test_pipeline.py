@@ -1,0 +1,196 @@
+"""The whole way from bars to money with known forecasts in the model's place, on the packaged sample."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hftraining.core.errors import Pruned
+from hftraining.core.forecast import Forecast
+from hftraining.experiment.periods import Period, unconditional_quantiles
+from hftraining.experiment.probe import loss_profit_correlation
+from hftraining.experiment.run import run_experiment
+from hftraining.market.config import StocksConfig
+from hftraining.market.features import Scaler, make_features, make_labels
+from hftraining.market.prices import load_bars
+from hftraining.market.windows import make_splits
+from hftraining.model.config import ModelConfig
+from hftraining.model.forecaster import Forecaster, ModelFolderError
+from hftraining.profit_tracker import ProfitTracker
+from hftraining.runs.ledger import Ledger
+from tests.compose import compose_config
+
+HORIZONS, LEVELS = (1, 5), (0.1, 0.5, 0.9)
+
+
+@pytest.fixture(scope="module")
+def bars():
+    return load_bars(StocksConfig())
+
+
+@pytest.fixture(scope="module")
+def valid(bars):
+    features = make_features(bars)
+    labels = make_labels(bars, features.volatility_TS, HORIZONS, 1, "open", relative=False)
+    splits = make_splits(bars.sessions_T, StocksConfig(), purge=6)
+    return Period.cut(bars, features, labels, list(HORIZONS), splits.valid, lead=50)
+
+
+def forecast_of(period, labels_TSH):
+    """Labels, in volatility units, as forecasts without any uncertainty."""
+    quantiles = np.repeat((labels_TSH * period.span_TSH)[..., None], len(LEVELS), axis=-1)
+    return Forecast(quantiles, np.full(labels_TSH.shape[:2], np.nan), HORIZONS, LEVELS)
+
+
+def traded(period, labels_TSH, **rules):
+    tracker = ProfitTracker(horizon=1, **rules)
+    return tracker.evaluate(period.bars, forecast_of(period, labels_TSH)).metrics
+
+
+def test_perfect_foresight_earns_and_its_reverse_loses(valid):
+    assert traded(valid, valid.scored_labels_TSH)["total_return"] > 0.5
+    assert traded(valid, -valid.scored_labels_TSH)["total_return"] < -0.5
+
+
+def test_the_labels_of_one_day_later_earn_far_less_so_that_foresight_is_dated_right(valid):
+    labels = valid.scored_labels_TSH
+    late = np.vstack([np.full_like(labels[:1], np.nan), labels[:-1]])
+    assert traded(valid, late)["sharpe_ratio"] < 0.3 * traded(valid, labels)["sharpe_ratio"]
+
+
+def test_zero_forecasts_trade_nothing_and_leave_the_capital_as_it_was(valid):
+    metrics = traded(valid, np.zeros_like(valid.labels_TSH))
+    assert (metrics["trade_count"], metrics["total_return"], metrics["exposure"]) == (0, 0, 0)
+
+
+def test_a_coin_flip_loses_about_its_costs(valid):
+    rng = np.random.default_rng(0)
+    gains, costs = [], []
+    for _ in range(40):
+        flips = rng.choice([-1.0, 1.0], valid.labels_TSH.shape)
+        metrics = traded(valid, flips, stop_loss=0.0, take_profit=0.0)
+        gains.append(np.log1p(metrics["total_return"]))
+        costs.append(metrics["costs"])
+    error = np.std(gains) / len(gains) ** 0.5
+    # Costs are a share of the initial capital while the account shrinks, so they are compared in logs of what is left.
+    lost_to_costs = np.log1p(-np.mean(costs))
+    assert np.mean(costs) > 0.1
+    assert abs(np.mean(gains) - lost_to_costs) < 4 * error + 0.3 * abs(lost_to_costs)
+
+
+def test_forecasts_of_a_period_equal_those_of_the_whole_history(bars, valid):
+    features = make_features(bars)
+    splits = make_splits(bars.sessions_T, StocksConfig(), purge=6)
+    scaler = Scaler.fit(features, splits.train)
+    config = ModelConfig(hidden_size=16, num_layers=2, num_heads=2, context=20)
+    forecaster = Forecaster.fresh(config, scaler, list(HORIZONS), list(LEVELS), "cpu")
+    whole = forecaster.forecast(bars)
+    part = valid.forecast(forecaster)
+    for ours, theirs in ((part.quantiles_TSHQ, whole.quantiles_TSHQ), (part.head_TS, whole.head_TS)):
+        np.testing.assert_allclose(ours, theirs[splits.valid], rtol=0, atol=1e-6)
+    until_today = forecaster.forecast(bars.rows(slice(0, splits.valid.stop)))
+    np.testing.assert_allclose(until_today.quantiles_TSHQ[-1], whole.quantiles_TSHQ[splits.valid.stop - 1], atol=1e-6)
+
+
+def test_a_saved_forecaster_forecasts_the_same_bits(bars, tmp_path):
+    features = make_features(bars)
+    scaler = Scaler.fit(features, slice(0, 2000))
+    forecaster = Forecaster.fresh(ModelConfig(hidden_size=16, num_heads=2), scaler, [1, 5], list(LEVELS), "cpu")
+    forecaster.save(tmp_path)
+    again = Forecaster.load(tmp_path)
+    np.testing.assert_array_equal(forecaster.forecast(bars).quantiles_TSHQ, again.forecast(bars).quantiles_TSHQ)
+
+
+@pytest.mark.parametrize("damage", ["config.json", "scaler.json", "model.safetensors"])
+def test_a_damaged_model_folder_is_refused_by_name(bars, tmp_path, damage):
+    scaler = Scaler.fit(make_features(bars), slice(0, 2000))
+    Forecaster.fresh(ModelConfig(hidden_size=16, num_heads=2), scaler, [1], list(LEVELS), "cpu").save(tmp_path)
+    path = tmp_path / damage
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ModelFolderError, match=damage):
+        Forecaster.load(tmp_path)
+
+
+def test_the_loss_of_perfect_forecasts_is_zero_and_unconditional_quantiles_beat_nothing_changes(valid):
+    assert valid.forecast_loss(forecast_of(valid, valid.labels_TSH)) == pytest.approx(0, abs=1e-7)
+    nothing = valid.constant_loss(np.zeros((2, 3)), LEVELS)
+    labels = valid.scored_labels_TSH[np.isfinite(valid.scored_labels_TSH)]
+    # With every quantile at zero the levels 0.1, 0.5 and 0.9 weigh each label's size with a mean of one half.
+    assert nothing == pytest.approx(0.5 * np.abs(labels).mean() + (0.5 - 0.5) * labels.mean(), rel=1e-6)
+    assert valid.constant_loss(unconditional_quantiles(valid, LEVELS), LEVELS) < nothing
+
+
+def test_the_loss_profit_correlation_is_the_rank_correlation_with_fishers_interval():
+    losses, sharpes = [5.0, 4.0, 3.0, 2.0, 1.0, 0.5], [0.0, 1.0, 0.5, 2.0, 3.0, 2.5]
+    correlation, (low, high) = loss_profit_correlation(losses, sharpes)
+    differences = np.argsort(np.argsort(losses)) - np.argsort(np.argsort(sharpes))
+    assert correlation == pytest.approx(1 - 6 * (differences**2).sum() / (6 * 35))
+    assert -1 < low < correlation < high < 0.5
+    assert np.isnan(loss_profit_correlation(losses[:2], sharpes[:2])[0])
+    assert np.isnan(loss_profit_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])[0])
+
+
+def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothing_changes(tmp_path):
+    quick = ["model=tiny", "training.window=64", "training.learning_rate=3e-3", "training.threads=1"]
+    losses = {}
+    for steps in (1, 100):
+        config = compose_config(*quick, f"training.max_steps={steps}", f"output_dir={tmp_path}")
+        losses[steps] = run_experiment(config)["loss"]["train"]
+    assert losses[100]["model"] < losses[1]["model"]
+    assert losses[100]["model"] < losses[100]["nothing_changes"]
+
+
+SMALL = (
+    "model=tiny",
+    "training.max_steps=20",
+    "training.window=48",
+    "training.threads=1",
+    "evidence.baselines=[trend]",
+    "profit_tracker.every=10",
+)
+
+
+def test_a_sealed_run_learns_the_same_and_shows_nothing_of_the_test_days(tmp_path):
+    config, seen = compose_config(*SMALL, f"output_dir={tmp_path}"), {}
+    sealed = run_experiment(
+        config, [], sealed=True, watch=lambda step, values: seen.update({step: values["eval/loss"]})
+    )
+    opened = run_experiment(config, [])
+    weights = [(Path(run["folder"]) / "model" / "model.safetensors").read_bytes() for run in (sealed, opened)]
+    assert weights[0] == weights[1]
+    assert sealed["signature"] == opened["signature"] and sealed["valid"]["profit"] == opened["valid"]["profit"]
+    assert "test" not in sealed and sealed["test_openings"] == 0 and opened["test_openings"] == 1
+    assert sealed["verdict"] == sealed["valid"]["verdict"]
+    assert list(seen) == [10, 20] and min(seen.values()) == pytest.approx(sealed["eval"]["loss"])
+    equity = pd.read_parquet(Path(sealed["folder"]) / "equity.parquet")
+    assert set(equity["window"]) == {"valid"} and str(equity["date"].max().date()) < opened["test"]["first"]
+    without_test, with_test = Ledger(tmp_path / "ledger.sqlite").entries()
+    assert without_test.test_window == "" and with_test.test_window.startswith(opened["test"]["first"])
+
+
+def test_whoever_watches_the_probes_can_end_a_run_and_the_ledger_says_that_it_was_meant(tmp_path):
+    def enough(step, values):
+        raise Pruned("worse than the median")
+
+    config = compose_config(*SMALL, f"output_dir={tmp_path}")
+    with pytest.raises(Pruned):
+        run_experiment(config, [], kind="sweeps", name="study", called="trial-0000", sealed=True, watch=enough)
+    (entry,) = Ledger(tmp_path / "ledger.sqlite").entries()
+    assert (entry.status, entry.kind, entry.name) == ("pruned", "sweeps", "study")
+    assert entry.folder == tmp_path / "sweeps" / "study" / "trial-0000" and not (entry.folder / "result.json").exists()
+
+
+def test_a_sealed_run_is_not_given_a_bar_of_the_test_days(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(bars):
+        seen.append(bars.sessions_T[-1])
+        return make_features(bars)
+
+    monkeypatch.setattr("hftraining.market.features.make_features", spy)
+    config = compose_config(*SMALL, f"output_dir={tmp_path}")
+    run_experiment(config, [], sealed=True)
+    bars = load_bars(config.stocks)
+    first_test_day = bars.sessions_T[int(0.85 * len(bars.sessions_T))]
+    assert seen and max(seen) < first_test_day

@@ -1,0 +1,383 @@
+"""Replay: the same bits from the folder alone, and every way of tampering named."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from hftraining.__main__ import main
+from hftraining.core.errors import UserError
+from hftraining.experiment.replay import ReplayError, replay
+from hftraining.market.snapshots import save_snapshot
+from hftraining.runs.bitwise import compare_bits
+from hftraining.runs.ledger import Ledger
+from tests.conftest import make_bars
+from tests.experiment.test_experiment import QUICK, folder, run  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def edit_run_json(path: Path, change) -> None:
+    manifest = json.loads((path / "run.json").read_text())
+    change(manifest)
+    (path / "run.json").write_text(json.dumps(manifest))
+
+
+def own_copy(folder: Path, target: Path) -> Path:  # noqa: F811
+    shutil.copytree(folder, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def made_once(folder, tmp_path_factory) -> Path:  # noqa: F811
+    return Path(run(folder, tmp_path_factory.mktemp("made"))["folder"])
+
+
+@pytest.fixture
+def made(made_once, request) -> Path:
+    """A finished run whose folder a test may tamper with."""
+    return own_copy(made_once, made_once.parent / re.sub(r"\W", "-", request.node.name))
+
+
+@pytest.fixture
+def with_own_bars(folder, tmp_path) -> Path:  # noqa: F811
+    """A finished run, alone in its outputs, whose bars a test may tamper with."""
+    return Path(run(own_copy(folder, tmp_path / "bars"), tmp_path / "outputs")["folder"])
+
+
+def test_a_replay_is_equal_to_the_bit_in_a_new_folder_beside_the_run(made):
+    said = []
+    again = replay(made, say=said.append)
+    assert again.bits.equal and again.causes == [] and said == []
+    assert again.folder != made and again.folder.parent == made.parent
+    assert (again.bits.tensors, again.bits.steps, again.bits.first_step) == (27, 4, None)
+
+
+def test_a_replay_is_no_new_trial_and_no_new_look_at_the_test_days(with_own_bars):
+    again = replay(with_own_bars)
+    first, second = (json.loads((path / "result.json").read_text()) for path in (with_own_bars, again.folder))
+    assert (second["n_trials"], second["test_openings"]) == (first["n_trials"], first["test_openings"]) == (1, 1)
+    assert second["verdict"] == first["verdict"] and second["signature"] == first["signature"]
+    entries = Ledger(with_own_bars.parents[2] / "ledger.sqlite").entries()
+    assert [entry.status for entry in entries] == ["done", "done"]
+
+
+def test_a_changed_bar_is_named_before_anything_is_trained(with_own_bars, tmp_path):
+    path = tmp_path / "bars" / "S1.csv"
+    frame = pd.read_csv(path)
+    day = frame["date"].iloc[123]
+    frame.loc[123, "close"] = np.nextafter(frame.loc[123, "close"], 0)
+    frame.to_csv(path, index=False)
+    with pytest.raises(
+        ReplayError, match=rf"data: the bars are not those .*: S1: {day} changed; put the old data back"
+    ):
+        replay(with_own_bars)
+    assert len(list(with_own_bars.parent.iterdir())) == 1
+
+
+def test_added_days_are_told_from_changed_ones(with_own_bars, tmp_path):
+    for path in (tmp_path / "bars").glob("*.csv"):
+        pd.read_csv(path).iloc[:-2].to_csv(path, index=False)
+    with pytest.raises(ReplayError, match=r"S0: [0-9-]+, [0-9-]+ only in the run; S1: "):
+        replay(with_own_bars)
+
+
+def test_bars_that_are_gone_are_named(with_own_bars, tmp_path):
+    shutil.rmtree(tmp_path / "bars")
+    with pytest.raises(ReplayError, match=r"the bars of .* cannot be loaded: stocks.path=.* does not exist"):
+        replay(with_own_bars)
+
+
+def test_another_thread_count_is_named(made):
+    edit_run_json(made, lambda manifest: manifest.update(threads=2))
+    said = []
+    again = replay(made, say=said.append)
+    assert said == ["threads: run.json says 2, but its config sets 1"]
+    assert [cause.kind for cause in again.causes] == ["threads"]
+
+
+def test_the_recorded_threads_are_used_where_the_config_leaves_the_default_and_others_are_named(folder, tmp_path):  # noqa: F811
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        path = Path(run(folder, tmp_path, "training.threads=0")["folder"])
+        torch.set_num_threads(2)
+        assert replay(path).bits.equal and torch.get_num_threads() == 1
+        edit_run_json(path, lambda manifest: manifest.update(threads=2))
+        again = replay(path)
+        assert torch.get_num_threads() == 2
+        assert [(cause.kind, cause.text) for cause in again.causes] == [("threads", "numerics.threads 1 then, 2 now")]
+        assert again.bits.equal or again.likely[0].startswith("threads: ")
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_faked_library_version_is_named(made):
+    edit_run_json(made, lambda manifest: manifest["versions"].update(numpy="1.26.4"))
+    said = []
+    again = replay(made, say=said.append)
+    assert said == [f"library: numpy 1.26.4 then, {np.__version__} now"]
+    assert again.bits.equal  # the version was only said to be another one
+
+
+def test_other_code_is_named(made):
+    edit_run_json(made, lambda manifest: manifest["code"].update(digest="0" * 16, commit="a" * 40))
+    said = []
+    replay(made, say=said.append)
+    assert said[0].startswith(f"code: sources {'0' * 16} (commit aaaaaaaaaaaa")
+    assert said[0].endswith("--from-commit runs the recorded one")
+
+
+def test_weights_changed_after_the_run_are_named_with_what_is_still_equal(made):
+    path = made / "model" / "model.safetensors"
+    tensors = {name: array.copy() for name, array in load_file(path).items()}
+    name = next(iter(tensors))
+    tensors[name].flat[0] = np.nextafter(tensors[name].flat[0], np.float32(9), dtype=np.float32)
+    save_file(tensors, path)
+    again = replay(made)
+    assert again.bits.weights.startswith("1 of 27 tensors differ, by up to ") and name in again.bits.weights
+    assert not again.bits.metrics and not again.bits.equity
+    assert again.likely == [
+        "every logged step is equal, but not the weights: was model.safetensors changed after the run?"
+    ]
+
+
+def test_the_first_step_that_differs_is_named(made):
+    lines = (made / "metrics.jsonl").read_text().splitlines()
+    row = json.loads(lines[1])
+    row["train/loss"] += 1e-9
+    row["seconds"] = 12345.0
+    (made / "metrics.jsonl").write_text("\n".join([lines[0], json.dumps(row), *lines[2:]]) + "\n")
+    again = replay(made)
+    assert again.bits.first_step == row["step"]
+    assert again.bits.metrics.startswith(f"first differs at step {row['step']}: train/loss {row['train/loss']} became ")
+    assert "nothing recorded explains it" in again.likely[0]
+
+
+def test_a_day_of_the_account_that_differs_is_named(made, tmp_path):
+    other = own_copy(made, tmp_path / "other")
+    frame = pd.read_parquet(made / "equity.parquet")
+    frame.loc[30, "equity"] = np.nextafter(frame.loc[30, "equity"], 0)
+    frame.to_parquet(other / "equity.parquet")
+    bits = compare_bits(made, other)
+    day = str(frame.loc[30, "date"])[:10]
+    assert bits.equity == f"equity differs on 1 of {len(frame)} days, valid days from {day} on" and bits.trained_alike
+
+
+def test_weights_that_were_cut_short_are_named(made, tmp_path):
+    other = own_copy(made, tmp_path / "other")
+    weights = other / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        compare_bits(made, other)
+
+
+def test_a_run_that_is_not_finished_is_refused(made):
+    (made / "result.json").unlink()
+    with pytest.raises(ReplayError, match="is not finished"):
+        replay(made)
+
+
+def snapshot_run(tmp_path) -> Path:
+    """A run on a stored snapshot that its config does not name: the newest of the same request."""
+    bars = make_bars(500, 2, seed=5)
+    columns = {name: getattr(bars, f"{name}_TS") for name in ("open", "high", "low", "close", "volume")}
+    frames = [
+        pd.DataFrame({name: array_TS[:, s] for name, array_TS in columns.items()}).assign(
+            symbol=symbol, date=bars.sessions_T.astype("datetime64[s]"), split=0.0, dividend=0.0
+        )
+        for s, symbol in enumerate(bars.symbols_S)
+    ]
+    raw = pd.concat(frames, ignore_index=True)
+    raw["adj_close"] = raw["close"]
+    request = {"symbols": ["S0", "S1"], "start": None, "end": None}
+    save_snapshot(tmp_path / "outputs" / "snapshots", raw, request)
+    stocks = ("stocks.source=yahoo", "stocks.symbols=[S0,S1]", f"stocks.snapshots={tmp_path}/outputs/snapshots")
+    from hftraining.experiment.run import run_experiment
+    from tests.compose import compose_config
+
+    quick = [override for override in QUICK if override != "stocks=folder"]
+    return Path(run_experiment(compose_config(*quick, *stocks, f"output_dir={tmp_path}/outputs"))["folder"])
+
+
+def test_the_snapshot_of_the_run_is_used_though_a_newer_one_exists_and_the_outputs_moved(tmp_path):
+    path = snapshot_run(tmp_path)
+    snapshots = tmp_path / "outputs" / "snapshots"
+    (stored,) = snapshots.glob("*.parquet")
+    newer = pd.read_parquet(stored)
+    newer["close"] *= 1.0001
+    request = {"symbols": ["S0", "S1"], "start": None, "end": None}
+    time.sleep(1.1)  # snapshots are dated to the second
+    save_snapshot(snapshots, newer, request)
+    (tmp_path / "outputs").rename(tmp_path / "archive")
+    moved = tmp_path / "archive" / path.relative_to(tmp_path / "outputs")
+    again = replay(moved)
+    assert again.bits.equal
+    known = [json.loads((p / "run.json").read_text()) for p in (moved, again.folder)]
+    assert known[0]["data"] == known[1]["data"] and known[0]["data"]["snapshot"] == stored.stem
+    assert known[0]["signature"] == known[1]["signature"]
+
+
+def test_a_missing_snapshot_is_named(tmp_path):
+    path = snapshot_run(tmp_path)
+    (stored,) = (tmp_path / "outputs" / "snapshots").glob("*.parquet")
+    stored.unlink()
+    with pytest.raises(ReplayError, match=rf"snapshot missing: {stored.stem}, which .* is not in .*snapshots"):
+        replay(path)
+
+
+def test_the_command_ends_with_0_when_equal_1_when_not_2_when_it_cannot_run(made, capsys):
+    assert main(["replay", str(made), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["equal"] is True and found["first_step"] is None and Path(found["replay"]).is_dir()
+    text = (made / "metrics.jsonl").read_text()
+    (made / "metrics.jsonl").write_text(re.sub(r'"train/loss": [0-9.]+', '"train/loss": 0.5', text, count=1))
+    assert main(["replay", str(made), "--json"]) == 1
+    out = capsys.readouterr().out
+    assert json.loads(out.splitlines()[-1])["first_step"] == 2 and "likely cause: " in out
+    assert main(["replay", str(made.parent)]) == 2
+    assert "is not a run" in capsys.readouterr().err
+
+
+CONFIGS = {
+    "mixed": (),
+    "forecast": ("objective=forecast",),
+    "profit, head": ("objective=profit",),
+    "top k, lag 2, whole shares": (
+        "profit_tracker.policy=top_k",
+        "profit_tracker.lag=2",
+        "profit_tracker.whole_shares=true",
+    ),
+    "sign, frictionless, one horizon": (
+        "profit_tracker=frictionless",
+        "profit_tracker.policy=sign",
+        "profit_tracker.horizon=1",
+    ),
+    "bf16": ("training.precision=bf16",),
+    "two threads": ("training.threads=2", "model.hidden_size=64", "training.window=64"),
+    "across symbols, without dropout": ("model.cross_asset=true", "model.dropout=0"),
+    "relative labels, best by Sharpe": ("objective.relative=true", "training.best_metric=profit/sharpe_ratio"),
+    "other comparators": ("evidence.baselines=[trend,ridge]", "evidence.null_draws=50"),
+    "another seed, close labels": ("seed=11", "objective.label=close", "training.checkpoint_every=1"),
+    "fewer symbols and days": ("stocks.exclude=[S2]", "stocks.start=2015-03-02", "stocks.bad_rows=drop"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", CONFIGS.values(), ids=list(CONFIGS))
+def test_replay_is_bit_exact_whatever_the_config(folder, tmp_path, overrides):  # noqa: F811
+    path = Path(run(folder, tmp_path, *overrides)["folder"])
+    again = replay(path)
+    assert again.bits.equal, again.bits.lines()
+
+
+def command(*arguments: str, cwd: Path, tree: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.slow
+def test_replay_of_a_run_that_was_interrupted_and_resumed_is_bit_exact(folder, tmp_path):  # noqa: F811
+    values = (
+        *QUICK,
+        f"stocks.path={folder}",
+        f"output_dir={tmp_path}",
+        "training.max_steps=200",
+        "training.log_every=1",
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, ROOT / "train.py", *values], stdout=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 120
+    found: list[Path] = []
+    while time.monotonic() < deadline and not found:
+        found = [path for path in tmp_path.glob("base/*/*/metrics.jsonl") if path.read_text().count("\n") > 20]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 3
+    path = found[0].parent
+    assert command(str(ROOT / "train.py"), f"resume={path}", cwd=tmp_path).returncode == 0
+    assert "resumed from step" in (path / "train.log").read_text()
+    again = replay(path)
+    assert again.bits.equal and again.bits.steps == 200, again.bits.lines()
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """The project as a checkout of its own, whose code may be changed."""
+    tree = (tmp_path_factory.mktemp("tree") / "project").resolve()
+    for name in ("hftraining", "conf", "hydra_plugins"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("train.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tree / name)
+    git(tree, "init", "-q")
+    git(tree, "add", ".")
+    git(tree, "commit", "-qm", "first")
+    return tree
+
+
+def git(tree: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.com")
+    subprocess.run(["git", "-C", str(tree), *who, *arguments], check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_changed_code_is_named_with_the_first_step_and_from_commit_gives_the_old_bits(tree, folder, tmp_path):  # noqa: F811
+    optimizer = tree / "hftraining" / "training" / "optimizer.py"
+    # What was not committed is part of the run: one more decimal of a constant.
+    optimizer.write_text(optimizer.read_text().replace("betas=(0.9, 0.95)", "betas=(0.9, 0.951)"))
+    values = (*QUICK, f"stocks.path={folder}", "training.log_every=1", "training.warmup_steps=0")
+    trained = command(str(tree / "train.py"), *values, cwd=tmp_path, tree=tree)
+    assert trained.returncode == 0, trained.stderr
+    path = tmp_path / re.search(r"^run: (.+)$", trained.stdout, re.M)[1]
+    manifest = json.loads((path / "run.json").read_text())
+    assert manifest["code"]["dirty"] is True and manifest["code"]["patch"] == "code.patch"
+    assert b"0.951" in (path / "code.patch").read_bytes()
+
+    optimizer.write_text(optimizer.read_text().replace("betas=(0.9, 0.951)", "betas=(0.8, 0.9)"))
+    answer = command("-m", "hftraining", "replay", str(path), "--json", cwd=tmp_path, tree=tree)
+    assert answer.returncode == 1, answer.stderr
+    found = json.loads(answer.stdout.splitlines()[-1])
+    # Of Adam's first step the size does not depend on betas; its second one shows in the loss of the third.
+    assert found["first_step"] == 3 and found["likely"][0].startswith("code: sources ")
+    assert answer.stdout.splitlines()[0].startswith("code: sources ")
+
+    answer = command("-m", "hftraining", "replay", str(path), "--from-commit", "--json", cwd=tmp_path, tree=tree)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    found = json.loads(answer.stdout.splitlines()[-1])
+    assert found["equal"] is True and Path(found["replay"]).is_dir()
+    listed = subprocess.run(["git", "-C", str(tree), "worktree", "list"], capture_output=True, text=True).stdout
+    assert listed.count("\n") == 1  # the temporary one is gone
+
+
+@pytest.mark.slow
+def test_a_commit_or_patch_that_is_not_there_is_one_line(tree, folder, tmp_path):  # noqa: F811
+    git(tree, "checkout", "--", ".")
+    values = (*QUICK, f"stocks.path={folder}")
+    path = (
+        tmp_path
+        / re.search(r"^run: (.+)$", command(str(tree / "train.py"), *values, cwd=tmp_path, tree=tree).stdout, re.M)[1]
+    )
+
+    def refused(change) -> str:
+        edit_run_json(path, lambda manifest: manifest["code"].update(change))
+        answer = command("-m", "hftraining", "replay", str(path), "--from-commit", cwd=tmp_path, tree=tree)
+        assert answer.returncode == 2 and answer.stderr.count("\n") == 1, answer.stderr
+        return answer.stderr
+
+    assert "uncommitted changes that are not in the folder (left out: too large)" in refused(
+        {"dirty": True, "patch": "left out: too large"}
+    )
+    assert "are not the code that run.json names" in refused({"dirty": False, "digest": "1" * 16})
+    assert f"commit {'a' * 12} is not in" in refused({"commit": "a" * 40})
+    assert "names no commit" in refused({"commit": None})

@@ -1,0 +1,73 @@
+"""Trained runs at work: hfinference/, on base and fine-tuned runs."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfinference import average_predictions, load_model
+from hftraining.experiment.config import load_config
+from hftraining.market.prices import load_bars
+from hftraining.model.forecaster import ModelFolderError
+from tests.experiment.test_experiment import folder  # noqa: F401
+from tests.experiment.test_finetuning import base, tune  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def tuned(base, tmp_path_factory) -> Path:  # noqa: F811
+    return Path(tune(base, tmp_path_factory.mktemp("tuned"), "training.methods=[full]")["folder"])
+
+
+@pytest.fixture(scope="module")
+def bars(base):  # noqa: F811
+    return load_bars(load_config(base / "config.yaml").stocks)
+
+
+def test_base_and_fine_tuned_runs_load_from_the_run_or_its_model_folder(base, tuned, bars):  # noqa: F811
+    for path in (base, base / "model", str(base), tuned, tuned / "candidates" / "full"):
+        model = load_model(path)
+        assert model.symbols == ("S0", "S1", "S2") and model.days["train"][0] == "2015-01-01"
+        assert model.forecast(bars).quantiles_TSHQ.shape == (500, 3, 2, 5)
+
+
+def test_the_average_is_the_mean_of_each_quantile_and_of_the_positions(base, tuned, bars):  # noqa: F811
+    models = [load_model(base), load_model(tuned / "candidates" / "full")]
+    ours = average_predictions(models, bars)
+    forecasts = [model.forecast(bars) for model in models]
+    assert not np.array_equal(forecasts[0].quantiles_TSHQ, forecasts[1].quantiles_TSHQ, equal_nan=True)
+    for name in ("quantiles_TSHQ", "head_TS"):
+        a, b = (getattr(forecast, name) for forecast in forecasts)
+        np.testing.assert_allclose(getattr(ours, name), (a + b) / 2, rtol=1e-12)
+        assert np.isnan(getattr(ours, name)[:20]).all()
+    assert (np.diff(ours.quantiles_TSHQ[30:], axis=-1) >= 0).all()
+    alone = average_predictions(models[:1], bars)
+    np.testing.assert_array_equal(alone.quantiles_TSHQ, forecasts[0].quantiles_TSHQ)
+
+
+def test_models_and_bars_that_do_not_fit_each_other_are_refused(base, bars):  # noqa: F811
+    model = load_model(base)
+    with pytest.raises(ValueError, match="no models"):
+        average_predictions([], bars)
+    for other, message in (
+        ({"horizons": (1, 20)}, "model 2 has other horizons than the first: 20 where the first has 5"),
+        ({"levels": (0.1, 0.5, 0.9)}, "model 2 has other quantiles than the first: no other where the first has 0.25"),
+        ({"symbols": ("S0", "S9")}, "model 2 has other symbols than the first: S9 where the first has S1, S2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            average_predictions([model, dataclasses.replace(model, **other)], bars)
+    with pytest.raises(ValueError, match=r"the bars lack S1, S2, which the models take for a part of the market"):
+        average_predictions([model], bars.of(["S0"]))
+
+
+def test_what_is_no_model_is_refused_in_one_line(base, tmp_path):  # noqa: F811
+    with pytest.raises(ModelFolderError, match="does not exist"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(ModelFolderError, match=r"config.json is missing: not a model folder"):
+        load_model(tmp_path)
+    half = tmp_path / "half"
+    half.mkdir()
+    shutil.copy(base / "run.json", half)
+    with pytest.raises(ModelFolderError, match=r"has no model yet: python train.py resume="):
+        load_model(half)

@@ -1,0 +1,470 @@
+"""The yahoo source through the real yfinance and curl, against a server on the loopback."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from curl_cffi.requests import Session
+
+from hftraining.market import snapshots, yahoo
+from hftraining.market.config import MarketDataError, StocksConfig
+from hftraining.market.prices import load_bars
+from tests.yahoo_server import DOWN, NO_DATA, TOO_MANY, Answer, Chart, YahooServer, refusal, serving
+
+TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+DAYS = np.datetime_as_string(np.busday_offset("2014-01-06", np.arange(100), roll="forward"))
+
+
+def read_adjusted(config: StocksConfig, session: Session) -> tuple:
+    """Bars adjusted for dividends, events, source and notes, in the order in which load_bars asks for them."""
+    table, events, source, notes = yahoo.read_yahoo(config, session)
+    table, doubts = yahoo.adjusted(table, events)
+    return table, events, source, notes + doubts
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[YahooServer]:
+    with serving(tmp_path_factory.mktemp("authority")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: YahooServer, monkeypatch: pytest.MonkeyPatch) -> YahooServer:
+    monkeypatch.setattr(yahoo, "POLITENESS", yahoo.Politeness(tries=3, first_wait=0.01, connect_seconds=1.0))
+    running.clear()
+    return running
+
+
+@pytest.fixture
+def fetch(server: YahooServer, tmp_path: Path) -> Iterator[Callable]:
+    """read_adjusted for some symbols, through a session that trusts the server and goes through it."""
+    with Session(impersonate="chrome", verify=server.ca_file, proxies={"https": server.proxy}) as session:
+
+        def fetch(*symbols: str, **settings: object) -> tuple:
+            config = StocksConfig(
+                source="yahoo", symbols=list(symbols), snapshots=str(tmp_path / "snapshots"), **settings
+            )
+            return read_adjusted(config, session)
+
+        yield fetch
+
+
+def flat_chart(symbol: str, price: float = 50.0, days: list[str] | np.ndarray = DAYS, **more: object) -> Chart:
+    """A price that never moves, with a range around it."""
+    return Chart(symbol, [(str(day), price, price * 1.01, price * 0.99, price, price, 1000) for day in days], **more)
+
+
+def only_line_of(caught: pytest.ExceptionInfo) -> str:
+    message = str(caught.value)
+    assert "\n" not in message and message.isascii()
+    return message
+
+
+def test_bars_come_back_as_the_source_gave_them(server, fetch):
+    rows = [(day, 10.0 + n, 11.0 + n, 9.0 + n, 10.5 + n, 10.5 + n, 100 + n) for n, day in enumerate(DAYS)]
+    server.charts["AAPL"] = Chart("AAPL", rows)
+    table, events, source, notes = fetch("AAPL")
+    assert list(table.columns) == ["symbol", "date", "open", "high", "low", "close", "volume"]
+    assert list(table["symbol"].unique()) == ["AAPL"]
+    assert [str(day.date()) for day in table["date"]] == list(DAYS)
+    expected = np.array([row[1:5] + row[6:] for row in rows])
+    np.testing.assert_array_equal(table[["open", "high", "low", "close", "volume"]], expected)
+    assert events.empty and not notes
+    assert source.startswith("yahoo snapshot ")
+
+
+def test_a_dividend_scales_all_bars_before_its_ex_date_and_a_split_is_left_alone(server, fetch):
+    # By hand: a dividend of 2 after a close of 40 leaves 38/40 = 0.95; one of 0.5 after a close of 50 leaves 0.99.
+    # The split is already in the prices of the source, so it changes nothing.
+    closes = [40.0, 40.0, 50.0, 50.0, 25.0]
+    factors = [0.95 * 0.99, 0.95 * 0.99, 0.99, 1.0, 1.0]
+    rows = [(day, c - 1, c + 2, c - 2, c, c * f, 1000) for day, c, f in zip(DAYS[:5], closes, factors, strict=True)]
+    server.charts["KO"] = Chart("KO", rows, {DAYS[2]: 2.0, DAYS[3]: 0.5}, {DAYS[1]: (7, 1)})
+    table, events, _, notes = fetch("KO")
+    np.testing.assert_allclose(table["close"], [37.62, 37.62, 49.5, 50, 25], rtol=1e-12)
+    np.testing.assert_allclose(table["open"], [39 * 0.9405, 39 * 0.9405, 49 * 0.99, 49, 24], rtol=1e-12)
+    np.testing.assert_allclose(table["high"], [42 * 0.9405, 42 * 0.9405, 52 * 0.99, 52, 27], rtol=1e-12)
+    np.testing.assert_allclose(table["low"], [38 * 0.9405, 38 * 0.9405, 48 * 0.99, 48, 23], rtol=1e-12)
+    np.testing.assert_allclose(table["volume"] * table["close"], np.array(closes) * 1000, rtol=1e-12)
+    assert events.values.tolist() == [
+        ["KO", pd.Timestamp(DAYS[1]), 7.0, 0.0],
+        ["KO", pd.Timestamp(DAYS[2]), 0.0, 2.0],
+        ["KO", pd.Timestamp(DAYS[3]), 0.0, 0.5],
+    ]
+    assert not notes
+
+
+def test_the_return_over_an_ex_date_is_that_of_the_holder(server, fetch):
+    rows = [(DAYS[0], 40, 40, 40, 40, 38, 1), (DAYS[1], 38, 38, 38, 38, 38, 1)]  # falls by exactly the dividend
+    server.charts["KO"] = Chart("KO", rows, {DAYS[1]: 2.0})
+    close = fetch("KO")[0]["close"]
+    assert close[1] / close[0] == pytest.approx(1.0, rel=1e-12)
+
+
+def test_an_adjustment_that_differs_from_adj_close_is_doubted(server, fetch):
+    server.charts["KO"] = flat_chart("KO", dividends={DAYS[3]: 0.5})  # 1 %, and adj close knows nothing of it
+    (note,) = fetch("KO")[3]
+    assert "KO" in note and "Adj Close" in note and "1.0%" in note
+
+
+def test_a_dividend_paid_after_the_last_bar_is_no_doubt(server, fetch):
+    server.charts["KO"] = Chart("KO", [(day, 50, 50, 50, 50, 48, 1) for day in DAYS])
+    assert not fetch("KO", end="2014-12-31")[3]
+
+
+def test_a_dividend_announced_for_a_day_to_come_changes_nothing_yet(server, fetch):
+    server.charts["KO"] = flat_chart("KO", dividends={"2014-08-01": 2.0})
+    table, events, _, notes = fetch("KO")
+    assert (table["close"] == 50.0).all() and len(table) == len(DAYS)
+    assert events.empty and not notes
+
+
+def test_429_then_good_is_waited_for_and_succeeds(server, fetch):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    server.before["AAPL"] = [Answer(429, b"Too Many Requests", {"Retry-After": "1"})]
+    started = time.monotonic()
+    assert len(fetch("AAPL")[0]) == len(DAYS)
+    assert time.monotonic() - started > 1  # what Retry-After asked for
+    assert server.asked_for("AAPL") == 3  # 429, then time zone and bars
+
+
+def test_429_for_ever_ends_as_rate_limited(server, fetch):
+    server.always["AAPL"] = TOO_MANY
+    with pytest.raises(yahoo.RateLimited, match=r"AAPL: Yahoo limits requests .*429") as caught:
+        fetch("AAPL")
+    assert "stocks=sample works offline" in only_line_of(caught)
+    assert server.asked_for("AAPL") == 3  # the tries, one request each
+
+
+def test_a_retry_after_of_an_hour_is_not_waited_for(server, fetch):
+    server.always["AAPL"] = Answer(429, b"", {"Retry-After": "3600"})
+    with pytest.raises(yahoo.RateLimited, match="run again in 3600 s"):
+        fetch("AAPL")
+    assert server.asked_for("AAPL") == 1
+
+
+def test_a_retry_after_may_be_a_date():
+    soon = datetime.now(UTC) + timedelta(seconds=90)
+    assert yahoo._seconds(soon.strftime("%a, %d %b %Y %H:%M:%S GMT")) == pytest.approx(90, abs=3)
+    assert yahoo._seconds("soon") is None and yahoo._seconds(None) is None
+
+
+BODY = flat_chart("AAPL").body()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (DOWN, "HTTP 503"),
+        (Answer(body=BODY, cut=True), "broke off"),
+        (Answer(body=BODY[: len(BODY) // 2]), "no JSON"),
+        (Answer(), "no JSON"),
+        (Answer(body=b"[]"), "a part of it is missing"),
+        (NO_DATA, "a part of it is missing"),
+        (Answer(404, b"<html>no such page</html>"), "HTTP 404"),
+    ],
+    ids=["503", "cut connection", "half the JSON", "empty body", "other JSON", "no result", "404 of another kind"],
+)
+def test_a_bad_answer_is_asked_again_and_told_when_it_stays(server, fetch, trouble, words):
+    server.always["AAPL"] = trouble
+    with pytest.raises(yahoo.BadResponse, match=f"^AAPL: .*{words}.*asked 3 times") as caught:
+        fetch("AAPL")
+    assert "stocks=sample works offline" in only_line_of(caught)
+    assert server.asked_for("AAPL") == 3
+
+    server.always.clear()
+    server.charts["AAPL"], server.before["AAPL"] = flat_chart("AAPL"), [trouble, trouble]
+    assert len(fetch("AAPL")[0]) == len(DAYS)
+
+
+def test_an_unknown_symbol_is_named_and_not_asked_again(server, fetch):
+    with pytest.raises(yahoo.UnknownSymbol, match=r"^ZZZZ: .*does not know.*No data found") as caught:
+        fetch("ZZZZ")
+    only_line_of(caught)
+    assert server.asked_for("ZZZZ") == 1
+
+
+def test_one_unknown_symbol_among_good_ones_fails_the_fetch_and_stores_nothing(server, fetch, tmp_path):
+    server.charts |= {symbol: flat_chart(symbol) for symbol in ("AAPL", "MSFT")}
+    with pytest.raises(yahoo.UnknownSymbol, match=r"^ZZZZ"):
+        fetch("AAPL", "ZZZZ", "MSFT")
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_days_without_bars_are_told_with_the_reason_of_the_source(server, fetch):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    with pytest.raises(yahoo.UnknownSymbol, match=r"no bars from 1990-01-01 to 1990-02-01 \(Data doesn't exist"):
+        fetch("AAPL", start="1990-01-01", end="1990-02-01")
+
+
+def test_the_words_of_a_server_cannot_write_on_the_terminal(server, fetch):
+    server.always["AAPL"] = refusal(404, "bad\x1b[31m\nsymbol \u2603" + "x" * 1000)
+    with pytest.raises(yahoo.UnknownSymbol) as caught:
+        fetch("AAPL")
+    assert "\x1b" not in only_line_of(caught) and len(str(caught.value)) < 300
+
+
+def test_bars_of_another_symbol_are_refused(server, fetch):
+    server.charts["FB"] = flat_chart("META")
+    with pytest.raises(yahoo.UnknownSymbol, match="FB: Yahoo answered with 1d bars of META"):
+        fetch("FB")
+
+
+@pytest.mark.parametrize(
+    "symbol", ["../../v1/test/getcrumb", "AAPL?x=1", "A B", "", "AAPL\n", "aapl", "AAPL#", "\u0410APL", "A" * 11, "%2e"]
+)
+def test_a_hostile_symbol_is_refused_before_any_request(server, fetch, symbol):
+    server.charts["MSFT"] = flat_chart("MSFT")
+    with pytest.raises(yahoo.UnknownSymbol, match=r"^stocks\.symbols: ") as caught:
+        fetch("MSFT", symbol)
+    only_line_of(caught)
+    assert not server.connections
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "BRK-B", "^GSPC", "7203.T", "EURUSD=X", "BTC-USD"])
+def test_usual_symbols_are_allowed(symbol):
+    assert yahoo.SYMBOL.match(symbol)
+
+
+def test_two_symbols_are_asked_for_at_once_and_come_back_sorted(server, fetch):
+    server.charts |= {"MSFT": flat_chart("MSFT", 30.0), "AAPL": flat_chart("AAPL", 20.0)}
+    server.delay = 0.2
+    table = fetch("MSFT", "AAPL")[0]
+    assert server.most_busy == 2
+    assert list(table["symbol"]) == ["AAPL"] * len(DAYS) + ["MSFT"] * len(DAYS)
+    assert table.groupby("symbol", observed=True)["close"].unique().str[0].to_dict() == {"AAPL": 20.0, "MSFT": 30.0}
+
+
+def test_an_excluded_symbol_is_not_asked_for(server, fetch):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    fetch("AAPL", "ZZZZ", exclude=["ZZZZ"])
+    assert not server.asked_for("ZZZZ")
+    with pytest.raises(MarketDataError, match="leaves no symbol"):
+        fetch("ZZZZ", exclude=["ZZZZ"])
+
+
+def chart_of_today(closed_for_minutes: int) -> Chart:
+    """Old bars and one of today, in a session that closed some minutes ago (or will, if negative)."""
+    now = pd.Timestamp.now("America/New_York").floor("s")
+    closes = now - pd.Timedelta(minutes=closed_for_minutes)
+    if closes.date() != now.date():
+        pytest.skip("it is about midnight in New York")
+    hours = {"start": int(now.normalize().timestamp()), "end": int(closes.timestamp()), "gmtoffset": 0, "timezone": "E"}
+    traded = (now - pd.Timedelta(seconds=1)).tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%S")
+    return flat_chart("AAPL", days=[*DAYS, traded], meta={"currentTradingPeriod": {"regular": hours}})
+
+
+def test_the_bar_of_a_session_that_goes_on_is_left_out(server, fetch):
+    server.charts["AAPL"] = chart_of_today(closed_for_minutes=-20)
+    table, _, _, (note,) = fetch("AAPL")
+    assert len(table) == len(DAYS)
+    assert "is not over" in note
+
+
+def test_the_bar_of_a_session_that_is_over_is_kept(server, fetch):
+    server.charts["AAPL"] = chart_of_today(closed_for_minutes=40)
+    table, _, _, notes = fetch("AAPL")
+    assert len(table) == len(DAYS) + 1
+    assert not notes
+
+
+def test_start_and_end_are_inclusive(server, fetch):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    table = fetch("AAPL", start=DAYS[3], end=DAYS[7])[0]
+    assert [str(day.date()) for day in table["date"]] == list(DAYS[3:8])
+
+
+def test_without_a_network_the_offline_line_comes_quickly(monkeypatch, tmp_path):
+    with socket.socket() as probe:  # a port that nobody listens on
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = StocksConfig(source="yahoo", symbols=["AAPL", "MSFT"], snapshots=str(tmp_path))
+    started = time.monotonic()
+    with Session(proxies={"https": f"http://127.0.0.1:{port}"}) as session, pytest.raises(yahoo.SourceUnreachable) as e:
+        read_adjusted(config, session)
+    assert time.monotonic() - started < 5
+    assert "could not be reached" in only_line_of(e) and "stocks=sample works offline" in str(e.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_swallows_everything_gives_the_offline_line_too(monkeypatch, tmp_path):
+    monkeypatch.setattr(yahoo, "POLITENESS", yahoo.Politeness(connect_seconds=0.5))
+    config = StocksConfig(source="yahoo", symbols=["AAPL", "MSFT"], snapshots=str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, never answers
+        proxy = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        with Session(proxies={"https": proxy}) as session, pytest.raises(yahoo.SourceUnreachable, match="offline"):
+            read_adjusted(config, session)
+        assert time.monotonic() - started < 3
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_trusted(server, tmp_path):
+    config = StocksConfig(source="yahoo", symbols=["AAPL"], snapshots=str(tmp_path))
+    with (
+        Session(proxies={"https": server.proxy}) as session,
+        pytest.raises(yahoo.SourceUnreachable, match="certificate"),
+    ):
+        read_adjusted(config, session)
+    assert not server.requests
+
+
+def test_the_same_request_is_answered_from_the_snapshot_without_the_network(server, fetch, tmp_path):
+    server.charts |= {symbol: flat_chart(symbol, dividends={DAYS[2]: 0.1}) for symbol in ("AAPL", "MSFT")}
+    first = fetch("AAPL", "MSFT")
+    server.clear()
+    second = fetch("MSFT", "AAPL")  # the order is not part of the request
+    assert not server.connections
+    pd.testing.assert_frame_equal(first[0], second[0])
+    pd.testing.assert_frame_equal(first[1], second[1])
+    assert first[2] == second[2]
+    (note,) = set(second[3]) - set(first[3])
+    assert first[2].split()[-1] in note and str(datetime.now(UTC).date()) in note and "stocks.refresh=true" in note
+
+
+def test_another_request_or_refresh_asks_anew(server, fetch):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    source = fetch("AAPL")[2]
+    asked = server.asked_for("AAPL")
+    fetch("AAPL", start=DAYS[1])
+    assert server.asked_for("AAPL") > asked
+    server.charts["AAPL"] = flat_chart("AAPL", 60.0)
+    assert fetch("AAPL")[2] == source
+    anew = fetch("AAPL", refresh=True)[2]
+    assert anew != source
+
+
+def test_the_newest_snapshot_of_a_request_is_reused(server, fetch, tmp_path):
+    sources = []
+    for price in (50.0, 60.0):
+        server.charts["AAPL"] = flat_chart("AAPL", price)
+        sources.append(fetch("AAPL", refresh=True)[2])
+    for year, source in zip((2020, 2019), sources, strict=True):  # as if the first had come last
+        manifest = tmp_path / "snapshots" / f"{source.split()[-1]}.json"
+        content = json.loads(manifest.read_text())
+        content["requests"][0]["retrieved"] = f"{year}-01-01T00:00:00+00:00"
+        manifest.write_text(json.dumps(content))
+    assert fetch("AAPL")[2] == sources[0]
+
+
+def test_the_same_content_has_the_same_name_whenever_and_however_it_was_asked_for(server, fetch, tmp_path):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    first, again = fetch("AAPL")[2], fetch("AAPL", start="2013-12-31")[2]
+    assert first == again
+    (manifest,) = (tmp_path / "snapshots").glob("*.json")
+    content = json.loads(manifest.read_text())
+    assert [request["start"] for request in content["requests"]] == [None, "2013-12-31"]
+    assert content["requests"][0]["symbols"] == ["AAPL"] and content["requests"][0]["yfinance"]
+    assert (content["first"], content["last"], content["rows"]) == (DAYS[0], DAYS[-1], len(DAYS))
+
+
+def test_a_named_snapshot_is_loaded_for_a_part_of_its_symbols_and_days(server, fetch):
+    server.charts |= {symbol: flat_chart(symbol) for symbol in ("AAPL", "MSFT")}
+    name = fetch("AAPL", "MSFT")[2].split()[-1]
+    server.clear()
+    table = fetch("MSFT", snapshot=name, start=DAYS[5])[0]
+    assert not server.connections
+    assert set(table["symbol"]) == {"MSFT"} and len(table) == len(DAYS) - 5
+    with pytest.raises(MarketDataError, match=f"{name} has no NVDA; it has AAPL, MSFT"):
+        fetch("NVDA", snapshot=name)
+
+
+def test_a_named_snapshot_is_refused_for_days_that_it_was_not_made_for(server, fetch):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    name = fetch("AAPL", start=DAYS[2], end=DAYS[50])[2].split()[-1]
+    for days in ({"start": DAYS[0]}, {"end": DAYS[60]}):
+        with pytest.raises(MarketDataError, match=f"{name} covers {DAYS[2]} to {DAYS[50]}"):
+            fetch("AAPL", snapshot=name, **days)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "0123456789ABCDEF", "0" * 16, "x"])
+def test_a_snapshot_that_is_not_there_is_refused(fetch, name):
+    with pytest.raises(MarketDataError, match=r"stocks\.snapshot=") as caught:
+        fetch("AAPL", snapshot=name)
+    only_line_of(caught)
+
+
+def test_an_altered_snapshot_is_refused(server, fetch, tmp_path):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    name = fetch("AAPL")[2].split()[-1]
+    path = tmp_path / "snapshots" / f"{name}.parquet"
+    whole = path.read_bytes()
+    table = pd.read_parquet(path)
+    table.loc[7, "close"] += 0.01
+    table.to_parquet(path, index=False)
+    for settings in ({}, {"snapshot": name}):
+        with pytest.raises(MarketDataError, match="altered or damaged") as caught:
+            fetch("AAPL", **settings)
+        only_line_of(caught)
+    for damaged in (whole[: len(whole) // 2], b"", b"no parquet at all"):
+        path.write_bytes(damaged)
+        with pytest.raises(MarketDataError, match="altered or damaged"):
+            fetch("AAPL", snapshot=name)
+    path.write_bytes(whole)
+    assert len(fetch("AAPL", snapshot=name)[0]) == len(DAYS)
+
+
+def test_a_snapshot_that_would_fill_the_memory_is_not_read(fetch, tmp_path):
+    path = tmp_path / "snapshots" / f"{'a' * 16}.parquet"
+    path.parent.mkdir()
+    pd.DataFrame({name: np.zeros(2_000_000) for name in ("symbol", "date", *snapshots.RAW)}).to_parquet(path)
+    assert path.stat().st_size < 200_000
+    with pytest.raises(MarketDataError, match="altered or damaged") as caught:
+        fetch("AAPL", snapshot="a" * 16)
+    assert "claims" in str(caught.value.__cause__)
+
+
+def test_load_bars_gives_adjusted_bars_that_name_their_snapshot(server, tmp_path):
+    server.charts["AAPL"] = flat_chart("AAPL", 40.0, dividends={DAYS[50]: 2.0})
+    server.charts["MSFT"] = flat_chart("MSFT", 30.0, days=DAYS[10:])
+    config = StocksConfig(source="yahoo", symbols=["MSFT", "AAPL"], snapshots=str(tmp_path))
+    with Session(verify=server.ca_file, proxies={"https": server.proxy}) as session:
+        bars = load_bars(config, session)
+    assert bars.symbols_S == ("MSFT", "AAPL")
+    np.testing.assert_allclose(bars.close_TS[:, 1], [38.0] * 50 + [40.0] * 50)
+    assert np.isnan(bars.close_TS[:10, 0]).all() and (bars.close_TS[10:, 0] == 30.0).all()
+    assert (tmp_path / f"{bars.source.split()[-1]}.parquet").exists()
+    assert bars.events["dividend"].tolist() == [2.0]
+
+
+def train(folder: Path, proxy: str, authority: str, *overrides: str) -> subprocess.CompletedProcess:
+    """`python train.py model=tiny stocks=tech10 ...` as a user behind a proxy runs it."""
+    trust = dict.fromkeys(("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"), authority)
+    command = [sys.executable, str(TRAIN), "model=tiny", "stocks=tech10", "training.max_steps=2", *overrides]
+    environment = {**os.environ, "HTTPS_PROXY": proxy, "NO_PROXY": "", "https_proxy": proxy, "no_proxy": "", **trust}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_line_trains_on_what_the_source_answers(server, tmp_path):
+    rng = np.random.default_rng(0)
+    days = np.datetime_as_string(np.busday_offset("2014-01-06", np.arange(700), roll="forward"))
+    for symbol in ("AAPL", "MSFT"):
+        closes = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, len(days)))).round(4)
+        rows = [(str(day), c, c * 1.01, c * 0.99, c, c, 1000) for day, c in zip(days, closes.tolist(), strict=True)]
+        server.charts[symbol] = Chart(symbol, rows)
+    dates = (f"stocks.start={days[0]}", f"stocks.valid_start={days[450]}", f"stocks.test_start={days[575]}")
+    done = train(tmp_path, server.proxy, server.ca_file, "stocks.symbols=[AAPL,MSFT]", *dates, "training.window=48")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("run: ")
+    assert "Warning" not in done.stderr
+    assert server.asked_for("AAPL") and server.asked_for("MSFT")
+    assert len(list((tmp_path / "outputs" / "snapshots").glob("*.parquet"))) == 1
+
+
+def test_the_command_line_without_a_network_ends_with_one_line_and_leaves_nothing(server, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    done = train(tmp_path, proxy, server.ca_file)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "could not be reached" in line and "stocks=sample works offline" in line
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,319 @@
+"""Compare: what differs between runs and nothing else, and whether what it did is more than noise."""
+
+import dataclasses
+import functools
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from hftraining.__main__ import main
+from hftraining.evidence.bootstrap import sharpe_difference
+from hftraining.evidence.seeds import mean_difference, power_of_t_test, seeds_needed
+from hftraining.reports.compare import compare
+from hftraining.reports.compare_words import headline, sentences
+from hftraining.reports.deltas import group_label
+from hftraining.runs.identity import config_delta, manifest, signature
+from hftraining.runs.record import RunRecord
+from tests.browser import drawn, found_in, needs_browser
+from tests.compose import compose_config
+from tests.experiment.test_experiment import EFFECT, QUICK, folder, run  # noqa: F401
+from tests.experiment.test_replay import edit_run_json
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@functools.cache
+def values_of(*overrides: str) -> dict:
+    return dataclasses.asdict(compose_config(*overrides))
+
+
+@functools.cache
+def facts_here() -> dict:
+    data = {"fingerprint": "ab" * 8, "source": "x", "symbols": ["A"], "first": "2001-01-02", "last": "2015-12-31"}
+    return manifest(signature="", seed=1, threads=1, **data)
+
+
+def begun(outputs: Path, *overrides: str) -> Path:
+    """The folder of a run of this config that has taken no step yet."""
+    values = values_of(*overrides)
+    delta = config_delta(values, values_of())
+    facts = facts_here() | {"signature": signature(delta), "seed": values["seed"]}
+    with RunRecord.create(outputs, "base", values["name"], values, delta, facts) as record:
+        return record.folder
+
+
+def fields_of(*places) -> dict[str, list]:
+    rows = compare(places).found["config"]
+    return {row["field"]: list(row["values"].values()) for row in rows}
+
+
+@pytest.mark.parametrize("override", [*EFFECT, "output_dir=elsewhere", "profit_tracker.report_every=7"])
+def test_two_runs_that_differ_in_one_override_differ_in_that_override_and_nothing_else(override, tmp_path, capsys):
+    base = (*QUICK, "stocks.path=bars", *(["profit_tracker.policy=top_k"] if "top_k" in override else []))
+    one, other = begun(tmp_path, *base), begun(tmp_path, *base, *override.split())
+    expected = {part.split("=")[0] for part in override.split()} - (
+        {"profit_tracker.policy"} if "top_k" in override else set()
+    )
+    assert set(fields_of(one, other)) == expected
+    assert main(["compare", str(one), str(other)]) == 0
+    text = capsys.readouterr().out
+    table = text.split("config")[1].split("\n\n")[0]
+    printed = re.findall(r"^ ?([a-z_]+(?:\.[a-z_]+)?) ", table, re.MULTILINE)
+    assert set(printed) == expected
+    page = Path(text.split("page: ")[1].strip()).read_text()
+    (section,) = re.findall(r'<section id="config">.*?</section>', page, re.DOTALL)
+    assert set(re.findall(r'<th scope="row"><code>([^<]+)</code>', section)) == expected
+
+
+def test_equal_runs_differ_in_nothing(tmp_path):
+    one, other = begun(tmp_path), begun(tmp_path)
+    found = compare([one, other]).found
+    assert found["config"] == [] and found["environment"] == [] and found["data"]["same"] and found["code"]["same"]
+    assert len(found["groups"]) == 1
+
+
+def test_a_group_chosen_as_a_whole_has_a_row_of_its_own_above_its_fields(tmp_path):
+    one, other = begun(tmp_path, "model=tiny"), begun(tmp_path, "model=small")
+    rows = compare([one, other]).found["config"]
+    assert [(row["field"], row["chosen_by"]) for row in rows] == [
+        ("model", None),
+        ("model.hidden_size", "model"),
+        ("model.num_layers", "model"),
+        ("model.num_heads", "model"),
+        ("model.context", "model"),
+    ]
+    assert rows[0]["values"] == {"A": "tiny", "B": "small"}
+
+
+def test_what_cannot_change_a_number_is_marked_and_makes_no_group(tmp_path):
+    one, other = begun(tmp_path), begun(tmp_path, "training.log_every=1")
+    found = compare([one, other]).found
+    assert len(found["groups"]) == 1 and found["config"][0]["counts"] is False
+    assert found["config"][0]["values"] == {"A": {"each": [10, 1]}}
+
+
+@pytest.fixture(scope="module")
+def outputs(folder, tmp_path_factory) -> Path:  # noqa: F811
+    """Three seeds of one config, three of another, and a repetition of the first."""
+    outputs = tmp_path_factory.mktemp("compare") / "outputs"
+    for overrides in ((), ("training.learning_rate=0.02", "name=fast")):
+        for seed in (1, 2, 3):
+            run(folder, outputs, f"seed={seed}", *overrides)
+    run(folder, outputs)
+    return outputs
+
+
+def sharpe(path: Path, window: str = "valid") -> float:
+    return json.loads((path / "result.json").read_text())[window]["profit"]["sharpe_ratio"]
+
+
+def folders(outputs: Path, name: str) -> list[Path]:
+    return sorted((outputs / "base" / name).iterdir())
+
+
+def test_runs_that_differ_by_seed_alone_are_one_group_and_a_repetition_counts_once(outputs):
+    found = compare([outputs]).found
+    fast, slow = found["groups"]
+    assert (fast["title"], slow["title"]) == ("fast", "tiny-folder-mixed")
+    assert (slow["seeds"], slow["runs"]) == ([1, 2, 3], 4)
+    values = [sharpe(path) for path in folders(outputs, "tiny-folder-mixed")[:3]]
+    metric = slow["metrics"]["valid.profit.sharpe_ratio"]
+    assert metric["n"] == 3
+    assert metric["mean"] == pytest.approx(np.mean(values)) and metric["sd"] == pytest.approx(np.std(values, ddof=1))
+    rows = {row["field"]: row["values"] for row in found["config"]}
+    assert set(rows) == {"training.learning_rate", "seed", "name"}
+    assert rows["training.learning_rate"] == {"A": 0.02, "B": 3e-4} and rows["seed"]["A"] == {"each": [1, 2, 3]}
+
+
+def daily(path: Path, window: str) -> pd.Series:
+    frame = pd.read_parquet(path / "equity.parquet").query("window == @window").set_index("date")
+    return frame["equity"].pct_change().iloc[1:]
+
+
+@pytest.mark.parametrize("window", ["valid", "test"])
+def test_the_interval_is_the_paired_bootstrap_of_both_runs_daily_returns(outputs, window):
+    one, other = folders(outputs, "tiny-folder-mixed")[0], folders(outputs, "fast")[0]
+    found = compare([one, other]).found["differences"][0]["sharpe"][window]
+    expected = sharpe_difference(daily(other, window).to_numpy(), daily(one, window).to_numpy(), 2000, 0)
+    assert (found["value"], found["low"], found["high"]) == pytest.approx(dataclasses.astuple(expected), rel=1e-6)
+    assert found["value"] == pytest.approx(sharpe(other, window) - sharpe(one, window), abs=1e-6)
+    assert found["days"] == len(daily(one, window))
+
+
+def test_groups_are_compared_by_the_mean_returns_of_their_seeds_and_by_the_seeds(outputs):
+    groups = [folders(outputs, name)[:3] for name in ("tiny-folder-mixed", "fast")]
+    found = compare([*groups[0], *groups[1]]).found["differences"][0]
+    slow, fast = (np.mean([daily(path, "valid") for path in group], axis=0) for group in groups)
+    expected = sharpe_difference(fast, slow, 2000, 0)
+    assert found["sharpe"]["valid"]["low"] == pytest.approx(expected.low, rel=1e-6)
+    seeds = found["seeds"]["valid.profit.sharpe_ratio"]
+    slow_n, fast_n = ([sharpe(path) for path in group] for group in groups)
+    test = stats.ttest_ind(fast_n, slow_n, equal_var=False).confidence_interval(0.95)
+    assert (seeds["low"], seeds["high"]) == pytest.approx((test.low, test.high))
+    assert seeds["seeds"] == [3, 3] and seeds["seeds_needed"] == seeds_needed(fast_n, slow_n)
+
+
+def test_two_seeds_of_one_config_are_compared_as_runs(outputs):
+    found = compare(folders(outputs, "fast")[:2]).found
+    assert found["differences"][0]["group"] == "A2" and len(found["groups"]) == 1
+    assert headline(found).startswith("2 seeds of one config: a validation Sharpe ratio of ")
+
+
+def test_the_same_run_twice_is_said_to_be_so(outputs):
+    paths = folders(outputs, "tiny-folder-mixed")
+    found = compare([paths[0], paths[3]]).found
+    assert headline(found) == "The same run, repeated"
+    assert "On the validation days A2 earned exactly what A1 did." in sentences(found)
+
+
+# Power 0.80 at a two-sided level of 0.05, as in Cohen (1988), table 2.4.1.
+@pytest.mark.parametrize(("effect", "n"), [(0.2, 394), (0.5, 64), (0.8, 26), (1.0, 17), (1.2, 12)])
+def test_the_number_of_seeds_is_that_of_cohens_table(effect, n):
+    a = np.array([1.0, -1.0])
+    assert seeds_needed(a + effect * np.sqrt(2), a) == n
+
+
+def test_the_power_is_that_of_ten_thousand_simulated_tests():
+    rng = np.random.default_rng(0)
+    found = stats.ttest_ind(rng.normal(0, 1, (10_000, 12)), rng.normal(0.9, 1, (10_000, 12)), axis=1).pvalue < 0.05
+    assert power_of_t_test(0.9, 12) == pytest.approx(found.mean(), abs=0.015)
+
+
+def test_what_no_number_of_seeds_can_tell_is_none():
+    assert seeds_needed([1.0], [2.0, 3.0]) is None
+    assert seeds_needed([1.0, 2.0], [1.0, 2.0]) is None
+    assert seeds_needed([1.0, 1.0], [2.0, 2.0]) is None
+    assert seeds_needed([1.0, 2.0], [1.0, 2.0 + 1e-9]) is None
+    assert np.isnan(mean_difference([1.0], [2.0, 3.0]).low) and np.isnan(mean_difference([], [1.0]).value)
+
+
+def test_changed_bars_are_told_by_symbol_and_day(folder, outputs, tmp_path):  # noqa: F811
+    shutil.copytree(folder, tmp_path / "bars")
+    frame = pd.read_csv(tmp_path / "bars" / "S2.csv")
+    frame.loc[77, "volume"] += 1
+    frame.to_csv(tmp_path / "bars" / "S2.csv", index=False)
+    other = Path(run(tmp_path / "bars", tmp_path)["folder"])
+    found = compare([folders(outputs, "tiny-folder-mixed")[0], other]).found
+    assert found["data"]["same"] is False
+    assert found["data"]["bars"] == {"B": [f"S2: {frame['date'].iloc[77]} changed"]}
+    assert any("They saw other bars" in line for line in sentences(found))
+
+
+def test_other_code_and_another_environment_are_told_and_make_another_group(tmp_path):
+    one, other = begun(tmp_path), begun(tmp_path)
+
+    def change(known):
+        known["code"] |= {"digest": "0" * 16, "commit": "c" * 40, "dirty": True}
+        known["versions"]["numpy"] = "1.0"
+        known["cpu"]["flags"] = ["avx2"]
+
+    edit_run_json(other, change)
+    (other / "code.patch").write_text("diff --git a/hftraining/a.py b/hftraining/a.py\n+1\n")
+    found = compare([one, other]).found
+    assert len(found["groups"]) == 2 and found["config"] == []
+    rows = {row["field"]: row["values"] for row in found["code"]["rows"]}
+    assert rows["Digest of the sources"]["B"] == "0" * 16 and rows["Uncommitted changes"]["B"] == "hftraining/a.py"
+    assert {row["field"] for row in found["environment"]} == {"versions.numpy", "cpu.flags"}
+    assert any("They ran other code" in line for line in sentences(found))
+
+
+def test_losses_of_other_labels_are_said_to_be_no_comparison(tmp_path):
+    for override in ("objective.relative=true", "objective.horizons=[1,5]", "profit_tracker.lag=2", "objective=profit"):
+        found = compare([begun(tmp_path), begun(tmp_path, override)]).found
+        assert found["losses_differ_in"], override
+    assert compare([begun(tmp_path), begun(tmp_path, "objective.profit_weight=1")]).found["losses_differ_in"] == []
+
+
+def test_folders_patterns_and_folders_of_runs_are_found_each_once(outputs):
+    everything = compare([outputs]).found["runs"]
+    assert len(everything) == 7
+    by_pattern = compare([f"{outputs}/base/*/*", outputs / "base" / "fast"]).found["runs"]
+    assert {run["folder"] for run in by_pattern} == {run["folder"] for run in everything}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "error: nowhere does not exist"),
+        (["nowhere/*"], "error: nowhere/* does not exist"),
+        (["empty"], "error: empty holds no run"),
+        (["one"], "one run alone has nothing to be compared with"),
+        ([], "error: the following arguments are required: RUN"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    begun(tmp_path / "one")
+    try:
+        code = main(["compare", *arguments])
+    except SystemExit as stopped:
+        code = stopped.code
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "") and message in captured.err and captured.err.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_run_without_a_result_is_named_and_left_out_of_the_figures(outputs, tmp_path):
+    waiting = begun(tmp_path, *QUICK, "stocks.path=bars")
+    found = compare([folders(outputs, "fast")[0], waiting]).found
+    assert "Not finished, and left out of every figure: B1." in sentences(found)
+    assert headline(found) == "Not enough is finished to compare"
+
+
+def test_the_last_line_is_the_whole_comparison_as_json_and_the_page_lies_with_the_outputs(outputs, capsys):
+    assert main(["compare", str(outputs / "base" / "fast"), str(outputs / "base" / "tiny-folder-mixed"), "--json"]) == 0
+    text = capsys.readouterr().out
+    found = json.loads(text.splitlines()[-1])
+    page = Path(found.pop("page"))
+    assert page.parent.parent == outputs / "comparisons" and (page.parent / "plotly.min.js").stat().st_nlink > 1
+    assert found == compare([outputs / "base" / "fast", outputs / "base" / "tiny-folder-mixed"]).found
+    assert "seeds needed" in text and headline(found) in text
+
+
+def test_labels_do_not_run_out():
+    assert [group_label(i) for i in (0, 25, 26)] == ["A", "Z", "G27"]
+
+
+def test_outside_text_stays_text_on_the_page(tmp_path):
+    one, other = begun(tmp_path), begun(tmp_path, f"stocks.symbols=['{HOSTILE}']")
+    edit_run_json(other, lambda known: known.update(platform=HOSTILE, name=HOSTILE))
+    assert main(["compare", str(one), str(other), "--to", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "compare.html").read_text()
+    assert HOSTILE not in page and "&lt;script&gt;alert(1)" in page
+
+
+FRAME = """<!doctype html><body style="margin:0"><iframe id="frame" src="compare.html" width="{width}" height="4000"
+style="border:0"></iframe><script>frame.onload = () => setTimeout(() => {{
+  const page = frame.contentDocument, root = page.documentElement;
+  document.body.dataset.found = JSON.stringify({{
+    width: root.clientWidth, content: root.scrollWidth, headline: page.getElementById("headline").innerText,
+    charts: [...page.querySelectorAll(".chart")].map((c) => [c.id, c.querySelectorAll(".scatterlayer .trace").length]),
+    chartWidths: [...page.querySelectorAll(".chart .main-svg")].map((svg) => svg.getBoundingClientRect().width),
+    strokes: [...page.querySelectorAll(".scatterlayer .js-line")].map((line) => line.style.stroke),
+    order: [...page.querySelectorAll("section h2")].map((head) => head.innerText),
+  }});
+}}, 1000)</script>"""
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("scheme", "stroke"), [(1, "rgb(176, 71, 47)"), (0, "rgb(239, 143, 118)")])
+def test_a_browser_shows_the_comparison_at_this_width_without_an_error(outputs, tmp_path, width, scheme, stroke):
+    page = tmp_path / "page"
+    assert main(["compare", str(outputs / "base"), "--to", str(page)]) == 0
+    (page / "frame.html").write_text(FRAME.format(width=width))
+    found = found_in(drawn(page / "frame.html", tmp_path, width, scheme))
+    assert found["content"] <= found["width"] <= width  # nothing to scroll sideways
+    # Two groups of three seeds, a mean and buy and hold in two windows; loss and Sharpe ratio of two groups.
+    assert dict(found["charts"]) == {"interval-chart": 1, "growth-chart": 18, "compare-probes": 4}
+    assert max(found["chartWidths"]) <= width and stroke in found["strokes"]
+    assert found["order"][0] == "Config" and "Metrics" in found["order"]
+    assert found["headline"]

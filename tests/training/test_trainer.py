@@ -1,0 +1,163 @@
+"""The step loop and its schedule: hftraining/training/."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hftraining.core.errors import Diverged
+from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
+from hftraining.market.windows import WindowSampler
+from hftraining.model.config import ModelConfig, ObjectiveConfig
+from hftraining.model.objective import Objective
+from hftraining.model.transformer import BarTransformer
+from hftraining.trading.config import TradingRules
+from hftraining.training.checkpoint import Checkpoints
+from hftraining.training.config import TrainingConfig
+from hftraining.training.optimizer import learning_rate, make_optimizer
+from hftraining.training.trainer import Trainer
+from tests.conftest import make_bars
+
+LEVELS = (0.1, 0.5, 0.9)
+
+
+def make_trainer(folder, probe=None, seed=1, bars=None, sampler=None, **fields):
+    bars = bars or make_bars(n_sessions=250)
+    features = make_features(bars)
+    labels = make_labels(bars, features.volatility_TS, [1, 5], 1, "open", relative=False)
+    scaled = Scaler.fit(features, slice(0, 200)).scale(features.values_TSF)
+    config = TrainingConfig(
+        **{"max_steps": 20, "batch_size": 4, "symbols_per_window": 2, "window": 24, "warmup_steps": 5} | fields
+    )
+    sampler = sampler or WindowSampler(bars, scaled, features.known_TS, labels, slice(0, 200), config.window, 4, 2)
+    torch.manual_seed(seed)
+    model = BarTransformer(ModelConfig(hidden_size=16, num_layers=1, num_heads=2, context=8), len(FEATURES), 2, LEVELS)
+    objective = Objective(ObjectiveConfig(horizons=[1, 5], quantiles=list(LEVELS)), TradingRules())
+    probe = probe or (lambda step: {"eval/loss": 1.0 / step})
+    return Trainer(model, objective, sampler, config, seed, probe, 5, Checkpoints(folder))
+
+
+def run(trainer):
+    logged = {}
+    trainer.train(lambda step, values: logged.__setitem__(step, values), lambda step, values: None)
+    return logged
+
+
+def test_the_loss_of_the_training_windows_goes_down(tmp_path):
+    logged = run(make_trainer(tmp_path, max_steps=150, log_every=1, learning_rate=3e-3))
+    losses = [logged[step]["train/forecast_loss"] for step in sorted(logged)]
+    assert np.mean(losses[-20:]) < np.mean(losses[:20])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        trainer = make_trainer(tmp_path / name, seed=seed)
+        run(trainer)
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted_and_changes_nothing(tmp_path, caplog):
+    trainer = make_trainer(tmp_path, max_steps=3, log_every=1)
+    draw = trainer.sampler.batch
+
+    def poisoned(seed, step):
+        batch = draw(seed, step)
+        if step == 2:
+            batch.x_WKLF[:] = np.nan
+        return batch
+
+    trainer.sampler.batch = poisoned
+    seen = {}
+    trainer.train(
+        lambda *_: None, lambda step, _: seen.__setitem__(step, [p.clone() for p in trainer.model.parameters()])
+    )
+    assert all(torch.equal(a, b) for a, b in zip(seen[1], seen[2], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(seen[2], seen[3], strict=True))
+    assert trainer.progress.skipped_steps == 1
+    assert "step 2 skipped: the loss is not finite" in caplog.text
+
+
+def test_ten_skipped_steps_in_a_row_stop_training(tmp_path):
+    trainer = make_trainer(tmp_path)
+    with torch.no_grad():
+        trainer.model.embed.weight.fill_(math.nan)
+    with pytest.raises(Diverged, match="training stopped at step 10"):
+        run(trainer)
+
+
+def test_the_best_probe_by_the_chosen_metric_gives_the_model_that_is_kept(tmp_path):
+    values = {5: (3.0, 0.1), 10: (1.0, 0.4), 15: (2.0, 0.9), 20: (2.5, math.nan)}
+    kept = {}
+    for metric in ("eval/loss", "profit/sharpe_ratio"):
+        weights = {}
+
+        def probe(step, weights=weights):
+            weights[step] = trainer.model.embed.weight.clone()  # noqa: B023
+            return {"eval/loss": values[step][0], "profit/sharpe_ratio": values[step][1]}
+
+        trainer = make_trainer(tmp_path / metric.replace("/", "_"), probe=probe, best_metric=metric)
+        run(trainer)
+        trainer.load_best()
+        kept[metric] = trainer.progress.best_step
+        assert torch.equal(trainer.model.embed.weight, weights[trainer.progress.best_step])
+    assert kept == {"eval/loss": 10, "profit/sharpe_ratio": 15}
+
+
+def test_patience_ends_training_after_so_many_probes_without_a_better_one(tmp_path):
+    losses = {5: 3.0, 10: 1.0, 15: 2.0, 20: 0.5, 25: 0.7, 30: math.nan, 35: 0.4}
+    ended = {}
+    for patience in (0, 1, 2, 3):
+        trainer = make_trainer(
+            tmp_path / str(patience), probe=lambda step: {"eval/loss": losses[step]}, max_steps=35, patience=patience
+        )
+        run(trainer)
+        ended[patience] = (trainer.progress.step, trainer.progress.best_step)
+    assert ended == {0: (35, 35), 1: (15, 10), 2: (30, 20), 3: (35, 35)}
+
+
+def test_what_patience_has_ended_has_the_weights_of_the_longer_training_and_is_not_gone_on_with(tmp_path):
+    def probe(step):
+        return {"eval/loss": float(step)}
+
+    steps, weights = [], []
+    for patience in (0, 2):
+        trainer = make_trainer(tmp_path / str(patience), probe=probe, patience=patience, checkpoint_every=100)
+        run(trainer)
+        trainer.load_best()
+        steps.append(trainer.progress.step)
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    assert steps == [20, 15] and torch.equal(*weights)
+    again = make_trainer(tmp_path / "2", probe=probe, patience=2, checkpoint_every=100)
+    assert again.resume() == 15
+    assert run(again) == {} and again.progress.step == 15
+
+
+def test_the_learning_rate_warms_up_and_decays_to_a_tenth():
+    config = TrainingConfig(learning_rate=1.0, warmup_steps=10, max_steps=110)
+    rates = [learning_rate(step, config) for step in range(1, 111)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert rates[59] == pytest.approx(0.55)
+    assert rates[-1] == pytest.approx(0.1)
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
+
+
+def test_matrices_decay_and_biases_and_norms_do_not(tmp_path):
+    trainer = make_trainer(tmp_path)
+    groups = make_optimizer(trainer.model, TrainingConfig(weight_decay=0.3)).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert all(p.ndim >= 2 for p in groups[0]["params"]) and all(p.ndim < 2 for p in groups[1]["params"])
+    assert sum(len(group["params"]) for group in groups) == len(list(trainer.model.parameters()))
+
+
+def test_bf16_changes_the_numbers_a_little_and_still_learns(tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        logged = run(make_trainer(tmp_path / precision, precision=precision, max_steps=60, log_every=1))
+        losses[precision] = [logged[step]["train/forecast_loss"] for step in sorted(logged)]
+    assert losses["fp32"] != losses["bf16"]
+    np.testing.assert_allclose(losses["bf16"], losses["fp32"], rtol=0.05)
