@@ -12,9 +12,6 @@ import numpy as np
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.market.features import Features, Scaler, make_features
-from hftraining.model.forecaster import Forecaster
-from hftraining.portfolio.weights import target_weights
-from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.simulator import simulate
 
@@ -28,19 +25,10 @@ class Way:
     """The way from bars to shares held, station by station, as a run goes it."""
 
     forecast: Callable[[Scaler, Features], Forecast]
-    decide: Callable[[Forecast], np.ndarray]
+    decide: Callable[[Forecast, Bars], np.ndarray]
     rules: ProfitTrackerConfig
     make_features: Callable[[Bars], Features] = make_features
     fit_scaler: Callable[[Features, slice], Scaler] = Scaler.fit
-
-    @classmethod
-    def of(cls, forecaster: Forecaster, tracker: ProfitTracker) -> "Way":
-        """The way of a run: its model and its policy."""
-
-        def forecast(scaler: Scaler, features: Features) -> Forecast:
-            return replace(forecaster, scaler=scaler).forecast_features(features)
-
-        return cls(forecast, lambda forecast: target_weights(forecast, tracker.config), tracker.config)
 
 
 @dataclass(frozen=True)
@@ -100,10 +88,10 @@ def _outcome(bars: Bars, train: slice, way: Way, reach: int, day: int, scaler: S
     first, last = max(0, day - reach - AFTERWARDS), min(len(bars.sessions_T), day + 1 + AFTERWARDS)
     near = Features(features.values_TSF[first:last], features.volatility_TS[first:last])
     forecast = way.forecast(scaler, near)
-    weights_TS = way.decide(forecast)
+    cut = bars.rows(slice(first, last))
+    weights_TS = way.decide(forecast, cut)
     # Without exits inside the day, what is held through it was ordered before it.
     rules = replace(way.rules, stop_loss=0.0, take_profit=0.0)
-    cut = bars.rows(slice(first, last))
     held = simulate(cut.open_TS, cut.high_TS, cut.low_TS, cut.close_TS, weights_TS, rules)
     until = day + 1 - first
     known = {

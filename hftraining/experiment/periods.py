@@ -1,4 +1,4 @@
-"""Periods of days and what a forecaster is worth on them: as a forecast, and as money.
+"""Periods of days that are scored, and the forecast loss and profit loss of a model on them.
 
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
@@ -7,16 +7,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.market.features import Features
+from hftraining.model.base import Forecaster
+from hftraining.model.config import ObjectiveConfig
 from hftraining.model.differentiable import account_equity
-from hftraining.model.forecaster import Forecaster
 from hftraining.model.objective import net_sharpe, pinball_loss, position_weights
-from hftraining.profit_tracker import ProfitTracker
+from hftraining.runs.result import Losses
 from hftraining.trading.config import TradingRules
 
 
@@ -46,37 +46,45 @@ class Period:
         span_TSH = features.volatility_TS[rows, :, None] * np.sqrt(np.asarray(horizons, float))
         return cls(bars.rows(rows), labels_TSH[rows], span_TSH, with_lead, rows.start - first)
 
+    @property
+    def window(self) -> tuple[str, str]:
+        """The first and last day, ISO dates."""
+        return str(self.bars.sessions_T[0]), str(self.bars.sessions_T[-1])
+
     def forecast(self, forecaster: Forecaster) -> Forecast:
         """The forecaster's forecasts of exactly these days."""
-        whole = forecaster.forecast_features(self.features)
-        return Forecast(whole.quantiles_TSHQ[self.lead :], whole.head_TS[self.lead :], whole.horizons, whole.levels)
+        return forecaster.forecast_features(self.features).rows(slice(self.lead, None))
 
     @property
     def scored_labels_TSH(self) -> np.ndarray:
         """The labels of the days and symbols that have features, and so a forecast; NaN elsewhere."""
         return np.where(self.features.known_TS[self.lead :, :, None], self.labels_TSH, np.nan)
 
+    def loss(self, forecast: Forecast, objective: ObjectiveConfig, rules: TradingRules) -> float:
+        """eval/loss: the forecast loss; of an objective without one, the profit loss."""
+        return self.forecast_loss(forecast) if objective.forecast_weight else self.profit_loss(forecast, rules)
+
     def forecast_loss(self, forecast: Forecast) -> float:
         """Pinball loss in volatility units over the labels of these days; NaN where none is known."""
         return self._pinball(forecast.quantiles_TSHQ / self.span_TSH[..., None], forecast.levels)
 
-    def daily_loss(self, quantiles_TSHQ: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
-        """Mean pinball loss_T of each day, in volatility units; NaN without a label. quantiles: of log returns."""
+    def daily_loss(self, forecast: Forecast) -> np.ndarray:
+        """Mean pinball loss_T of each day, in volatility units; NaN without a label."""
         labels_TSH = self.scored_labels_TSH
-        known_TSH, levels_Q = np.isfinite(labels_TSH), np.asarray(levels)
+        known_TSH, levels_Q = np.isfinite(labels_TSH), np.asarray(forecast.levels)
         with np.errstate(invalid="ignore"):
-            error_TSHQ = labels_TSH[..., None] - quantiles_TSHQ / self.span_TSH[..., None]
+            error_TSHQ = labels_TSH[..., None] - forecast.quantiles_TSHQ / self.span_TSH[..., None]
         loss_TSH = np.maximum(levels_Q * error_TSHQ, (levels_Q - 1.0) * error_TSHQ).mean(axis=-1)
         total_T = np.where(known_TSH, loss_TSH, 0.0).sum(axis=(1, 2))
         count_T = known_TSH.sum(axis=(1, 2))
         return np.divide(total_T, count_T, out=np.full(len(count_T), math.nan), where=count_T > 0)
 
     def constant_loss(self, quantiles_HQ: np.ndarray, levels: tuple[float, ...]) -> float:
-        """The same loss of a forecast that is the same every day and for every symbol, in volatility units."""
+        """The forecast loss of one forecast for every day and symbol, in volatility units."""
         return self._pinball(np.broadcast_to(quantiles_HQ, (*self.labels_TSH.shape[:2], *quantiles_HQ.shape)), levels)
 
     def profit_loss(self, forecast: Forecast, rules: TradingRules) -> float:
-        """Negative net Sharpe of the position head over these days, as the profit objective counts it."""
+        """Negative net Sharpe ratio of the position head over these days, as the profit objective counts it."""
         weights = position_weights(
             torch.from_numpy(np.nan_to_num(forecast.head_TS)), torch.from_numpy(np.isfinite(forecast.head_TS)), rules
         )
@@ -94,34 +102,16 @@ class Period:
 
 
 def unconditional_quantiles(train: Period, levels: tuple[float, ...]) -> np.ndarray:
-    """quantiles_HQ of all training labels: what one would forecast knowing the distribution and nothing else."""
+    """quantiles_HQ of all training labels: the best forecast that knows the distribution and nothing else."""
     labels_TSH = train.scored_labels_TSH
     return np.stack([np.nanquantile(labels_TSH[:, :, h], levels) for h in range(labels_TSH.shape[2])])
 
 
-def score_losses(period: Period, train: Period, forecaster: Forecaster, forecast: Forecast) -> dict[str, float]:
+def score_losses(period: Period, train: Period, forecast: Forecast) -> Losses:
     """The forecast loss beside that of "nothing changes" (every quantile at zero) and of the training distribution."""
-    levels = forecaster.levels
-    return {
-        "model": period.forecast_loss(forecast),
-        "nothing_changes": period.constant_loss(np.zeros((len(forecaster.horizons), len(levels))), levels),
-        "unconditional": period.constant_loss(unconditional_quantiles(train, levels), levels),
-    }
-
-
-@dataclass(frozen=True)
-class ProfitScore:
-    """What trading the forecasts of a period earned, beside buying and holding everything."""
-
-    metrics: dict[str, float]
-    held: dict[str, float]  # the metrics of buy and hold
-    equity: pd.DataFrame  # date, equity, buy_and_hold
-    trades: pd.DataFrame
-
-
-def score_profit(period: Period, tracker: ProfitTracker, forecast: Forecast) -> ProfitScore:
-    """Trade the forecasts of a period through the fill engine."""
-    report = tracker.evaluate(period.bars, forecast)
-    curves = {"equity": report.equity.to_numpy(), "buy_and_hold": report.buy_and_hold.equity.to_numpy()}
-    equity = pd.DataFrame({"date": period.bars.sessions_T, **curves})
-    return ProfitScore(report.metrics, report.buy_and_hold.metrics, equity, report.trades)
+    levels = forecast.levels
+    return Losses(
+        model=period.forecast_loss(forecast),
+        nothing_changes=period.constant_loss(np.zeros((len(forecast.horizons), len(levels))), levels),
+        unconditional=period.constant_loss(unconditional_quantiles(train, levels), levels),
+    )

@@ -5,18 +5,17 @@ import math
 from scipy import stats
 
 from hftraining.core.forecast import Forecast
+from hftraining.core.metrics import LOSS_TAG, PROFIT
 from hftraining.experiment.periods import Period
+from hftraining.model.base import Forecaster
 from hftraining.model.config import ObjectiveConfig
-from hftraining.model.forecaster import Forecaster
 from hftraining.profit_tracker import ProfitReport, ProfitTracker
-
-PROFIT_TAGS = ("total_return", "sharpe_ratio", "win_rate", "max_drawdown", "trade_count")
 
 
 class ValidationProbe:
     """Called by the trainer every `profit_tracker.every` steps.
 
-    eval/loss is the forecast loss, so that its correlation with the Sharpe is not one by construction; for an
+    eval/loss is the forecast loss, so that its correlation with the Sharpe ratio is not one by construction; for an
     objective without a forecast loss it is the profit loss, and the correlation then says nothing.
     """
 
@@ -28,17 +27,15 @@ class ValidationProbe:
         valid: Period,
         history: list[dict[str, float]],
     ):
-        """history: the logged steps of the run so far, so that a resumed run correlates over all its probes."""
+        """history: the steps logged so far, so that a resumed run correlates over all its probes."""
         self.forecaster, self.tracker, self.objective, self.valid = forecaster, tracker, objective, valid
-        probes = [line for line in history if "eval/loss" in line]
-        self.losses = [line["eval/loss"] for line in probes]
-        self.sharpes = [line["profit/sharpe_ratio"] for line in probes]
+        self.losses, self.sharpes = probes_of(history)
         self.report: ProfitReport | None = None  # of the last probe
 
     def __call__(self, step: int) -> dict[str, float]:
         """The tags of a probe: eval/..., profit/..., and the rank correlation of the two over the run so far."""
         values = self.look(self.valid.forecast(self.forecaster))
-        self.losses.append(values["eval/loss"])
+        self.losses.append(values[LOSS_TAG])
         self.sharpes.append(values["profit/sharpe_ratio"])
         values["profit/loss_correlation"], _ = loss_profit_correlation(self.losses, self.sharpes)
         return values
@@ -46,20 +43,26 @@ class ValidationProbe:
     def look(self, forecast: Forecast) -> dict[str, float]:
         """The scores of a forecast of the validation days."""
         self.report = self.tracker.evaluate(self.valid.bars, forecast)
-        values = {f"profit/{name}": float(self.report.metrics[name]) for name in PROFIT_TAGS}
+        values = {metric.tag: float(self.report.metrics[metric.name]) for metric in PROFIT if metric.probed}
         if self.objective.profit_weight:
             values["eval/profit_loss"] = self.valid.profit_loss(forecast, self.tracker.config)
-        values["eval/loss"] = (
+        values[LOSS_TAG] = (
             self.valid.forecast_loss(forecast) if self.objective.forecast_weight else values["eval/profit_loss"]
         )
         return values
 
 
-def loss_profit_correlation(losses: list[float], sharpes: list[float]) -> tuple[float, tuple[float, float]]:
-    """Spearman's rank correlation between loss and Sharpe over probes, and its 95 % interval.
+def probes_of(history: list[dict[str, float]]) -> tuple[list[float], list[float]]:
+    """The losses and Sharpe ratios of the logged steps that were probed."""
+    probes = [line for line in history if LOSS_TAG in line]
+    return [line[LOSS_TAG] for line in probes], [line["profit/sharpe_ratio"] for line in probes]
 
-    Negative where a lower loss goes with a higher Sharpe. Probes without a Sharpe are left out; NaN with fewer
-    than three, or without variance. The interval is Fisher's z with the standard error of Fieller, Hartley and
+
+def loss_profit_correlation(losses: list[float], sharpes: list[float]) -> tuple[float, tuple[float, float]]:
+    """Spearman's rank correlation between loss and Sharpe ratio over probes, and its 95 % interval.
+
+    Negative where a lower loss goes with a higher Sharpe ratio. Probes without a Sharpe ratio are left out; NaN with
+    fewer than three, or without variance. The interval is Fisher's z with the standard error of Fieller, Hartley and
     Pearson (1957), NaN with fewer than five; probes of one run are not independent, so it is too narrow if anything.
     """
     pairs = [(a, b) for a, b in zip(losses, sharpes, strict=True) if math.isfinite(a) and math.isfinite(b)]

@@ -8,22 +8,23 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from hftraining.core.bars import Bars
 from hftraining.core.errors import UserError
 from hftraining.core.values import flatten
 from hftraining.experiment.config import ExperimentConfig, load_config
 from hftraining.experiment.finetune import run_finetune
 from hftraining.experiment.run import run_experiment
 from hftraining.market.config import MarketDataError
+from hftraining.market.prices import load_bars
 from hftraining.runs.bar_digests import data_delta, digest_bars, read_digests
 from hftraining.runs.bitwise import Bits, compare_bits
 from hftraining.runs.code_version import PATCH_FILE, SOURCE_TREE, code_version, git_environment, source_digest
 from hftraining.runs.environment import environment
 from hftraining.runs.folder import RunFolder, read_run
-
-if TYPE_CHECKING:
-    from hftraining.core.bars import Bars
 
 LINES_SHOWN = 10  # of changed bars
 NOTHING_KNOWN = (
@@ -86,13 +87,12 @@ def replay(folder: Path, outputs: Path | None = None, say: Callable[[str], None]
     bars = the_same_bars(run, config, code_differs=any(cause.kind == "code" for cause in causes))
     argv = ["python", "-m", "hftraining", "replay", str(folder)]
     if config.init_from:
-        result = run_finetune(config, argv)
+        again = run_finetune(config, argv)
     else:
-        sealed = bool(run.result) and "test" not in run.result  # a trial of a sweep
+        sealed = run.result is not None and run.result.test is None  # a trial of a sweep
         kind, name = run.manifest["kind"], run.manifest["name"]
-        result = run_experiment(config, argv, bars, kind=kind, name=name, sealed=sealed)
-    again = Path(result["folder"])
-    return judged(run, again, causes)
+        again = run_experiment(config, argv, bars, kind=kind, name=name, sealed=sealed)
+    return judged(run, again.folder, causes)
 
 
 def judged(run: RunFolder, again: Path, causes: list[Cause]) -> Replay:
@@ -131,10 +131,8 @@ def known_causes(run: RunFolder, config: ExperimentConfig) -> list[Cause]:
     return causes
 
 
-def the_same_bars(run: RunFolder, config: ExperimentConfig, *, code_differs: bool) -> "Bars":
+def the_same_bars(run: RunFolder, config: ExperimentConfig, *, code_differs: bool) -> Bars:
     """The bars that the run saw, from the snapshot that it names. Raises ReplayError where they are not to be had."""
-    from hftraining.market.prices import load_bars
-
     recorded, stocks = run.manifest.get("data") or {}, config.stocks
     if snapshot := recorded.get("snapshot"):
         beside = (run.outputs or Path("outputs")) / "snapshots"
@@ -194,7 +192,7 @@ def replay_from_commit(folder: Path, outputs: Path | None = None, say: Callable[
             _must(_git("worktree", "add", "--detach", str(tree), commit), f"commit {commit[:12]} cannot be checked out")
             if patch.is_file():
                 _must(_git("-C", str(tree), "apply", str(patch.resolve())), f"{patch} does not fit its commit")
-            if code.get("digest") and source_digest(tree) != code["digest"]:
+            if code.get("digest") not in (None, source_digest(tree), source_digest(tree, None)):
                 raise ReplayError(f"commit {commit[:12]} and {PATCH_FILE} are not the code that run.json names")
             if not any(tree.glob("hftraining/**/replay.py")):
                 raise ReplayError(f"commit {commit[:12]} is older than replay: check it out and run it by hand")
@@ -227,8 +225,6 @@ def _run_there(tree: Path, folder: Path, outputs: Path, say: Callable[[str], Non
 
 def _set_threads(config: ExperimentConfig, run: RunFolder) -> None:
     """The count that the run used; a config that sets one sets it itself."""
-    import torch
-
     recorded = run.manifest.get("threads")
     if not config.training.threads and isinstance(recorded, int) and recorded > 0:
         torch.set_num_threads(recorded)
@@ -236,7 +232,7 @@ def _set_threads(config: ExperimentConfig, run: RunFolder) -> None:
         torch.set_num_threads(config.training.threads)
 
 
-def _changed_bars(run: RunFolder, bars: "Bars", code_differs: bool) -> str:
+def _changed_bars(run: RunFolder, bars: Bars, code_differs: bool) -> str:
     known = read_digests(run.path)
     text = f"data: the bars are not those that {run.path} was trained on"
     if known is None:

@@ -15,6 +15,11 @@ PATCH_FILE = "code.patch"
 # What a run is made by. Nothing else goes into the patch: a keys.yaml beside the code must not reach a run folder.
 SOURCES = ("train.py", "pyproject.toml", "hftraining", "hfinference", "hydra_plugins", "conf")
 SUFFIXES = (".py", ".yaml", ".toml")
+# What of the package can move a number of a run. An edited sentence of a report or command is no other version.
+MAKERS_OF_NUMBERS = (
+    *("core/", "market/", "trading/", "model/", "portfolio/", "evidence/", "training/", "experiment/"),
+    *("profit_tracker.py", "runs/ledger.py"),
+)
 PATCH_BYTES = 1_000_000  # beyond this a change is not an experiment, and a hundred trials would fill the disk with it
 
 
@@ -32,13 +37,15 @@ def code_version(tree: Path = SOURCE_TREE) -> dict[str, Any]:
     return known | {"commit": commit and commit.strip(), "dirty": None if changed is None else bool(changed)}
 
 
-def source_digest(tree: Path = SOURCE_TREE) -> str:
-    """16 hex digits of the names and contents of all modules of the package in a source tree."""
+def source_digest(tree: Path = SOURCE_TREE, makers: tuple[str, ...] | None = MAKERS_OF_NUMBERS) -> str:
+    """16 hex digits of the names and contents of the modules that make numbers; None: of all modules, as once."""
     package = tree / "hftraining"
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(package).as_posix()}\0{content}\n".encode())
+        name = path.relative_to(package).as_posix()
+        if makers is None or name.startswith(makers):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{name}\0{content}\n".encode())
     return digest.hexdigest()[:16]
 
 

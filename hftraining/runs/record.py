@@ -1,5 +1,6 @@
 """RunRecord: the folder of one run, written so that a process killed at any moment leaves it readable."""
 
+import functools
 import json
 import logging
 import math
@@ -18,6 +19,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from hftraining.core.errors import UserError
 from hftraining.core.files import replacing, write_json_atomically, write_text_atomically
 from hftraining.core.values import flatten, plain, without_nan
+from hftraining.runs.result import RunResult, write_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +79,12 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
             if number < len(lines):  # every whole line ends with a newline, so only the last piece may be cut short
                 raise RecordError(f"{path}, line {number} is not a logged step: {line[:80]!r}") from None
     return rows
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What run.json of a run folder says."""
+    facts: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return facts
 
 
 class RunRecord:
@@ -143,6 +151,11 @@ class RunRecord:
         LOGGER.info("resumed from step %d", step)
         return record
 
+    @functools.cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What run.json says."""
+        return read_manifest(self.folder)
+
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints go; not made here."""
@@ -172,22 +185,18 @@ class RunRecord:
         """All logged steps, read back from metrics.jsonl; null as NaN."""
         return read_metrics(self.folder)
 
-    def write_result(self, result: dict) -> None:
+    def write_result(self, result: RunResult) -> None:
         """Write result.json, and the config beside the result as HParams in TensorBoard."""
-        write_json_atomically(self.folder / "result.json", result)
+        write_result(self.folder, result)
         config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
         hparams = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in flatten(config).items()}
-        metrics = {
-            "result/eval_loss": dig(result, "eval", "loss"),
-            "result/valid_p": dig(result, "valid", "null", "p"),
-            "result/deflated_sharpe": dig(result, "deflated_sharpe"),
-            **{
-                f"result/{window}_{name}": dig(result, window, "profit", name)
-                for window in ("valid", "test")
-                for name in ("total_return", "sharpe_ratio", "max_drawdown")
-            },
-        }
-        known = {tag: float(v) for tag, v in metrics.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+        metrics = {"result/eval_loss": result.eval_loss, "result/deflated_sharpe": result.deflated_sharpe}
+        if valid := result.windows.get("valid"):
+            metrics["result/valid_p"] = valid.null and valid.null.p
+        for name, window in result.windows.items():
+            for metric in ("total_return", "sharpe_ratio", "max_drawdown"):
+                metrics[f"result/{name}_{metric}"] = window.profit.get(metric)
+        known = {tag: float(v) for tag, v in metrics.items() if v is not None and math.isfinite(v)}
         self._tensorboard().hparams(max(self.last_step, 0), hparams, known)
 
     def write_equity(self, frame: "pd.DataFrame") -> None:

@@ -1,0 +1,60 @@
+"""The baselines of a report: rules of the literature, and simple models that learn from the model's own features.
+
+Legend: T sessions, S symbols, H horizons.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from hftraining.core.bars import Bars
+from hftraining.core.forecast import Forecast
+from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.splits import purge_of
+from hftraining.market.features import Features, Scaler
+from hftraining.model.base import Forecaster, Learner
+from hftraining.model.config import ModelConfig
+from hftraining.model.learner import Lesson
+from hftraining.portfolio.weights import target_weights
+from hftraining.trading.config import ProfitTrackerConfig
+from hftraining.trading.strategies import STRATEGIES
+
+
+def baseline_weights(
+    config: ExperimentConfig, bars: Bars, features: Features, scaler: Scaler, labels_TSH: np.ndarray, train: slice
+) -> dict[str, np.ndarray]:
+    """Target weights_TS of each baseline over the whole history; the models have learned from training days alone."""
+    weights = {}
+    for name in config.evidence.baselines:
+        if name in STRATEGIES:
+            weights[name] = STRATEGIES[name](bars.close_TS, config.profit_tracker)
+        else:
+            forecast = baseline_forecast(name, config, features, scaler, labels_TSH, train)
+            weights[name] = target_weights(forecast, bars, rules_without_head(config.profit_tracker))
+    return weights
+
+
+def baseline_forecast(
+    kind: str, config: ExperimentConfig, features: Features, scaler: Scaler, labels_TSH: np.ndarray, train: slice
+) -> Forecast:
+    """What a model of a kind that brings its own learning forecasts for all sessions. Raises LearningError."""
+    objective = config.objective
+    forecaster = Forecaster.fresh(
+        ModelConfig(name=kind, kind=kind), scaler, objective.horizons, objective.quantiles, config.training.device
+    )
+    assert isinstance(forecaster.model, Learner)
+    forecaster.model.learn(lesson_of(config, features, scaler, labels_TSH, train))
+    return forecaster.forecast_features(features)
+
+
+def lesson_of(
+    config: ExperimentConfig, features: Features, scaler: Scaler, labels_TSH: np.ndarray, train: slice
+) -> Lesson:
+    """What a model that brings its own learning learns from."""
+    scaled_TSF = scaler.scale(features.values_TSF)
+    return Lesson(scaled_TSF, features.known_TS, labels_TSH, train, purge_of(config), config.seed)
+
+
+def rules_without_head(config: ProfitTrackerConfig) -> ProfitTrackerConfig:
+    """The rules for a forecast without a position of its own: the policy `edge` in place of `head`."""
+    return replace(config, policy="edge") if config.policy == "head" else config

@@ -1,0 +1,107 @@
+"""Conclude: what a trained model is worth. Validation days first; then the test days, opened once and counted."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from hftraining.core.forecast import Forecast
+from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.fit import Fitted
+from hftraining.experiment.ground import Ground
+from hftraining.experiment.judging import Judgement, judge
+from hftraining.experiment.ledger_row import LedgerRow
+from hftraining.experiment.periods import score_losses
+from hftraining.experiment.probe import loss_profit_correlation
+from hftraining.reports.report import write_report
+from hftraining.runs.record import RunRecord
+from hftraining.runs.result import BaseFacts, Correlation, Decision, LeakProof, RunResult
+
+TESTED = ("valid", "test")
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The result of a run, and what a fine-tune compares its candidates by."""
+
+    result: RunResult
+    valid_forecast: Forecast
+    valid: Judgement
+
+
+def conclude(
+    ground: Ground, fitted: Fitted, record: RunRecord, row: LedgerRow, decision: Decision | None = None
+) -> Conclusion:
+    """Score and judge, save the model, write all files of the run and finish its ledger row.
+
+    A sealed run never sees the test days. decision: of a fine-tune, whose choice `fitted` is.
+    """
+    config, forecaster, train = ground.config, fitted.forecaster, ground.periods["train"]
+    forecasts = {name: ground.periods[name].forecast(forecaster) for name in ("train", "valid")}
+    openings = 0 if ground.sealed else row.open_test()
+    if not ground.sealed:
+        forecasts["test"] = ground.periods["test"].forecast(forecaster)
+    judged = {
+        name: judge(
+            period,
+            forecasts[name],
+            ground.tracker,
+            {baseline: weights_TS[ground.rows(name)] for baseline, weights_TS in ground.baselines.items()},
+            config.evidence,
+            config.seed,
+        )
+        for name, period in ground.periods.items()
+        if name in TESTED
+    }
+    correlation, interval = loss_profit_correlation(fitted.losses, fitted.sharpes)
+    result = RunResult(
+        signature=record.manifest["signature"],
+        steps=fitted.progress.step,
+        best_step=fitted.progress.best_step,
+        skipped_steps=fitted.progress.skipped_steps,
+        eval_loss=ground.periods["valid"].loss(forecasts["valid"], config.objective, config.profit_tracker),
+        loss={name: score_losses(period, train, forecasts[name]) for name, period in ground.periods.items()},
+        windows={name: part.result for name, part in judged.items()},
+        profit_loss_correlation=Correlation(correlation, list(interval), len(fitted.losses)),
+        leak_proof=LeakProof(ground.proof.ok, ground.proof.days),
+        warnings=[*_base_warnings(ground), *_warnings(config, ground.universe.warnings, openings)],
+        decision=decision,
+        base=BaseFacts(str(ground.base.folder), ground.base.signature, ground.base.weights) if decision else None,
+    )
+    row.judge(result, judged, openings)
+    forecaster.save(record.model)
+    record.write_equity(_stacked({name: part.equity for name, part in judged.items()}))
+    record.write_trades(_stacked({name: part.trades for name, part in judged.items()}))
+    record.write_null_band(_stacked({name: part.fan for name, part in judged.items()}))
+    record.write_result(result)
+    write_report(record.folder)
+    row.done(judged["valid"], result)
+    return Conclusion(result, forecasts["valid"], judged["valid"])
+
+
+def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Frames under each other, with a column that names the window."""
+    return pd.concat([frame.assign(window=name) for name, frame in frames.items()], ignore_index=True)
+
+
+def _warnings(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: int) -> list[str]:
+    """What a reader of the results has to know, one sentence each."""
+    warnings = list(of_the_bars)
+    warnings.append("the symbols were chosen by people who know which ones survived: profits on them are flattered")
+    if openings > 1:
+        warnings.append(f"these test days were opened {openings} times: their figures count for less each time")
+    if config.objective.label == "close":
+        warnings.append("objective.label=close: the forecasts are of close-to-close returns, which nobody can trade")
+    if config.profit_tracker.commission + config.profit_tracker.slippage == 0:
+        warnings.append("no trading costs: profits say what forecasts are worth before anyone is paid")
+    return warnings
+
+
+def _base_warnings(ground: Ground) -> list[str]:
+    base, warnings = ground.base, []
+    if base is None:
+        return warnings
+    if ground.universe.symbols_S == base.forecaster.symbols and ground.universe.fingerprint() != base.fingerprint:
+        warnings.append("the bars are not those that the base model was trained on: its features may look otherwise")
+    if ground.days["test"][0] <= base.forecaster.days["test"][1]:
+        warnings.append("the base model's own run has opened test days of this run: they are no first look")
+    return warnings

@@ -1,0 +1,186 @@
+"""Prepare: from a config to everything that a training starts from and is judged by.
+
+Legend: T sessions, S symbols, H horizons.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hftraining.core.bars import Bars
+from hftraining.core.errors import ConfigError, LeakError
+from hftraining.evidence.leaks import LeakReport, prove
+from hftraining.experiment.base_run import BaseModel
+from hftraining.experiment.baselines import baseline_weights
+from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.periods import Period
+from hftraining.experiment.proof import way_of
+from hftraining.experiment.splits import splits_of
+from hftraining.market.config import StocksConfig
+from hftraining.market.features import Features, Scaler, make_features, make_labels
+from hftraining.market.prices import load_bars
+from hftraining.market.windows import Splits
+from hftraining.model.base import Forecaster
+from hftraining.profit_tracker import ProfitTracker
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a training starts from.
+
+    bars: of the stocks that are learned and traded, without the test days of a sealed run; features, labels_TSH,
+    baselines (target weights by name) and periods (train, valid and, unless sealed, test) are theirs. universe: all
+    bars that the features were made of, which for a fine-tune are those of the base's stocks, too. forecaster:
+    untrained, or the base's. others: the validation days of the base's other stocks.
+    """
+
+    config: ExperimentConfig
+    bars: Bars
+    universe: Bars
+    features: Features
+    labels_TSH: np.ndarray
+    splits: Splits
+    days: dict[str, tuple[str, str]]  # first and last of each set, the test days of a sealed run included
+    periods: dict[str, Period]
+    forecaster: Forecaster
+    tracker: ProfitTracker
+    proof: LeakReport
+    baselines: dict[str, np.ndarray]
+    sealed: bool = False
+    base: BaseModel | None = None
+    others: Period | None = None
+
+    @property
+    def whole(self) -> Bars:
+        """The bars of the stocks that are traded over all sessions, those of sealed test days included."""
+        own = self.bars.symbols_S
+        return self.universe if own == self.universe.symbols_S else self.universe.of(own)
+
+    def rows(self, name: str) -> slice:
+        """The rows of a period's days among all sessions."""
+        rows: slice = getattr(self.splits, name)
+        return rows
+
+
+def prepare(
+    config: ExperimentConfig, bars: Bars | None = None, *, sealed: bool = False, base: BaseModel | None = None
+) -> Ground:
+    """Load the bars, cut out the days, make features and labels, prove that nothing leaks, fit the baselines.
+
+    bars: those that the config asks for, where they are loaded already. sealed: no bar of the test days is seen. base:
+    the run that a fine-tune starts from. Features such as the market's return are means over the universe, so that a
+    stock looks to the specialist as it did to the base; a stock that the base does not know joins the universe.
+
+    Raises before anything is written: ConfigError or MarketDataError for what the user can mend, LeakError for what we
+    must, LearningError where a baseline cannot be fitted.
+    """
+    _use_machine(config)
+    universe = bars or load_bars(_stocks_of(config, base))
+    splits, objective = splits_of(config, universe), config.objective
+    days = splits.days(universe.sessions_T)
+    if base:
+        base.refuse_seen_days(days["valid"][0], days["test"][0])
+    seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
+    features, lag = make_features(seen), config.profit_tracker.lag
+    labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative)
+    forecaster = base.forecaster if base else _untrained(config, features, splits)
+    if not base:
+        forecaster.symbols, forecaster.days = universe.symbols_S, days
+    tracker, lead = ProfitTracker(config.profit_tracker), forecaster.receptive_field - 1
+    proof = _proven(config, seen, splits, forecaster, tracker, base)
+
+    symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
+    rest = tuple(name for name in base.forecaster.symbols if name not in symbols) if base else ()
+
+    def part(names: tuple[str, ...]) -> tuple[Bars, Features, np.ndarray]:
+        if names == universe.symbols_S:
+            return seen, features, labels_TSH
+        columns = [universe.symbols_S.index(name) for name in names]
+        return seen.of(names), features.of(columns), labels_TSH[:, columns]
+
+    def cut(names: tuple[str, ...], rows: slice) -> Period:
+        return Period.cut(*part(names), objective.horizons, rows, lead)
+
+    own_bars, own_features, own_labels_TSH = part(symbols)
+    sets = ("train", "valid") if sealed else ("train", "valid", "test")
+    return Ground(
+        config=config,
+        bars=own_bars,
+        universe=universe,
+        features=own_features,
+        labels_TSH=own_labels_TSH,
+        splits=splits,
+        days=days,
+        periods={name: cut(symbols, getattr(splits, name)) for name in sets},
+        forecaster=forecaster,
+        tracker=tracker,
+        proof=proof,
+        # Before the run begins, so that a baseline that cannot be fitted leaves nothing half-done.
+        baselines=baseline_weights(config, own_bars, own_features, forecaster.scaler, own_labels_TSH, splits.train),
+        sealed=sealed,
+        base=base,
+        others=cut(rest, splits.valid) if rest else None,
+    )
+
+
+def steps_of_epochs(config: ExperimentConfig, base: BaseModel, epochs: int) -> int:
+    """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune would."""
+    universe = load_bars(_stocks_of(config, base))
+    symbols = config.stocks.symbols or list(base.forecaster.symbols)
+    known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
+    bars = int(known_TS[splits_of(config, universe).train].sum())
+    return max(1, -(-epochs * bars // (config.training.batch_size * config.training.window)))
+
+
+def _use_machine(config: ExperimentConfig) -> None:
+    """Check the device and set the threads; a resumed run gets the count that it began with."""
+    training = config.training
+    if training.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("training.device=cuda: this machine has no usable CUDA device; use training.device=cpu")
+    if training.threads:
+        torch.set_num_threads(training.threads)
+    if config.resume:
+        _check_resumable(Path(config.resume))
+
+
+def _check_resumable(folder: Path) -> None:
+    """Refuse a run that is finished or damaged, and set its thread count: another one would give other bits."""
+    if (folder / "result.json").exists():
+        raise ConfigError(f"{folder} is finished: there is nothing to resume")
+    try:
+        threads = json.loads((folder / "run.json").read_text())["threads"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder} is not a run that can be resumed: run.json cannot be read ({error})") from error
+    torch.set_num_threads(threads)
+
+
+def _stocks_of(config: ExperimentConfig, base: BaseModel | None) -> StocksConfig:
+    if not base:
+        return config.stocks
+    everyone = list(dict.fromkeys([*base.forecaster.symbols, *config.stocks.symbols]))
+    return dataclasses.replace(config.stocks, symbols=everyone, exclude=[])
+
+
+def _untrained(config: ExperimentConfig, features: Features, splits: Splits) -> Forecaster:
+    torch.manual_seed(config.seed)
+    objective, scaler = config.objective, Scaler.fit(features, splits.train)
+    return Forecaster.fresh(config.model, scaler, objective.horizons, objective.quantiles, config.training.device)
+
+
+def _proven(
+    config: ExperimentConfig,
+    bars: Bars,
+    splits: Splits,
+    forecaster: Forecaster,
+    tracker: ProfitTracker,
+    base: BaseModel | None,
+) -> LeakReport:
+    way = way_of(forecaster, tracker, fits_scaler=base is None)
+    proof = prove(bars, splits.train, way, forecaster.receptive_field, config.evidence.leak_days, config.seed)
+    if not proof.ok:
+        raise LeakError(f"the leak proof failed, nothing was trained: {'; '.join(proof.lines[:3])}")
+    return proof
