@@ -1,14 +1,16 @@
-"""What several test files share: where the real bars lie."""
+"""Fixtures of several rooms: real bars, bars in files, and small runs that are made once."""
 
 import os
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as train.py does, before torch is loaded
 
-import numpy as np
 import pytest
 
-from hftraining.core.bars import Bars
+from hftraining.experiment.compose import composed
+from hftraining.experiment.config import typed_config
+from tests.bars_of import make_bars, write_csv_files
+from tests.runs_of import FAST, QUICK, run, trained
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -20,18 +22,32 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-def make_bars(n_sessions: int = 400, n_symbols: int = 3, seed: int = 0, missing: float = 0.0) -> Bars:
-    """Random walks with gaps, ranges and volumes; a share of bars can be missing."""
-    rng = np.random.default_rng(seed)
-    shape = (n_sessions, n_symbols)
-    close = 50.0 * np.exp(np.cumsum(rng.normal(0.0003, 0.02, shape), axis=0))
-    open_ = np.vstack([np.full((1, n_symbols), 50.0), close[:-1]]) * np.exp(rng.normal(0, 0.005, shape))
-    high = np.maximum(open_, close) * np.exp(np.abs(rng.normal(0, 0.005, shape)))
-    low = np.minimum(open_, close) * np.exp(-np.abs(rng.normal(0, 0.005, shape)))
-    volume = np.exp(rng.normal(14, 0.4, shape))
-    arrays = [open_, high, low, close, volume]
-    absent = rng.random(shape) < missing
-    for array in arrays:
-        array[absent] = np.nan
-    sessions = np.busday_offset(np.datetime64("2015-01-01"), np.arange(n_sessions), roll="forward")
-    return Bars(tuple(f"S{i}" for i in range(n_symbols)), sessions, *arrays, source="random walks")
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """Three random walks of 500 days in files."""
+    return write_csv_files(make_bars(n_sessions=500, seed=3), tmp_path_factory.mktemp("bars"))
+
+
+@pytest.fixture(scope="session")
+def reference(folder, tmp_path_factory) -> dict:
+    """A quick run of that folder, to read and not to write into: result.json as a dict, and "folder"."""
+    return run(folder, tmp_path_factory.mktemp("reference"))
+
+
+@pytest.fixture(scope="session")
+def base(folder, tmp_path_factory) -> Path:
+    """The folder of a run to fine-tune, to read and not to write into."""
+    output = tmp_path_factory.mktemp("base")
+    settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", f"output_dir={output}"]
+    return Path(trained(typed_config(composed(settings)))["folder"])
+
+
+@pytest.fixture(scope="session")
+def outputs(folder, tmp_path_factory) -> Path:
+    """Outputs with three seeds of one config, three of another, and a repetition of the first; to read only."""
+    outputs = tmp_path_factory.mktemp("compare") / "outputs"
+    for overrides in ((), ("training.learning_rate=0.02", "name=fast")):
+        for seed in (1, 2, 3):
+            run(folder, outputs, f"seed={seed}", *overrides)
+    run(folder, outputs)
+    return outputs

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,10 +15,10 @@ from hftraining.base_model_trainer import BaseModelTrainer
 from hftraining.core.errors import ConfigError
 from hftraining.model.forecaster import Forecaster
 from hftraining.runs.ledger import Ledger
-from tests.experiment.test_experiment import QUICK, folder  # noqa: F401  (the fixture of the bars)
+from tests import commands
+from tests.commands import ROOT, ended, wait_for
+from tests.runs_of import FAST, QUICK
 
-ROOT = Path(__file__).resolve().parents[1]
-FAST = ("evidence.null_draws=40", "evidence.bootstrap_draws=100", "evidence.leak_days=1")
 SMALL = tuple(
     text for text in QUICK if not text.startswith(("model=", "stocks=", "training.batch", "training.symbols"))
 )
@@ -36,17 +34,11 @@ def project(tmp_path) -> Path:
 
 
 def start(*words, cwd):
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, *map(str, words)]
-    return subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    return commands.start(*words, cwd=cwd, PYTHONPATH=None)  # the code of the folder, wherever that lies
 
 
 def python(*words, cwd):
-    process = start(*words, cwd=cwd)
-    out, err = process.communicate(timeout=600)
-    return process.returncode, out, err
+    return ended(start(*words, cwd=cwd))
 
 
 def folders(out: str, cwd: Path) -> list[Path]:
@@ -159,7 +151,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(folder, tmp_path, capsys):  # noqa: F811
+def bench(folder, tmp_path, capsys):
     return Bench(folder, tmp_path / "out", capsys)
 
 
@@ -271,7 +263,7 @@ def test_a_base_with_other_features_or_dates_is_refused_by_the_class_too(tmp_pat
 # --- several at once, and what a kill leaves --------------------------------------------------------------------------
 
 
-def several(folder, output, *words):  # noqa: F811
+def several(folder, output, *words):
     steps = "1500"
     return [
         "-m", "hftraining.train_with_profit", "--stocks", "S0", "S1", "--base-model", "--steps", steps, "--jobs", "2",
@@ -281,15 +273,7 @@ def several(folder, output, *words):  # noqa: F811
     ]  # fmt: skip
 
 
-def wait_for(condition, process):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def killed_while_tuning(folder, tmp_path):  # noqa: F811
+def killed_while_tuning(folder, tmp_path):
     """Two stocks fine-tune at once and the process of one is killed; again where it had ended before the signal."""
     for attempt in range(3):
         output = tmp_path / f"out{attempt}"
@@ -311,7 +295,7 @@ def killed_while_tuning(folder, tmp_path):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_a_killed_fine_tune_disturbs_no_other_and_resume_finishes_the_rest(folder, tmp_path):  # noqa: F811
+def test_a_killed_fine_tune_disturbs_no_other_and_resume_finishes_the_rest(folder, tmp_path):
     output, process = killed_while_tuning(folder, tmp_path)
     checkpoints = output / "finetuned" / "S0"
     out, err = process.communicate(timeout=300)
@@ -332,7 +316,7 @@ def test_a_killed_fine_tune_disturbs_no_other_and_resume_finishes_the_rest(folde
 
 
 @pytest.mark.slow
-def test_sigterm_saves_all_of_them_and_ends_with_3(folder, tmp_path):  # noqa: F811
+def test_sigterm_saves_all_of_them_and_ends_with_3(folder, tmp_path):
     output = tmp_path / "out"
     process = start(*several(folder, output), cwd=ROOT)
     tuned = output / "finetuned"
@@ -346,7 +330,7 @@ def test_sigterm_saves_all_of_them_and_ends_with_3(folder, tmp_path):  # noqa: F
 
 
 @pytest.mark.slow
-def test_runs_whose_parent_is_killed_save_and_end(folder, tmp_path):  # noqa: F811
+def test_runs_whose_parent_is_killed_save_and_end(folder, tmp_path):
     output = tmp_path / "out"
     process = start(*several(folder, output), cwd=ROOT)
     pids = []

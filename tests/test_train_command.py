@@ -1,19 +1,15 @@
 """`python train.py` as a user runs it: its endings, its folder, and going on after a kill."""
 
 import json
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.commands import TRAIN, python, run_folder, start_train, train, wait_for
+
 TINY = (
     "model=tiny",
     "training.max_steps=60",
@@ -23,27 +19,6 @@ TINY = (
     "training.log_every=3",
     "profit_tracker.every=10",
 )
-
-
-def start(folder, *overrides, **environment):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *overrides],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-
-
-def train(folder, *overrides, **environment):
-    process = start(folder, *overrides, **environment)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def run_folder(out, base):
-    return base / re.fullmatch(r"run: (.+)", out.splitlines()[-1])[1]
 
 
 def weights(folder):
@@ -68,7 +43,7 @@ def test_a_run_ends_with_the_name_of_its_folder(undisturbed):
 
 
 def test_the_same_command_twice_gives_the_same_bytes_and_two_started_at_once_get_two_folders(undisturbed, tmp_path):
-    processes = [start(tmp_path, *TINY) for _ in range(2)]
+    processes = [start_train(tmp_path, *TINY) for _ in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     folders = {run_folder(out, tmp_path) for out in outputs}
     assert len(folders) == 2
@@ -79,14 +54,14 @@ def test_the_same_command_twice_gives_the_same_bytes_and_two_started_at_once_get
 
 def kill_and_resume(base, undisturbed, kill_steps, signal_number):
     """Kill a run as soon as it has logged each of the steps, resume it each time, and compare where it ends."""
-    process, arguments = start(base, *TINY), TINY
+    process, arguments = start_train(base, *TINY), TINY
     for step in kill_steps:
         folder = wait_for_step(base, process, step)
         process.send_signal(signal_number)
         out, err = process.communicate(timeout=120)
         assert process.returncode == (3 if signal_number == signal.SIGTERM else -signal_number), err
         arguments = (f"resume={folder}",)
-        process = start(base, *arguments)
+        process = start_train(base, *arguments)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert run_folder(out, base) == folder
@@ -97,15 +72,14 @@ def kill_and_resume(base, undisturbed, kill_steps, signal_number):
 
 
 def wait_for_step(base, process, step):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    def reached():
         for path in base.glob("outputs/base/*/*/metrics.jsonl"):
             found = re.findall(r'"step": (\d+)', path.read_text())
             if found and int(found[-1]) >= step:
                 return path.parent
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    raise AssertionError(f"step {step} was not reached")
+        return None
+
+    return wait_for(reached, process, every=0.01)
 
 
 def test_sigterm_saves_exits_with_3_and_resume_ends_where_the_undisturbed_run_ends(undisturbed, tmp_path):
@@ -171,17 +145,11 @@ def test_without_a_network_yahoo_is_said_to_be_out_of_reach_and_nothing_else_is_
 def test_help_and_tab_completion_import_nothing_heavy(tmp_path):
     for arguments in (["--help"], ["-sc", "query=bash"]):
         environment = {"COMP_LINE": "python train.py model=", "COMP_POINT": "22"}
-        process = subprocess.run(
-            [sys.executable, "-X", "importtime", str(ROOT / "train.py"), *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env=os.environ | environment,
-        )
-        imported = set(re.findall(r"\|\s+(\w+)$", process.stderr, re.MULTILINE))
-        assert process.returncode == 0 and "hydra" in imported
+        code, out, err = python("-X", "importtime", TRAIN, *arguments, cwd=tmp_path, **environment)
+        imported = set(re.findall(r"\|\s+(\w+)$", err, re.MULTILINE))
+        assert code == 0 and "hydra" in imported
         assert not imported & {"torch", "pandas", "numba", "numpy", "optuna", "yfinance", "plotly"}
-    assert "model=large" in process.stdout and "model=small" in process.stdout
+    assert "model=large" in out and "model=small" in out
 
 
 def test_a_multirun_makes_a_folder_for_each_run(tmp_path):

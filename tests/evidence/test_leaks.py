@@ -14,8 +14,8 @@ from hftraining.market.prices import load_bars
 from hftraining.model.config import ModelConfig
 from hftraining.model.forecaster import Forecaster
 from hftraining.profit_tracker import ProfitTracker
+from tests.bars_of import make_bars
 from tests.compose import compose_config
-from tests.conftest import make_bars
 
 TRAIN = slice(0, 420)
 

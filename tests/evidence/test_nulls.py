@@ -13,7 +13,7 @@ from hftraining.evidence.nulls import MIN_OFFSET, null_band, p_value
 from hftraining.trading.config import TradingRules
 from hftraining.trading.metrics import sharpe_ratio
 from hftraining.trading.simulator import simulate
-from tests.conftest import make_bars
+from tests.bars_of import make_bars
 
 RULES = TradingRules()
 FREE = replace(RULES, commission=0.0, slippage=0.0, borrow_rate=0.0, stop_loss=0.0, take_profit=0.0)

@@ -14,7 +14,7 @@ from hftraining.model.forecaster import Forecaster
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.reports.decisions import decision_table
 from hftraining.runs.ledger import Trials
-from tests.conftest import make_bars
+from tests.bars_of import make_bars
 
 EVIDENCE = EvidenceConfig(null_draws=200, bootstrap_draws=500)
 LEVELS = (0.1, 0.5, 0.9)

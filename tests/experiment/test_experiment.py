@@ -7,70 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import load_file
 
 from hftraining.core.errors import ConfigError
 from hftraining.experiment.config import ExperimentConfig, typed_config
-from hftraining.experiment.run import run_experiment
 from tests.compose import CONF, compose_config
-from tests.conftest import make_bars
-
-QUICK = (
-    "model=tiny",
-    "model.hidden_size=16",
-    "model.context=8",
-    "model.dropout=0.1",
-    "stocks=folder",
-    "training.max_steps=6",
-    "training.window=24",
-    "training.batch_size=4",
-    "training.symbols_per_window=2",
-    "training.warmup_steps=2",
-    "training.checkpoint_every=4",
-    "training.log_every=2",
-    "training.threads=1",
-    "objective.horizons=[1,5]",
-    "profit_tracker.every=3",
-    "profit_tracker.full_size_at=0.02",
-    "profit_tracker.commission=0.0001",
-    "profit_tracker.slippage=0.0001",
-)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Three random walks of 500 days in files, the third with a zero row that bad_rows decides about."""
-    folder = tmp_path_factory.mktemp("bars")
-    bars = make_bars(n_sessions=500, seed=3)
-    for s, symbol in enumerate(bars.symbols_S):
-        columns = {name: getattr(bars, f"{name}_TS")[:, s] for name in ("open", "high", "low", "close", "volume")}
-        pd.DataFrame({"date": bars.sessions_T.astype(str), **columns}).to_csv(folder / f"{symbol}.csv", index=False)
-    return folder
-
-
-def run(folder, output, *overrides):
-    values = (*QUICK, f"stocks.path={folder}", f"output_dir={output}", *overrides)
-    return run_experiment(compose_config(*values))
-
-
-def fingerprint(result):
-    """Everything a run's numbers are: weights, logged steps without their time, result, equity and trades."""
-    folder = Path(result["folder"])
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    for line in lines:
-        line.pop("seconds")
-    weights = {name: array.tobytes() for name, array in load_file(folder / "model" / "model.safetensors").items()}
-    # How often the test days were opened differs between a run and its repetition, and with it what they are worth.
-    counted = ("folder", "signature", "test_openings", "verdict", "warnings")
-    scored = {key: value for key, value in result.items() if key not in counted}
-    scored["test"] = {key: value for key, value in result["test"].items() if key != "verdict"}
-    return {
-        "weights": weights,
-        "metrics": lines,
-        "result": json.dumps(scored, sort_keys=True, default=str),
-        "equity": pd.read_parquet(folder / "equity.parquet").to_csv(),
-        "trades": pd.read_parquet(folder / "trades.parquet").to_csv(),
-    }
+from tests.effects import EFFECT
+from tests.runs_of import fingerprint, run
 
 
 def test_the_default_composition_is_the_dataclass_defaults():
@@ -207,69 +149,6 @@ def test_nothing_is_written_when_the_data_cannot_be_used(folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-# What each field changes: "weights" (training), "result" (scores alone), "folder" (where things are), "metrics" (what
-# is logged), "config.yaml" (what the folder says of itself). A field that is missing here is one that nothing reads,
-# or that nobody has shown to be read.
-EFFECT = {
-    "model.hidden_size=32": "weights",
-    "model.num_layers=1": "weights",
-    "model.num_heads=4": "weights",
-    "model.context=4": "weights",
-    "model.dropout=0.4": "weights",
-    "model.cross_asset=true": "weights",
-    "model.name=other": "folder",
-    "stocks.symbols=[S0,S1]": "weights",
-    "stocks.exclude=[S2]": "weights",
-    "stocks.start=2015-06-01": "weights",
-    "stocks.end=2016-06-01": "weights",
-    "stocks.valid_start=2016-01-04": "weights",
-    "stocks.test_start=2016-10-03": "result",
-    "stocks.name=other": "folder",
-    "training.max_steps=5": "weights",
-    "training.batch_size=8": "weights",
-    "training.window=32": "weights",
-    "training.symbols_per_window=1": "weights",
-    "training.learning_rate=0.1": "weights",
-    "training.warmup_steps=5": "weights",
-    "training.weight_decay=0.9": "weights",
-    "training.grad_clip=0.001": "weights",
-    "training.precision=bf16": "weights",
-    "training.history=100": "weights",
-    "training.log_every=1": "metrics",
-    "training.name=other": "config.yaml",
-    "objective.forecast_weight=2.0": "weights",
-    "objective.profit_weight=0.5": "weights",
-    "objective.horizons=[1,4]": "weights",
-    "objective.quantiles=[0.2,0.5,0.8]": "weights",
-    "objective.label=close": "weights",
-    "objective.relative=true": "weights",
-    "objective.name=other": "folder",
-    "profit_tracker.initial_capital=20000": "equity",
-    "profit_tracker.commission=0.001": "weights",
-    "profit_tracker.slippage=0.001": "weights",
-    "profit_tracker.borrow_rate=0.2": "weights",
-    "profit_tracker.max_position_size=0.2": "weights",
-    "profit_tracker.max_gross=0.01": "weights",
-    "profit_tracker.allow_short=false": "weights",
-    "profit_tracker.stop_loss=0.005": "result",
-    "profit_tracker.take_profit=0.01": "result",
-    "profit_tracker.rebalance_band=0.0": "result",
-    "profit_tracker.whole_shares=true": "result",
-    "profit_tracker.lag=2": "weights",
-    "profit_tracker.policy=sign": "result",
-    "profit_tracker.horizon=1": "result",
-    "profit_tracker.full_size_at=10.0": "result",
-    "profit_tracker.policy=top_k profit_tracker.top_k=2": "result",
-    "profit_tracker.every=2": "metrics",
-    "profit_tracker.name=other": "config.yaml",
-    "evidence.null_draws=20": "result",
-    "evidence.bootstrap_draws=100": "result",
-    "evidence.baselines=[trend]": "result",
-    "evidence.leak_days=1": "result",
-    "evidence.name=other": "config.yaml",
-    "seed=2": "weights",
-    "name=other": "folder",
-}
 SHOWN_ELSEWHERE = {
     "stocks.source",  # every test of this file runs source=files; tests/experiment/test_pipeline.py runs the sample
     "stocks.path",  # likewise
@@ -302,11 +181,6 @@ def test_the_effect_of_every_field_is_shown():
     shown = {part.split("=")[0] for override in EFFECT for part in override.split()}
     assert fields - shown - SHOWN_ELSEWHERE == set()
     assert (shown | SHOWN_ELSEWHERE) - fields == set()
-
-
-@pytest.fixture(scope="module")
-def reference(folder, tmp_path_factory):
-    return run(folder, tmp_path_factory.mktemp("reference"))
 
 
 @pytest.mark.parametrize("override", EFFECT)

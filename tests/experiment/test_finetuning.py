@@ -1,7 +1,6 @@
 """Fine-tuning, from a base run to the decision: hftraining/finetuning/ and hftraining/experiment/base_run.py."""
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,56 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import load_file
 
 from hftraining.core.errors import ConfigError, Interrupted
-from hftraining.experiment import finetune as conductor
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import typed_config
 from hftraining.experiment.finetune_ground import prepare_ground, steps_of_epochs
 from hftraining.experiment.inherit import candidate_config, inherit, open_base, signature_of
-from hftraining.experiment.run import run_experiment
 from hftraining.market.features import FEATURES
 from hftraining.model.forecaster import FORMAT, Forecaster
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Trainer
 from tests.compose import compose_config
-from tests.experiment.test_experiment import QUICK, folder  # noqa: F401  (the fixture of the bars)
-
-FAST = ("evidence.null_draws=40", "evidence.bootstrap_draws=100", "evidence.leak_days=1")
-FEW = ("training.max_steps=6", "training.batch_size=2", "training.warmup_steps=2", "training.learning_rate=0.003")
-
-
-@pytest.fixture(scope="module")
-def base(folder, tmp_path_factory) -> Path:  # noqa: F811
-    output = tmp_path_factory.mktemp("base")
-    settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", f"output_dir={output}"]
-    return Path(run_experiment(typed_config(composed(settings)))["folder"])
-
-
-def tuned_config(base, output, *settings, symbol="S0"):
-    typed = [f"init_from={base}", f"stocks.symbols=[{symbol}]", f"output_dir={output}", *FEW, *settings]
-    return inherit(composed(typed), typed)
-
-
-def tune(base, output, *settings, symbol="S0"):
-    return conductor.run(tuned_config(base, output, *settings, symbol=symbol), ["train.py"])
-
-
-def hashes(path: Path) -> dict[str, str]:
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def weights(run) -> dict[str, np.ndarray]:
-    return load_file(Path(run) / "model" / "model.safetensors")
-
-
-def moved(base, run) -> set[str]:
-    """Names of the weights that are not those of the base."""
-    ours, theirs = weights(run), weights(base)
-    assert ours.keys() == theirs.keys()
-    return {name for name in ours if not np.array_equal(ours[name], theirs[name])}
+from tests.runs_of import FAST, QUICK, any_kind, hashes, moved, own_copy, tune, tuned_config, weights
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +67,7 @@ def test_each_method_moves_what_it_may_and_saves_a_plain_model(base, tuned):
         assert np.linalg.matrix_rank(change, tol=1e-5) <= 4
 
 
-def test_the_base_as_it_is_is_worth_what_its_own_run_says(base, folder, tuned):  # noqa: F811
+def test_the_base_as_it_is_is_worth_what_its_own_run_says(base, folder, tuned):
     """Over all its stocks the base's loss is that of its own run: the table starts from the same model."""
     config = tuned_config(base, tuned.parent, symbol="S0,S1,S2")
     ground, _ = prepare_ground(config, open_base(base))
@@ -215,7 +176,7 @@ def test_an_epoch_is_as_many_steps_as_draw_the_training_bars_once(base, tmp_path
     assert steps_of_epochs(config, model, 7) == int(np.ceil(7 * bars / a_step))
 
 
-def test_a_stock_that_the_base_does_not_know_joins_its_universe(folder, base, tmp_path):  # noqa: F811
+def test_a_stock_that_the_base_does_not_know_joins_its_universe(folder, base, tmp_path):
     bars = tmp_path / "bars"
     shutil.copytree(folder, bars)
     shutil.copy(bars / "S1.csv", bars / "NEW.csv")
@@ -239,14 +200,14 @@ def test_what_was_cut_off_in_the_middle_of_a_candidate_goes_on_to_the_same_bits(
 
     monkeypatch.setattr(Trainer, "train", cut_off)
     with pytest.raises(Interrupted):
-        conductor.run(config, ["train.py"])
+        any_kind(config, ["train.py"])
     monkeypatch.undo()
     (run,) = (tmp_path / "finetuned" / "S0").iterdir()
     assert not (run / "result.json").exists()
     assert {path.name for path in (run / "candidates").iterdir()} == {"full", "head", "lora"}
     before = hashes(run / "candidates" / "full")
     config.resume = str(run)
-    result = conductor.run(config, ["train.py"])
+    result = any_kind(config, ["train.py"])
     assert result["folder"] == str(run)
     assert hashes(run / "candidates" / "full") == before, "a finished candidate is left as it is"
     for name in ("full", "head", "lora", "scratch"):
@@ -255,7 +216,7 @@ def test_what_was_cut_off_in_the_middle_of_a_candidate_goes_on_to_the_same_bits(
     entries = Ledger(tmp_path / "ledger.sqlite").entries()
     assert len(entries) == 5 and {entry.status for entry in entries} == {"done"}
     with pytest.raises(ConfigError, match="is finished"):
-        conductor.run(config, ["train.py"])
+        any_kind(config, ["train.py"])
 
 
 @pytest.mark.parametrize(
@@ -319,12 +280,7 @@ def test_days_that_only_the_bars_tell_to_be_seen_are_refused_too(base, tmp_path)
     config.stocks.valid_start = config.stocks.test_start = None
     config.stocks.end = "2016-03-01"  # 70 % of fewer sessions lie among the base's training days
     with pytest.raises(ConfigError, match=r"stocks.valid_start: these days would begin at"):
-        conductor.run(config)
-
-
-def copy_of(base, tmp_path) -> Path:
-    shutil.copytree(base, tmp_path / "copy")
-    return tmp_path / "copy"
+        any_kind(config)
 
 
 def other_features(copy):
@@ -376,7 +332,7 @@ def fine_tuned(copy):
     ],
 )
 def test_a_base_that_cannot_be_used_is_refused_in_one_line(base, tmp_path, spoil, message):
-    copy = copy_of(base, tmp_path)
+    copy = own_copy(base, tmp_path / "copy")
     spoil(copy)
     with pytest.raises(ConfigError, match=message) as caught:
         tuned_config(copy, tmp_path / "out")
@@ -384,14 +340,14 @@ def test_a_base_that_cannot_be_used_is_refused_in_one_line(base, tmp_path, spoil
 
 
 def test_a_base_that_looks_across_its_stocks_is_not_tuned_without_them(base, tmp_path):
-    copy = copy_of(base, tmp_path)
+    copy = own_copy(base, tmp_path / "copy")
     path = copy / "config.yaml"
     path.write_text(path.read_text().replace("cross_asset: false", "cross_asset: true"))
     with pytest.raises(ConfigError, match=r"it cannot be tuned without 2 of them"):
         tuned_config(copy, tmp_path / "out")
 
 
-def test_a_single_stock_goes_below_single(folder, tmp_path):  # noqa: F811
+def test_a_single_stock_goes_below_single(folder, tmp_path):
     settings = [
         "stocks=folder",
         *QUICK,
@@ -400,7 +356,7 @@ def test_a_single_stock_goes_below_single(folder, tmp_path):  # noqa: F811
         f"output_dir={tmp_path}",
         "stocks.symbols=[S1]",
     ]
-    result = conductor.run(typed_config(composed(settings)))
+    result = any_kind(typed_config(composed(settings)))
     assert Path(result["folder"]).parts[-3] == "single"
 
 

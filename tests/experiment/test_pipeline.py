@@ -10,7 +10,6 @@ from hftraining.core.errors import Pruned
 from hftraining.core.forecast import Forecast
 from hftraining.experiment.periods import Period, unconditional_quantiles
 from hftraining.experiment.probe import loss_profit_correlation
-from hftraining.experiment.run import run_experiment
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Scaler, make_features, make_labels
 from hftraining.market.prices import load_bars
@@ -20,6 +19,7 @@ from hftraining.model.forecaster import Forecaster, ModelFolderError
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.ledger import Ledger
 from tests.compose import compose_config
+from tests.runs_of import trained
 
 HORIZONS, LEVELS = (1, 5), (0.1, 0.5, 0.9)
 
@@ -136,7 +136,7 @@ def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothin
     losses = {}
     for steps in (1, 100):
         config = compose_config(*quick, f"training.max_steps={steps}", f"output_dir={tmp_path}")
-        losses[steps] = run_experiment(config)["loss"]["train"]
+        losses[steps] = trained(config)["loss"]["train"]
     assert losses[100]["model"] < losses[1]["model"]
     assert losses[100]["model"] < losses[100]["nothing_changes"]
 
@@ -153,10 +153,8 @@ SMALL = (
 
 def test_a_sealed_run_learns_the_same_and_shows_nothing_of_the_test_days(tmp_path):
     config, seen = compose_config(*SMALL, f"output_dir={tmp_path}"), {}
-    sealed = run_experiment(
-        config, [], sealed=True, watch=lambda step, values: seen.update({step: values["eval/loss"]})
-    )
-    opened = run_experiment(config, [])
+    sealed = trained(config, [], sealed=True, watch=lambda step, values: seen.update({step: values["eval/loss"]}))
+    opened = trained(config, [])
     weights = [(Path(run["folder"]) / "model" / "model.safetensors").read_bytes() for run in (sealed, opened)]
     assert weights[0] == weights[1]
     assert sealed["signature"] == opened["signature"] and sealed["valid"]["profit"] == opened["valid"]["profit"]
@@ -175,7 +173,7 @@ def test_whoever_watches_the_probes_can_end_a_run_and_the_ledger_says_that_it_wa
 
     config = compose_config(*SMALL, f"output_dir={tmp_path}")
     with pytest.raises(Pruned):
-        run_experiment(config, [], kind="sweeps", name="study", called="trial-0000", sealed=True, watch=enough)
+        trained(config, [], kind="sweeps", name="study", called="trial-0000", sealed=True, watch=enough)
     (entry,) = Ledger(tmp_path / "ledger.sqlite").entries()
     assert (entry.status, entry.kind, entry.name) == ("pruned", "sweeps", "study")
     assert entry.folder == tmp_path / "sweeps" / "study" / "trial-0000" and not (entry.folder / "result.json").exists()
@@ -190,7 +188,7 @@ def test_a_sealed_run_is_not_given_a_bar_of_the_test_days(tmp_path, monkeypatch)
 
     monkeypatch.setattr("hftraining.market.features.make_features", spy)
     config = compose_config(*SMALL, f"output_dir={tmp_path}")
-    run_experiment(config, [], sealed=True)
+    trained(config, [], sealed=True)
     bars = load_bars(config.stocks)
     first_test_day = bars.sessions_T[int(0.85 * len(bars.sessions_T))]
     assert seen and max(seen) < first_test_day

@@ -17,21 +17,20 @@ from hftraining.experiment.records import RecordNameError, override, write_recor
 from hftraining.reports.png import Curve, Panel, line_chart, nice_steps
 from hftraining.runs.identity import config_delta, signature
 from tests.compose import compose_config
-from tests.experiment.test_experiment import folder, run  # noqa: F401
-from tests.reports.test_compare import begun, folders, outputs, sharpe  # noqa: F401
+from tests.runs_of import begun, folders, run, sharpe
 
 DAY = date(2026, 1, 2)
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def record(outputs, tmp_path_factory) -> Path:  # noqa: F811
+def record(outputs, tmp_path_factory) -> Path:
     experiments = tmp_path_factory.mktemp("experiments")
     places = [outputs / "base" / "tiny-folder-mixed", outputs / "base" / "fast"]
     return write_record("FasterLearning", places, "Does a high learning rate help?", experiments, DAY)
 
 
-def test_a_record_holds_the_table_the_delta_the_result_the_curve_and_the_command(record, outputs):  # noqa: F811
+def test_a_record_holds_the_table_the_delta_the_result_the_curve_and_the_command(record, outputs):
     assert record.name == "2026-01-02_FasterLearning"
     assert {path.name for path in record.iterdir()} == {"README.md", "config_diff.yaml", "result.json", "curve.png"}
     text = (record / "README.md").read_text()
@@ -73,7 +72,7 @@ def test_a_value_comes_back_from_its_override_as_it_was(value):
         assert isinstance(parsed.value(), str) and str(parsed.value()) == value
 
 
-def test_the_table_of_records_gets_a_row_and_keeps_what_people_wrote(record, outputs, tmp_path):  # noqa: F811
+def test_the_table_of_records_gets_a_row_and_keeps_what_people_wrote(record, outputs, tmp_path):
     text = (record.parent / "README.md").read_text()
     assert text.count("| 2026-01-02 | [Faster learning](2026-01-02_FasterLearning/README.md) | ") == 1
     readme = tmp_path / "README.md"
@@ -86,13 +85,13 @@ def test_the_table_of_records_gets_a_row_and_keeps_what_people_wrote(record, out
     assert lines[-2:] == ["", "Kept."]
 
 
-def test_a_record_of_one_group_says_how_its_seeds_stand_beside_buy_and_hold(outputs, tmp_path):  # noqa: F811
+def test_a_record_of_one_group_says_how_its_seeds_stand_beside_buy_and_hold(outputs, tmp_path):
     made = write_record("OneGroup", [outputs / "base" / "fast"], "", tmp_path, DAY)
     text = (made / "README.md").read_text()
     assert "3 seeds of one config: a validation Sharpe ratio of" in text and "What differed" not in text
 
 
-def test_a_record_is_never_overwritten_and_nothing_half_made_is_left(record, outputs, tmp_path, monkeypatch):  # noqa: F811
+def test_a_record_is_never_overwritten_and_nothing_half_made_is_left(record, outputs, tmp_path, monkeypatch):
     with pytest.raises(RecordNameError, match="exists: a record is never overwritten"):
         write_record("FasterLearning", [outputs], "", record.parent, DAY)
     with pytest.raises(RecordNameError, match="none of these runs is finished"):
@@ -104,14 +103,14 @@ def test_a_record_is_never_overwritten_and_nothing_half_made_is_left(record, out
 
 
 @pytest.mark.parametrize("name", ["lower", "../Up", "Two Words", "", "X"])
-def test_a_name_that_is_no_word_is_one_line(outputs, tmp_path, capsys, name):  # noqa: F811
+def test_a_name_that_is_no_word_is_one_line(outputs, tmp_path, capsys, name):
     assert main(["record", name, str(outputs), "--experiments", str(tmp_path / "e")]) == 2
     captured = capsys.readouterr()
     assert "must be a word such as RelativeLabels" in captured.err and captured.err.count("\n") == 1
     assert not (tmp_path / "e").exists()
 
 
-def test_the_command_prints_the_folder(outputs, tmp_path, capsys):  # noqa: F811
+def test_the_command_prints_the_folder(outputs, tmp_path, capsys):
     assert main(["record", "ByCommand", str(outputs), "--experiments", str(tmp_path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert Path(found["record"]).name == f"{date.today().isoformat()}_ByCommand"
@@ -163,11 +162,11 @@ def holding(path: Path, secret: str) -> list[str]:
     return found
 
 
-def test_no_secret_of_the_environment_reaches_a_byte_that_any_command_writes(folder, tmp_path, monkeypatch, capfd):  # noqa: F811
+def test_no_secret_of_the_environment_reaches_a_byte_that_any_command_writes(folder, tmp_path, monkeypatch, capfd):
     for name in ("APCA_API_SECRET_KEY", "ALPACA_SECRET", "AWS_SECRET_ACCESS_KEY", "MY_TOKEN", "HTTPS_PROXY"):
         monkeypatch.setenv(name, f"http://user:{CANARY}@127.0.0.1:9" if "PROXY" in name else CANARY)
     monkeypatch.chdir(tmp_path)
-    outputs = Path("outputs")  # noqa: F811
+    outputs = Path("outputs")
     first, second = (Path(run(folder, outputs, f"seed={seed}")["folder"]) for seed in (1, 2))
     for arguments in (
         ["report", first],

@@ -1,12 +1,10 @@
 """Replay: the same bits from the folder alone, and every way of tampering named."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,25 +19,12 @@ from hftraining.experiment.replay import ReplayError, replay
 from hftraining.market.snapshots import save_snapshot
 from hftraining.runs.bitwise import compare_bits
 from hftraining.runs.ledger import Ledger
-from tests.conftest import make_bars
-from tests.experiment.test_experiment import QUICK, folder, run  # noqa: F401
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def edit_run_json(path: Path, change) -> None:
-    manifest = json.loads((path / "run.json").read_text())
-    change(manifest)
-    (path / "run.json").write_text(json.dumps(manifest))
-
-
-def own_copy(folder: Path, target: Path) -> Path:  # noqa: F811
-    shutil.copytree(folder, target)
-    return target
+from tests.commands import ROOT, ended, python, run_folder, start_train, train, wait_for
+from tests.runs_of import QUICK, edit_run_json, own_copy, run, snapshot_run
 
 
 @pytest.fixture(scope="module")
-def made_once(folder, tmp_path_factory) -> Path:  # noqa: F811
+def made_once(folder, tmp_path_factory) -> Path:
     return Path(run(folder, tmp_path_factory.mktemp("made"))["folder"])
 
 
@@ -50,7 +35,7 @@ def made(made_once, request) -> Path:
 
 
 @pytest.fixture
-def with_own_bars(folder, tmp_path) -> Path:  # noqa: F811
+def with_own_bars(folder, tmp_path) -> Path:
     """A finished run, alone in its outputs, whose bars a test may tamper with."""
     return Path(run(own_copy(folder, tmp_path / "bars"), tmp_path / "outputs")["folder"])
 
@@ -106,7 +91,7 @@ def test_another_thread_count_is_named(made):
     assert [cause.kind for cause in again.causes] == ["threads"]
 
 
-def test_the_recorded_threads_are_used_where_the_config_leaves_the_default_and_others_are_named(folder, tmp_path):  # noqa: F811
+def test_the_recorded_threads_are_used_where_the_config_leaves_the_default_and_others_are_named(folder, tmp_path):
     import torch
 
     torch.set_num_threads(1)
@@ -189,28 +174,6 @@ def test_a_run_that_is_not_finished_is_refused(made):
         replay(made)
 
 
-def snapshot_run(tmp_path) -> Path:
-    """A run on a stored snapshot that its config does not name: the newest of the same request."""
-    bars = make_bars(500, 2, seed=5)
-    columns = {name: getattr(bars, f"{name}_TS") for name in ("open", "high", "low", "close", "volume")}
-    frames = [
-        pd.DataFrame({name: array_TS[:, s] for name, array_TS in columns.items()}).assign(
-            symbol=symbol, date=bars.sessions_T.astype("datetime64[s]"), split=0.0, dividend=0.0
-        )
-        for s, symbol in enumerate(bars.symbols_S)
-    ]
-    raw = pd.concat(frames, ignore_index=True)
-    raw["adj_close"] = raw["close"]
-    request = {"symbols": ["S0", "S1"], "start": None, "end": None}
-    save_snapshot(tmp_path / "outputs" / "snapshots", raw, request)
-    stocks = ("stocks.source=yahoo", "stocks.symbols=[S0,S1]", f"stocks.snapshots={tmp_path}/outputs/snapshots")
-    from hftraining.experiment.run import run_experiment
-    from tests.compose import compose_config
-
-    quick = [override for override in QUICK if override != "stocks=folder"]
-    return Path(run_experiment(compose_config(*quick, *stocks, f"output_dir={tmp_path}/outputs"))["folder"])
-
-
 def test_the_snapshot_of_the_run_is_used_though_a_newer_one_exists_and_the_outputs_moved(tmp_path):
     path = snapshot_run(tmp_path)
     snapshots = tmp_path / "outputs" / "snapshots"
@@ -276,19 +239,14 @@ CONFIGS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", CONFIGS.values(), ids=list(CONFIGS))
-def test_replay_is_bit_exact_whatever_the_config(folder, tmp_path, overrides):  # noqa: F811
+def test_replay_is_bit_exact_whatever_the_config(folder, tmp_path, overrides):
     path = Path(run(folder, tmp_path, *overrides)["folder"])
     again = replay(path)
     assert again.bits.equal, again.bits.lines()
 
 
-def command(*arguments: str, cwd: Path, tree: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env=environment)
-
-
 @pytest.mark.slow
-def test_replay_of_a_run_that_was_interrupted_and_resumed_is_bit_exact(folder, tmp_path):  # noqa: F811
+def test_replay_of_a_run_that_was_interrupted_and_resumed_is_bit_exact(folder, tmp_path):
     values = (
         *QUICK,
         f"stocks.path={folder}",
@@ -296,20 +254,22 @@ def test_replay_of_a_run_that_was_interrupted_and_resumed_is_bit_exact(folder, t
         "training.max_steps=200",
         "training.log_every=1",
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, ROOT / "train.py", *values], stdout=subprocess.DEVNULL, env=environment)
-    deadline = time.monotonic() + 120
-    found: list[Path] = []
-    while time.monotonic() < deadline and not found:
-        found = [path for path in tmp_path.glob("base/*/*/metrics.jsonl") if path.read_text().count("\n") > 20]
-        time.sleep(0.01)
+    process = start_train(tmp_path, *values)
+
+    def on_its_way():
+        return [path.parent for path in tmp_path.glob("base/*/*/metrics.jsonl") if path.read_text().count("\n") > 20]
+
+    (path,) = wait_for(on_its_way, process, every=0.01)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 3
-    path = found[0].parent
-    assert command(str(ROOT / "train.py"), f"resume={path}", cwd=tmp_path).returncode == 0
+    assert ended(process, timeout=60)[0] == 3
+    assert train(tmp_path, f"resume={path}")[0] == 0
     assert "resumed from step" in (path / "train.log").read_text()
     again = replay(path)
     assert again.bits.equal and again.bits.steps == 200, again.bits.lines()
+
+
+def in_tree(tree: Path, *words, cwd: Path) -> tuple[int, str, str]:
+    return python(*words, cwd=cwd, PYTHONPATH=str(tree), OMP_NUM_THREADS="1")
 
 
 @pytest.fixture(scope="module")
@@ -332,48 +292,45 @@ def git(tree: Path, *arguments: str) -> None:
 
 
 @pytest.mark.slow
-def test_changed_code_is_named_with_the_first_step_and_from_commit_gives_the_old_bits(tree, folder, tmp_path):  # noqa: F811
+def test_changed_code_is_named_with_the_first_step_and_from_commit_gives_the_old_bits(tree, folder, tmp_path):
     optimizer = tree / "hftraining" / "training" / "optimizer.py"
     # What was not committed is part of the run: one more decimal of a constant.
     optimizer.write_text(optimizer.read_text().replace("betas=(0.9, 0.95)", "betas=(0.9, 0.951)"))
     values = (*QUICK, f"stocks.path={folder}", "training.log_every=1", "training.warmup_steps=0")
-    trained = command(str(tree / "train.py"), *values, cwd=tmp_path, tree=tree)
-    assert trained.returncode == 0, trained.stderr
-    path = tmp_path / re.search(r"^run: (.+)$", trained.stdout, re.M)[1]
+    code, out, err = in_tree(tree, tree / "train.py", *values, cwd=tmp_path)
+    assert code == 0, err
+    path = run_folder(out, tmp_path)
     manifest = json.loads((path / "run.json").read_text())
     assert manifest["code"]["dirty"] is True and manifest["code"]["patch"] == "code.patch"
     assert b"0.951" in (path / "code.patch").read_bytes()
 
     optimizer.write_text(optimizer.read_text().replace("betas=(0.9, 0.951)", "betas=(0.8, 0.9)"))
-    answer = command("-m", "hftraining", "replay", str(path), "--json", cwd=tmp_path, tree=tree)
-    assert answer.returncode == 1, answer.stderr
-    found = json.loads(answer.stdout.splitlines()[-1])
+    code, out, err = in_tree(tree, "-m", "hftraining", "replay", path, "--json", cwd=tmp_path)
+    assert code == 1, err
+    found = json.loads(out.splitlines()[-1])
     # Of Adam's first step the size does not depend on betas; its second one shows in the loss of the third.
     assert found["first_step"] == 3 and found["likely"][0].startswith("code: sources ")
-    assert answer.stdout.splitlines()[0].startswith("code: sources ")
+    assert out.splitlines()[0].startswith("code: sources ")
 
-    answer = command("-m", "hftraining", "replay", str(path), "--from-commit", "--json", cwd=tmp_path, tree=tree)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    found = json.loads(answer.stdout.splitlines()[-1])
+    code, out, err = in_tree(tree, "-m", "hftraining", "replay", path, "--from-commit", "--json", cwd=tmp_path)
+    assert code == 0, out + err
+    found = json.loads(out.splitlines()[-1])
     assert found["equal"] is True and Path(found["replay"]).is_dir()
     listed = subprocess.run(["git", "-C", str(tree), "worktree", "list"], capture_output=True, text=True).stdout
     assert listed.count("\n") == 1  # the temporary one is gone
 
 
 @pytest.mark.slow
-def test_a_commit_or_patch_that_is_not_there_is_one_line(tree, folder, tmp_path):  # noqa: F811
+def test_a_commit_or_patch_that_is_not_there_is_one_line(tree, folder, tmp_path):
     git(tree, "checkout", "--", ".")
     values = (*QUICK, f"stocks.path={folder}")
-    path = (
-        tmp_path
-        / re.search(r"^run: (.+)$", command(str(tree / "train.py"), *values, cwd=tmp_path, tree=tree).stdout, re.M)[1]
-    )
+    path = run_folder(in_tree(tree, tree / "train.py", *values, cwd=tmp_path)[1], tmp_path)
 
     def refused(change) -> str:
         edit_run_json(path, lambda manifest: manifest["code"].update(change))
-        answer = command("-m", "hftraining", "replay", str(path), "--from-commit", cwd=tmp_path, tree=tree)
-        assert answer.returncode == 2 and answer.stderr.count("\n") == 1, answer.stderr
-        return answer.stderr
+        code, _, err = in_tree(tree, "-m", "hftraining", "replay", path, "--from-commit", cwd=tmp_path)
+        assert code == 2 and err.count("\n") == 1, err
+        return err
 
     assert "uncommitted changes that are not in the folder (left out: too large)" in refused(
         {"dirty": True, "patch": "left out: too large"}

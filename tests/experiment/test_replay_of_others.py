@@ -7,15 +7,13 @@ import pytest
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import typed_config
 from hftraining.experiment.replay import replay
-from hftraining.experiment.run import run_experiment
 from hftraining.runs.ledger import Ledger
-from tests.experiment.test_experiment import QUICK, folder  # noqa: F401
-from tests.experiment.test_finetuning import FAST, base, tune  # noqa: F401
+from tests.runs_of import FAST, QUICK, trained, tune
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("methods", ["[full,lora]", "[head]"])
-def test_replay_of_a_fine_tune_is_bit_exact(base, tmp_path, methods):  # noqa: F811
+def test_replay_of_a_fine_tune_is_bit_exact(base, tmp_path, methods):
     run = Path(tune(base, tmp_path, f"training.methods={methods}")["folder"])
     again = replay(run, say=lambda line: None)
     assert again.bits.equal and again.causes == []
@@ -26,10 +24,10 @@ def test_replay_of_a_fine_tune_is_bit_exact(base, tmp_path, methods):  # noqa: F
         assert not ours.exists() or ours.read_bytes() == theirs.read_bytes()
 
 
-def test_replay_of_a_trial_leaves_the_test_days_sealed(folder, tmp_path):  # noqa: F811
+def test_replay_of_a_trial_leaves_the_test_days_sealed(folder, tmp_path):
     settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", f"output_dir={tmp_path}"]
     config = typed_config(composed(settings))
-    trial = run_experiment(config, [], kind="sweeps", name="study", called="trial-0000", sealed=True)
+    trial = trained(config, [], kind="sweeps", name="study", called="trial-0000", sealed=True)
     again = replay(Path(trial["folder"]), say=lambda line: None)
     assert again.bits.equal and again.folder.parent == tmp_path / "sweeps" / "study"
     assert [entry.test_window for entry in Ledger(tmp_path / "ledger.sqlite").entries()] == ["", ""]

@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -20,15 +17,13 @@ from hypothesis import strategies as st
 from hftraining.core.errors import Interrupted
 from hftraining.core.values import flatten
 from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
-from hftraining.experiment.run import run_experiment
 from hftraining.reports.console import Console
 from hftraining.runs.identity import CANNOT_CHANGE_A_NUMBER, cannot_change_a_number, config_delta, signature
+from tests.commands import ROOT, python
 from tests.compose import CONF, compose_config
-from tests.experiment.test_experiment import EFFECT, QUICK, fingerprint, folder, run  # noqa: F401
-from tests.experiment.test_finetuning import base, tune  # noqa: F401
-from tests.experiment.test_replay import snapshot_run
+from tests.effects import EFFECT
+from tests.runs_of import fingerprint, run, snapshot_run, trained, tune
 
-ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = dataclasses.asdict(typed_config({}))
 
 
@@ -82,20 +77,15 @@ def test_for_every_field_left_out_of_the_signature_equal_weights_are_shown():
     assert all(test in globals() for test in SHOWN_HERE.values())
 
 
-@pytest.fixture(scope="module")
-def reference(folder, tmp_path_factory):  # noqa: F811
-    return fingerprint(run(folder, tmp_path_factory.mktemp("reference")))
+def test_where_the_outputs_go_changes_no_bit(folder, reference, tmp_path):
+    assert fingerprint(run(folder, tmp_path / "quite" / "elsewhere")) == fingerprint(reference)
 
 
-def test_where_the_outputs_go_changes_no_bit(folder, reference, tmp_path):  # noqa: F811
-    assert fingerprint(run(folder, tmp_path / "quite" / "elsewhere")) == reference
+def test_how_often_the_report_is_printed_changes_no_bit(folder, reference, tmp_path):
+    assert fingerprint(run(folder, tmp_path, "profit_tracker.report_every=3")) == fingerprint(reference)
 
 
-def test_how_often_the_report_is_printed_changes_no_bit(folder, reference, tmp_path):  # noqa: F811
-    assert fingerprint(run(folder, tmp_path, "profit_tracker.report_every=3")) == reference
-
-
-def test_where_a_base_lies_changes_no_bit_of_what_is_made_from_it(base, tmp_path):  # noqa: F811
+def test_where_a_base_lies_changes_no_bit_of_what_is_made_from_it(base, tmp_path):
     moved = shutil.copytree(base, tmp_path / "moved" / "base")
     runs = [
         Path(tune(place, tmp_path / name, "training.methods=[full]")["folder"])
@@ -106,7 +96,7 @@ def test_where_a_base_lies_changes_no_bit_of_what_is_made_from_it(base, tmp_path
     assert files[0] == files[1] and signatures[0] == signatures[1]
 
 
-def test_going_on_after_an_interruption_changes_no_bit(folder, reference, tmp_path, monkeypatch):  # noqa: F811
+def test_going_on_after_an_interruption_changes_no_bit(folder, reference, tmp_path, monkeypatch):
     def stop_at_3(self, step, values, report):
         if step == 3:
             signal.raise_signal(signal.SIGTERM)
@@ -119,7 +109,7 @@ def test_going_on_after_an_interruption_changes_no_bit(folder, reference, tmp_pa
     config = load_config(path / "config.yaml")
     config.resume = str(path)
     assert signed(config) == signed(load_config(path / "config.yaml"))
-    assert fingerprint(run_experiment(config)) == reference
+    assert fingerprint(trained(config)) == fingerprint(reference)
 
 
 def test_where_snapshots_are_kept_changes_no_bit(tmp_path):
@@ -127,7 +117,7 @@ def test_where_snapshots_are_kept_changes_no_bit(tmp_path):
     shutil.move(tmp_path / "outputs" / "snapshots", tmp_path / "elsewhere")
     config = load_config(path / "config.yaml")
     config.stocks.snapshots = str(tmp_path / "elsewhere")
-    other = run_experiment(config)
+    other = trained(config)
     first = {"folder": str(path), "test": {}}
     assert fingerprint(first)["weights"] == fingerprint(other)["weights"]
     assert fingerprint(first)["equity"] == fingerprint(other)["equity"]
@@ -218,16 +208,7 @@ def test_the_machine_does_not_change_the_signature(tmp_path):
         {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
         {"PYTHONHASHSEED": "2", "OMP_NUM_THREADS": "7", "TZ": "America/New_York", "CUDA_VISIBLE_DEVICES": ""},
     )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | machine,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for machine in machines
-    }
+    answers = [python("-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT), **machine) for machine in machines]
+    found = {out.strip() for _, out, _ in answers}
     here = signed(compose_config("training.learning_rate=0.001", "model=tiny", "stocks.symbols=[MSFT,AAPL]"))
     assert found == {here}

@@ -11,28 +11,27 @@ from hfinference import average_predictions, load_model
 from hftraining.experiment.config import load_config
 from hftraining.market.prices import load_bars
 from hftraining.model.forecaster import ModelFolderError
-from tests.experiment.test_experiment import folder  # noqa: F401
-from tests.experiment.test_finetuning import base, tune  # noqa: F401
+from tests.runs_of import tune
 
 
 @pytest.fixture(scope="module")
-def tuned(base, tmp_path_factory) -> Path:  # noqa: F811
+def tuned(base, tmp_path_factory) -> Path:
     return Path(tune(base, tmp_path_factory.mktemp("tuned"), "training.methods=[full]")["folder"])
 
 
 @pytest.fixture(scope="module")
-def bars(base):  # noqa: F811
+def bars(base):
     return load_bars(load_config(base / "config.yaml").stocks)
 
 
-def test_base_and_fine_tuned_runs_load_from_the_run_or_its_model_folder(base, tuned, bars):  # noqa: F811
+def test_base_and_fine_tuned_runs_load_from_the_run_or_its_model_folder(base, tuned, bars):
     for path in (base, base / "model", str(base), tuned, tuned / "candidates" / "full"):
         model = load_model(path)
         assert model.symbols == ("S0", "S1", "S2") and model.days["train"][0] == "2015-01-01"
         assert model.forecast(bars).quantiles_TSHQ.shape == (500, 3, 2, 5)
 
 
-def test_the_average_is_the_mean_of_each_quantile_and_of_the_positions(base, tuned, bars):  # noqa: F811
+def test_the_average_is_the_mean_of_each_quantile_and_of_the_positions(base, tuned, bars):
     models = [load_model(base), load_model(tuned / "candidates" / "full")]
     ours = average_predictions(models, bars)
     forecasts = [model.forecast(bars) for model in models]
@@ -46,7 +45,7 @@ def test_the_average_is_the_mean_of_each_quantile_and_of_the_positions(base, tun
     np.testing.assert_array_equal(alone.quantiles_TSHQ, forecasts[0].quantiles_TSHQ)
 
 
-def test_models_and_bars_that_do_not_fit_each_other_are_refused(base, bars):  # noqa: F811
+def test_models_and_bars_that_do_not_fit_each_other_are_refused(base, bars):
     model = load_model(base)
     with pytest.raises(ValueError, match="no models"):
         average_predictions([], bars)
@@ -61,7 +60,7 @@ def test_models_and_bars_that_do_not_fit_each_other_are_refused(base, bars):  # 
         average_predictions([model], bars.of(["S0"]))
 
 
-def test_what_is_no_model_is_refused_in_one_line(base, tmp_path):  # noqa: F811
+def test_what_is_no_model_is_refused_in_one_line(base, tmp_path):
     with pytest.raises(ModelFolderError, match="does not exist"):
         load_model(tmp_path / "nowhere")
     with pytest.raises(ModelFolderError, match=r"config.json is missing: not a model folder"):

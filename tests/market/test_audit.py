@@ -7,7 +7,7 @@ import pytest
 from hftraining.market.audit import check_rows, drop_slips, find_splits, refuse_splits
 from hftraining.market.config import MarketDataError
 from hftraining.market.files import adjusted, read_files
-from tests.market.test_files import load, made_bars, refused
+from tests.bars_of import load, made_bars, refused
 
 CLOSE_SLIPS = "AVB AVB BXP DDS LII PSEC PXD PXD SLG".split()
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
-from tests.conftest import make_bars
+from tests.bars_of import make_bars
 
 ARRAYS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")
 

@@ -1,5 +1,4 @@
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -7,43 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hftraining.market.config import MarketDataError, StocksConfig
+from hftraining.market.config import StocksConfig
 from hftraining.market.files import NEEDED, adjusted, read_sample
 from hftraining.market.prices import load_bars
-
-
-def made_bars(symbols=("AAA", "BBB"), days=70, start="2015-01-05", seed=1) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    frames = []
-    for symbol in symbols:
-        close = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, days)))
-        opens = close * np.exp(rng.normal(0, 0.003, days))
-        frames.append(
-            pd.DataFrame(
-                {
-                    "symbol": symbol,
-                    "date": pd.bdate_range(start, periods=days),
-                    "open": opens,
-                    "high": np.maximum(opens, close) * 1.01,
-                    "low": np.minimum(opens, close) * 0.99,
-                    "close": close,
-                    "volume": rng.integers(1000, 2000, days).astype(float),
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
-
-
-def load(path: Path, **changes):
-    return load_bars(StocksConfig(source="files", path=str(path), **changes))
-
-
-def refused(path: Path, **changes) -> str:
-    with pytest.raises(MarketDataError) as caught:
-        load(path, **changes)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+from tests.bars_of import load, made_bars, refused
 
 
 def same(a, b) -> bool:

@@ -8,7 +8,7 @@ import yaml
 
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.prices import load_bars
-from tests.market.test_files import load, made_bars, refused
+from tests.bars_of import load, made_bars, refused
 from tests.yahoo_server import Chart, serving
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "stocks"

@@ -6,7 +6,7 @@ import pytest
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.features import Scaler, make_features, make_labels
 from hftraining.market.windows import WindowSampler, make_splits
-from tests.conftest import make_bars
+from tests.bars_of import make_bars
 
 
 def make_sampler(bars, train=slice(0, 300), window=40, batch_size=8, symbols_per_window=2, horizons=(1, 5)):

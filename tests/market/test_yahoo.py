@@ -1,10 +1,7 @@
 """The yahoo source through the real yfinance and curl, against a server on the loopback."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +15,7 @@ from curl_cffi.requests import Session
 from hftraining.market import snapshots, yahoo
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.prices import load_bars
+from tests.commands import train
 from tests.yahoo_server import DOWN, NO_DATA, TOO_MANY, Answer, Chart, YahooServer, refusal, serving
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
@@ -435,12 +433,11 @@ def test_load_bars_gives_adjusted_bars_that_name_their_snapshot(server, tmp_path
     assert bars.events["dividend"].tolist() == [2.0]
 
 
-def train(folder: Path, proxy: str, authority: str, *overrides: str) -> subprocess.CompletedProcess:
+def train_behind(proxy: str, authority: str, folder: Path, *overrides: str) -> tuple[int, str, str]:
     """`python train.py model=tiny stocks=tech10 ...` as a user behind a proxy runs it."""
     trust = dict.fromkeys(("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"), authority)
-    command = [sys.executable, str(TRAIN), "model=tiny", "stocks=tech10", "training.max_steps=2", *overrides]
-    environment = {**os.environ, "HTTPS_PROXY": proxy, "NO_PROXY": "", "https_proxy": proxy, "no_proxy": "", **trust}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    network = {"HTTPS_PROXY": proxy, "NO_PROXY": "", "https_proxy": proxy, "no_proxy": ""}
+    return train(folder, "model=tiny", "stocks=tech10", "training.max_steps=2", *overrides, **network, **trust)
 
 
 def test_the_command_line_trains_on_what_the_source_answers(server, tmp_path):
@@ -451,10 +448,11 @@ def test_the_command_line_trains_on_what_the_source_answers(server, tmp_path):
         rows = [(str(day), c, c * 1.01, c * 0.99, c, c, 1000) for day, c in zip(days, closes.tolist(), strict=True)]
         server.charts[symbol] = Chart(symbol, rows)
     dates = (f"stocks.start={days[0]}", f"stocks.valid_start={days[450]}", f"stocks.test_start={days[575]}")
-    done = train(tmp_path, server.proxy, server.ca_file, "stocks.symbols=[AAPL,MSFT]", *dates, "training.window=48")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("run: ")
-    assert "Warning" not in done.stderr
+    symbols = "stocks.symbols=[AAPL,MSFT]"
+    code, out, err = train_behind(server.proxy, server.ca_file, tmp_path, symbols, *dates, "training.window=48")
+    assert code == 0, err
+    assert out.splitlines()[-1].startswith("run: ")
+    assert "Warning" not in err
     assert server.asked_for("AAPL") and server.asked_for("MSFT")
     assert len(list((tmp_path / "outputs" / "snapshots").glob("*.parquet"))) == 1
 
@@ -463,8 +461,8 @@ def test_the_command_line_without_a_network_ends_with_one_line_and_leaves_nothin
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         proxy = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    done = train(tmp_path, proxy, server.ca_file)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    code, _, err = train_behind(proxy, server.ca_file, tmp_path)
+    assert code == 2
+    (line,) = err.splitlines()
     assert "could not be reached" in line and "stocks=sample works offline" in line
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from hftraining.market.windows import make_splits
 from hftraining.model import baselines
 from hftraining.model.baselines import BaselineError, MissingDependency, baseline_forecast, fit_ridge
 from hftraining.profit_tracker import ProfitTracker
-from tests.conftest import make_bars
+from tests.bars_of import make_bars
 
 HORIZONS, LEVELS, PURGE = (1, 5), (0.1, 0.5, 0.9), 6
 TRAIN = slice(0, 500)

@@ -1,7 +1,6 @@
 """Compare: what differs between runs and nothing else, and whether what it did is more than noise."""
 
 import dataclasses
-import functools
 import json
 import re
 import shutil
@@ -18,34 +17,11 @@ from hftraining.evidence.seeds import mean_difference, power_of_t_test, seeds_ne
 from hftraining.reports.compare import compare
 from hftraining.reports.compare_words import headline, sentences
 from hftraining.reports.deltas import group_label
-from hftraining.runs.identity import config_delta, manifest, signature
-from hftraining.runs.record import RunRecord
 from tests.browser import drawn, found_in, needs_browser
-from tests.compose import compose_config
-from tests.experiment.test_experiment import EFFECT, QUICK, folder, run  # noqa: F401
-from tests.experiment.test_replay import edit_run_json
+from tests.effects import EFFECT
+from tests.runs_of import QUICK, begun, edit_run_json, folders, run, sharpe
 
 HOSTILE = "<script>alert(1)</script>"
-
-
-@functools.cache
-def values_of(*overrides: str) -> dict:
-    return dataclasses.asdict(compose_config(*overrides))
-
-
-@functools.cache
-def facts_here() -> dict:
-    data = {"fingerprint": "ab" * 8, "source": "x", "symbols": ["A"], "first": "2001-01-02", "last": "2015-12-31"}
-    return manifest(signature="", seed=1, threads=1, **data)
-
-
-def begun(outputs: Path, *overrides: str) -> Path:
-    """The folder of a run of this config that has taken no step yet."""
-    values = values_of(*overrides)
-    delta = config_delta(values, values_of())
-    facts = facts_here() | {"signature": signature(delta), "seed": values["seed"]}
-    with RunRecord.create(outputs, "base", values["name"], values, delta, facts) as record:
-        return record.folder
 
 
 def fields_of(*places) -> dict[str, list]:
@@ -96,25 +72,6 @@ def test_what_cannot_change_a_number_is_marked_and_makes_no_group(tmp_path):
     found = compare([one, other]).found
     assert len(found["groups"]) == 1 and found["config"][0]["counts"] is False
     assert found["config"][0]["values"] == {"A": {"each": [10, 1]}}
-
-
-@pytest.fixture(scope="module")
-def outputs(folder, tmp_path_factory) -> Path:  # noqa: F811
-    """Three seeds of one config, three of another, and a repetition of the first."""
-    outputs = tmp_path_factory.mktemp("compare") / "outputs"
-    for overrides in ((), ("training.learning_rate=0.02", "name=fast")):
-        for seed in (1, 2, 3):
-            run(folder, outputs, f"seed={seed}", *overrides)
-    run(folder, outputs)
-    return outputs
-
-
-def sharpe(path: Path, window: str = "valid") -> float:
-    return json.loads((path / "result.json").read_text())[window]["profit"]["sharpe_ratio"]
-
-
-def folders(outputs: Path, name: str) -> list[Path]:
-    return sorted((outputs / "base" / name).iterdir())
 
 
 def test_runs_that_differ_by_seed_alone_are_one_group_and_a_repetition_counts_once(outputs):
@@ -193,7 +150,7 @@ def test_what_no_number_of_seeds_can_tell_is_none():
     assert np.isnan(mean_difference([1.0], [2.0, 3.0]).low) and np.isnan(mean_difference([], [1.0]).value)
 
 
-def test_changed_bars_are_told_by_symbol_and_day(folder, outputs, tmp_path):  # noqa: F811
+def test_changed_bars_are_told_by_symbol_and_day(folder, outputs, tmp_path):
     shutil.copytree(folder, tmp_path / "bars")
     frame = pd.read_csv(tmp_path / "bars" / "S2.csv")
     frame.loc[77, "volume"] += 1

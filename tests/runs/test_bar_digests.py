@@ -7,7 +7,7 @@ import pytest
 
 from hftraining.runs.bar_digests import DataDelta, data_delta, digest_bars, read_digests, write_digests
 from hftraining.runs.record import RecordError
-from tests.conftest import make_bars
+from tests.bars_of import make_bars
 
 
 def changed_bars(bars, name, t, s, change):

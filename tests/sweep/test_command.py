@@ -5,8 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from hftraining.sweep.config import Command
 from hftraining.sweep.space import parse_space, points_of_grid
 from hftraining.sweep.trials import Composer, folds_of, signature_of
 from tests.browser import drawn, needs_browser
+from tests.commands import ended, run_folder, start_train, wait_for
 from tests.compose import CONF, compose_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,20 +43,11 @@ CANARY = "canary-5f1e"
 
 
 def start(folder, *overrides, **environment):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *overrides],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"A_SECRET": CANARY} | environment,
-    )
+    return start_train(folder, *overrides, A_SECRET=CANARY, **environment)
 
 
 def sweep(folder, *overrides, **environment):
-    process = start(folder, "-m", "search=profit", *SMALL, *overrides, **environment)
-    out, err = process.communicate(timeout=400)
-    return process.returncode, out, err
+    return ended(start(folder, "-m", "search=profit", *SMALL, *overrides, **environment))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +66,7 @@ def study_folder(swept):
 
 def test_a_sweep_ends_with_the_run_of_what_it_chose(swept, study_folder):
     base, out = swept
-    run = base / re.fullmatch(r"run: (.+)", out.splitlines()[-1])[1]
+    run = run_folder(out, base)
     result, summary = (
         json.loads((run / "result.json").read_text()),
         json.loads((study_folder / "sweep.json").read_text()),
@@ -122,10 +112,10 @@ def test_a_best_file_composes_to_the_trial_and_trains_to_its_weights(swept, stud
     base, _ = swept
     summary = json.loads((study_folder / "sweep.json").read_text())
     trial = study_folder / f"trial-{summary['chosen']['trial']:04d}"
-    process = start(base, "training.log_every=3", f"+best={study_folder / 'best' / 'knee.yaml'}", "name=again")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    again = base / re.fullmatch(r"run: (.+)", out.splitlines()[-1])[1]
+    best = f"+best={study_folder / 'best' / 'knee.yaml'}"
+    code, out, err = ended(start(base, "training.log_every=3", best, "name=again"))
+    assert code == 0, err
+    again = run_folder(out, base)
     signatures = [json.loads((run / "run.json").read_text())["signature"] for run in (trial, again)]
     assert signatures[0] == signatures[1]
     assert yaml.safe_load((again / "config_diff.yaml").read_text())["training.patience"] == 2  # the search's own value
@@ -164,15 +154,13 @@ def test_a_search_without_m_and_a_size_without_a_search_are_refused(tmp_path):
         (["search=profit"], "python train.py -m"),
         (["-m", "seed=1,2", "hydra.sweeper.n_trials=3"], "choose one with search=profit"),
     ):
-        process = start(tmp_path, *arguments)
-        _, err = process.communicate(timeout=100)
-        assert process.returncode == 2 and part in err, err
+        code, _, err = ended(start(tmp_path, *arguments))
+        assert code == 2 and part in err, err
 
 
 def test_a_plain_multirun_ends_with_a_table_of_configurations_over_seeds(tmp_path):
-    process = start(tmp_path, *SMALL, "seed=1,2", "-m", "model.dropout=0.1,0.2", COLUMNS="200")
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
+    code, out, err = ended(start(tmp_path, *SMALL, "seed=1,2", "-m", "model.dropout=0.1,0.2", COLUMNS="200"))
+    assert code == 0, err
     table = out[out.index("configurations, mean +- spread over seeds") :]
     assert table.count("+-") > 6 and "dropout=0.1" in table and "4 times" in table
     (listed,) = (tmp_path / "outputs" / "sweeps" / "multirun").glob("*/runs.jsonl")
@@ -204,9 +192,7 @@ def test_two_workers_at_once_survive_the_death_of_one(tmp_path):
         *("hydra.sweeper.n_trials=6", "search.workers=2", "hydra/launcher=joblib"),
     )
     folder = tmp_path / "outputs" / "sweeps" / "profit-sample"
-    while len(list(folder.glob("trial-*/metrics.jsonl"))) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    wait_for(lambda: len(list(folder.glob("trial-*/metrics.jsonl"))) >= 2, process)
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     workers = [pid for pid in children if b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(int(workers[0]), signal.SIGKILL)

@@ -5,7 +5,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,19 +17,17 @@ from hftraining.sweep.conclusion import choose, pareto_front
 from hftraining.sweep.config import violation
 from hftraining.sweep.study import Study
 from hftraining.sweep.worker import FAILING, FULL, INTERRUPTED, serve
+from tests.commands import ROOT, ended, start
 from tests.sweep_study import OBJECTIVES, SPACE, Synthetic, metrics_at, search_config
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def worker(folder, url="", n_trials=20, seconds=0.02):
-    command = [sys.executable, "-m", "tests.sweep_study", str(folder), url, str(n_trials), str(seconds)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start("-m", "tests.sweep_study", folder, url, n_trials, seconds, cwd=ROOT)
 
 
 def finish(process):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0 and FULL in out, err
+    code, out, err = ended(process)
+    assert code == 0 and FULL in out, err
     return out
 
 

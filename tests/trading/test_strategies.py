@@ -16,7 +16,7 @@ from hftraining.trading.config import ProfitTrackerConfig, TradingRules
 from hftraining.trading.metrics import summarize
 from hftraining.trading.simulator import simulate
 from hftraining.trading.strategies import STRATEGIES, momentum_weights, reversal_weights, trend_weights
-from tests.conftest import make_bars
+from tests.bars_of import make_bars
 
 WIDE = TradingRules(max_position_size=1.0)  # no symbol is capped
 LONG_ONLY = replace(WIDE, allow_short=False)

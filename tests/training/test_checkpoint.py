@@ -11,30 +11,18 @@ import pytest
 import torch
 
 from hftraining.training.checkpoint import Checkpoints
-
-
-def make_model_and_optimizer(seed=0):
-    torch.manual_seed(seed)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
-    return model, torch.optim.AdamW(model.parameters(), lr=0.01)
-
-
-def train(model, optimizer, steps):
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(torch.randn(16, 4)).square().mean().backward()
-        optimizer.step()
+from tests.small_model import make_model_and_optimizer, take_steps
 
 
 def test_training_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path):
     model, optimizer = make_model_and_optimizer()
-    train(model, optimizer, 5)
+    take_steps(model, optimizer, 5)
     Checkpoints(tmp_path).save(5, model, optimizer, {"best_step": None, "note": "kept"})
-    train(model, optimizer, 5)
+    take_steps(model, optimizer, 5)
 
     other, other_optimizer = make_model_and_optimizer(seed=1)
     state = Checkpoints(tmp_path).restore(other, other_optimizer)
-    train(other, other_optimizer, 5)
+    take_steps(other, other_optimizer, 5)
     assert (state["step"], state["note"]) == (5, "kept")
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -46,7 +34,7 @@ def test_without_a_checkpoint_nothing_is_restored(tmp_path):
 
 def test_the_newest_two_and_the_best_are_kept(tmp_path):
     checkpoints, (model, optimizer) = Checkpoints(tmp_path), make_model_and_optimizer()
-    train(model, optimizer, 1)
+    take_steps(model, optimizer, 1)
     for step in (10, 20, 30, 40):
         checkpoints.save(step, model, optimizer, {"best_step": 10 if step < 40 else 40})
         assert checkpoints.steps() == {10: [10], 20: [10, 20], 30: [10, 20, 30], 40: [30, 40]}[step]
@@ -56,7 +44,7 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path):
 def test_a_truncated_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path, file, caplog):
     checkpoints, (model, optimizer) = Checkpoints(tmp_path), make_model_and_optimizer()
     for step in (10, 20):
-        train(model, optimizer, 1)
+        take_steps(model, optimizer, 1)
         checkpoints.save(step, model, optimizer, {"best_step": None})
     damaged = tmp_path / "step_00000020" / file
     os.truncate(damaged, damaged.stat().st_size // 2)
@@ -69,9 +57,9 @@ def test_a_kill_while_saving_leaves_whole_checkpoints_only(tmp_path):
 import sys, torch
 from pathlib import Path
 from hftraining.training.checkpoint import Checkpoints
-from tests.training.test_checkpoint import make_model_and_optimizer, train
+from tests.small_model import make_model_and_optimizer, take_steps
 model, optimizer = make_model_and_optimizer()
-train(model, optimizer, 1)
+take_steps(model, optimizer, 1)
 checkpoints, step = Checkpoints(Path(sys.argv[1])), 0
 while True:
     step += 1

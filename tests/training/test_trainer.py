@@ -18,7 +18,7 @@ from hftraining.training.checkpoint import Checkpoints
 from hftraining.training.config import TrainingConfig
 from hftraining.training.optimizer import learning_rate, make_optimizer
 from hftraining.training.trainer import Trainer
-from tests.conftest import make_bars
+from tests.bars_of import make_bars
 
 LEVELS = (0.1, 0.5, 0.9)
 
