@@ -1,5 +1,6 @@
 """The pages that we write: a template filled in, its charts embedded, Plotly's script beside it."""
 
+import json
 import shutil
 from functools import cache
 from importlib import resources
@@ -9,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hftraining.core.files import linked, replacing, write_text_atomically
+from hftraining.core.values import plain
 from hftraining.reports import format
 
 
@@ -58,9 +60,16 @@ def _environment() -> Environment:
     pages.globals |= {name: (files / f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     pages.filters |= {
         "typeset": format.typeset,
-        "number": lambda value, unit, signed=False: format.typeset(format.number(value, unit, signed)),
+        "cell": format.cell,
+        "number": lambda value, unit, signed=False: format.cell(format.number(value, unit, signed)),
+        "estimate": lambda found, unit: format.cell(format.estimate(found, unit)),
         "filled": lambda value, pattern: format.typeset(format.filled(pattern, value)),
         "plural": format.plural,
+        "duration": format.duration,
+        "day": lambda date: format.typeset(format.day(date)),
+        "json": lambda value: json.dumps(plain(value), ensure_ascii=False),
+        "capitalised": format.capitalised,
+        "of": lambda key, words: words[key],
     }
     pages.tests |= {"known": format.is_known}
     return pages

@@ -34,8 +34,11 @@ class RunFolder:
 
     @property
     def initial_capital(self) -> float | None:
-        """In currency; None where the config does not say: take the first value of the curve."""
-        return (self.config.get("profit_tracker") or {}).get("initial_capital")
+        """In currency: of the config, else the first value of the curve; None where neither is there."""
+        configured = (self.config.get("profit_tracker") or {}).get("initial_capital")
+        if configured is None and self.equity is not None and len(self.equity):
+            return float(self.equity["equity"].iloc[0])
+        return None if configured is None else float(configured)
 
     @property
     def name(self) -> str:
