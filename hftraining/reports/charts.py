@@ -5,19 +5,35 @@ to dark and onto paper. Building dicts also spares the import of Plotly: only it
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from hftraining.runs.record import dig
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from hftraining.reports.format import plural
+from hftraining.runs.folder import RunFolder
+from hftraining.runs.result import WINDOWS, RunResult, WindowResult
 
 Figure = dict[str, Any]
-WINDOWS = {"valid": "validation", "test": "test"}
+CALIBRATION_HOVER = "%{y:.1%} of %{customdata:,} days"
 CALIBRATION_COLORS = ("--model", "--profit", "--benchmark", "--muted")
 
 
-def equity_chart(equity: "pd.DataFrame", initial_capital: float, null_band: "pd.DataFrame | None" = None) -> Figure:
+def run_figures(run: RunFolder) -> dict[str, Figure]:
+    """The charts of a report by the id of their element, those that the run has numbers for."""
+    result = run.result or RunResult()
+    held = result.windows["valid"].held.get("sharpe_ratio") if "valid" in result.windows else None
+    figures = {
+        "probes-chart": probes_chart(run.history, result.best_step, held),
+        "calibration-chart": calibration_chart(result.windows),
+    }
+    if run.equity is not None and run.initial_capital is not None and len(run.equity):
+        figures["equity-chart"] = equity_chart(run.equity, run.initial_capital, run.null_band)
+        figures["drawdown-chart"] = drawdown_chart(run.equity, run.initial_capital)
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def equity_chart(equity: pd.DataFrame, initial_capital: float, null_band: pd.DataFrame | None = None) -> Figure:
     """The account and buy and hold in currency, both windows, the border between them marked, over the fan of luck."""
     figure = _by_window(equity, lambda values: values, "%{y:,.0f}")
     if null_band is not None:
@@ -27,10 +43,10 @@ def equity_chart(equity: "pd.DataFrame", initial_capital: float, null_band: "pd.
     return figure
 
 
-def drawdown_chart(equity: "pd.DataFrame", initial_capital: float) -> Figure:
+def drawdown_chart(equity: pd.DataFrame, initial_capital: float) -> Figure:
     """The fall from the highest value so far, the initial capital included, as a fraction."""
 
-    def drawdown(values: "pd.Series") -> "pd.Series":
+    def drawdown(values: pd.Series) -> pd.Series:
         return values / values.cummax().clip(lower=initial_capital) - 1
 
     figure = _by_window(equity, drawdown, "%{y:.1%}")
@@ -77,34 +93,33 @@ def probes_chart(history: list[dict[str, float]], best_step: int | None, buy_and
     return {"data": data, "layout": layout}
 
 
-def calibration_chart(result: dict) -> Figure | None:
+def calibration_chart(windows: Mapping[str, WindowResult]) -> Figure | None:
     """Of each quantile, its level against the share of outcomes below it: on the diagonal when it is honest."""
-    rows = {w: dig(result, w, "calibration") for w in WINDOWS}
-    horizons = sorted({row["horizon"] for found in rows.values() for row in found or []})
+    horizons = sorted({row.horizon for window in windows.values() for row in window.calibration})
     if not horizons:
         return None
     layout, data = base_layout(), list[dict[str, Any]]()
     diagonal = {"type": "line", "x0": 0, "y0": 0, "x1": 1, "y1": 1, "line": stroke("--faint"), "layer": "below"}
     layout["shapes"].append(diagonal)
-    for window, label in WINDOWS.items():
+    for name, window in windows.items():
         for place, horizon in enumerate(horizons):
-            points = sorted((row for row in rows[window] or [] if row["horizon"] == horizon), key=lambda r: r["level"])
-            if points:
-                color = CALIBRATION_COLORS[place % len(CALIBRATION_COLORS)]
-                name = f"{horizon} day{'s' if horizon != 1 else ''}, {label}"
-                share = [finite(row["share"]) for row in points]
-                trace = line(name, [row["level"] for row in points], share, color, "%{y:.1%} of %{customdata:,}")
-                trace |= {"mode": "lines+markers", "customdata": [row.get("days") for row in points]}
-                trace["marker"] = {"size": 6, "symbol": "circle" if window == "valid" else "circle-open"}
-                trace["line"]["dash"] = "solid" if window == "valid" else "dot"
-                data.append(trace)
+            rows = sorted((row for row in window.calibration if row.horizon == horizon), key=lambda row: row.level)
+            if not rows:
+                continue
+            color = CALIBRATION_COLORS[place % len(CALIBRATION_COLORS)]
+            label = f"{plural(horizon, 'day')}, {WINDOWS[name]}"
+            trace = line(label, [r.level for r in rows], [finite(r.share) for r in rows], color, CALIBRATION_HOVER)
+            trace |= {"mode": "lines+markers", "customdata": [row.days for row in rows]}
+            trace["marker"] = {"size": 6, "symbol": "circle" if name == "valid" else "circle-open"}
+            trace["line"]["dash"] = "solid" if name == "valid" else "dot"
+            data.append(trace)
     ends = {"range": [0, 1], "tickformat": ".0%", "rangemode": "normal", "nticks": 6}
     layout["xaxis"] |= ends | {"title": {"text": "level of the quantile", "standoff": 6}, "hoverformat": ".0%"}
     layout["yaxis"] |= ends | {"title": {"text": "outcomes below it"}}
     return {"data": data, "layout": layout}
 
 
-def _fan(null_band: "pd.DataFrame") -> list[dict[str, Any]]:
+def _fan(null_band: pd.DataFrame) -> list[dict[str, Any]]:
     """Where the same positions, moved in time at random, would have stood: two bands and their median, a window."""
     data = list[dict[str, Any]]()
     for window in WINDOWS:
@@ -127,7 +142,7 @@ def _fan(null_band: "pd.DataFrame") -> list[dict[str, Any]]:
     return data
 
 
-def _by_window(equity: "pd.DataFrame", change: Any, hover: str) -> Figure:
+def _by_window(equity: pd.DataFrame, change: Callable[[pd.Series], pd.Series], hover: str) -> Figure:
     layout, data = base_layout(), list[dict[str, Any]]()
     layout["xaxis"] |= {"type": "date"}
     layout["legend"] |= {"traceorder": "reversed"}  # the model is drawn last, on top, and named first

@@ -4,31 +4,22 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hftraining.profit_tracker import ProfitReport
+from hftraining.core.metrics import PROFIT, Unit
+from hftraining.reports.decisions import COLUMNS
+from hftraining.reports.format import UNKNOWN, between, interval, is_known, number
+from hftraining.runs.result import WINDOWS, Decision, Null, Number, RunResult, WindowResult
 
 logger = logging.getLogger("hftraining")
 
-# name, what people call it, whether it is a fraction that people read in percent
-REPORTED = (
-    ("total_return", "total return", True),
-    ("sharpe_ratio", "Sharpe ratio", False),
-    ("sortino_ratio", "Sortino ratio", False),
-    ("max_drawdown", "maximum drawdown", True),
-    ("volatility", "volatility a year", True),
-    ("win_rate", "win rate", True),
-    ("trade_count", "closed trades", False),
-    ("turnover", "turnover a year", False),
-    ("costs", "costs, of the initial capital", True),
-    ("exposure", "mean exposure", True),
-)
+Columns = Mapping[str, Mapping[str, Number]]  # the metrics by the title of their column
 WIDE = 130  # columns of a table that no terminal limits
 PLAIN_LINES = 20  # about so many lines a run where there is no progress bar
 
@@ -64,8 +55,8 @@ class Console:
         self.out.print(line, markup=False)
         logger.info("%s", line)
 
-    def step(self, step: int, values: Mapping[str, float], report: ProfitReport | None) -> None:
-        """A step went by. `report` is the last probe's."""
+    def step(self, step: int, values: Mapping[str, float], report: Columns | None) -> None:
+        """A step went by. values: what was logged of it. report: what the last probe measured, strategy and rivals."""
         self.sharpe = values.get("profit/sharpe_ratio", self.sharpe)
         self.eval_loss = values.get("eval/loss", self.eval_loss)
         rate = (step - self.first_step) / max(1e-9, time.monotonic() - self.started)
@@ -78,10 +69,7 @@ class Console:
                 f"Sharpe {self.sharpe:.2f}  {rate:.1f} steps/s  {left:.0f} s left"
             )
         if report is not None and (step % self.report_every == 0 or step == self.max_steps):
-            self._table(
-                f"validation days after step {step}",
-                {"strategy": report.metrics, "buy and hold": report.buy_and_hold.metrics},
-            )
+            self._metrics(f"validation days after step {step}", report)
 
     def stopped(self, step: int, patience: int) -> None:
         """Training is over; say so where it ended before its last step."""
@@ -89,68 +77,66 @@ class Console:
             probes = "1 probe was" if patience == 1 else f"{patience} probes were"
             self.say(f"  stopped after step {step} of {self.max_steps}: {probes} no better (training.patience)")
 
-    def summary(self, result: Mapping[str, Any]) -> None:
+    def summary(self, result: RunResult) -> None:
         """The end of a run: what was learned and what it earned, beside what doing nothing would have."""
-        for name in ("train", "valid"):
-            losses = result["loss"][name]
-            if losses["model"] is None or not math.isfinite(losses["model"]):
+        for name, words in (("train", "training"), ("valid", "validation")):
+            losses = result.loss[name]
+            model, nothing = losses.model, losses.nothing_changes
+            if model is None or nothing is None or not is_known(model):
                 continue
-            verb = "is below" if losses["model"] < losses["nothing_changes"] else "is NOT below"
+            verb = "is below" if model < nothing else "is NOT below"
             self.say(
-                f'{name} days: forecast loss {losses["model"]:.4f} {verb} that of "nothing changes" '
-                f"({losses['nothing_changes']:.4f}); one constant forecast gives {losses['unconditional']:.4f}"
+                f'{words} days: forecast loss {number(model, Unit.LOSS)} {verb} that of "nothing changes" '
+                f"({number(nothing, Unit.LOSS)}); one constant forecast gives {number(losses.unconditional, Unit.LOSS)}"
             )
-        for name in ("valid", "test"):
-            if name not in result:
-                continue
-            part = result[name]
-            title = f"{name} days, {part['first']} to {part['last']}"
-            self._table(title, {"strategy": part["profit"], **part["baselines"]})
-            low, high = (_shown(value, False) for value in part["interval"])
-            least, _, most = (_shown(value, False) for value in part["null"]["band"])
-            self.say(f"  Sharpe {_shown(part['profit']['sharpe_ratio'], False)}, 95 % interval [{low}, {high}]")
-            self.say(
-                f"  the same book at other times, 5 to 95 %: [{least}, {most}], p = {_shown(part['null']['p'], False)}"
-            )
-            self.say(f"  {part['verdict']}")
-        opened = f"openings so far: {result['test_openings']}, " if "test" in result else ""
+        for name, window in result.windows.items():
+            self._window(name, window)
+        opened = f"openings so far: {result.test_openings}, " if result.test else ""
         self.say(
-            f"verdict on the {'test' if opened else 'validation'} days ({opened}trials on these data: "
-            f"{result['n_trials']}): {result['verdict']}"
+            f"verdict on the {WINDOWS['test' if opened else 'valid']} days ({opened}trials on these data: "
+            f"{result.n_trials}): {result.verdict}"
         )
 
-    def decision(self, decision: Mapping[str, Any]) -> None:
+    def decision(self, decision: Decision) -> None:
         """The decision table of a fine-tune, and what it recommends."""
-        table = Table(title="on the validation days", title_justify="left", box=None, pad_edge=False)
-        for head in ("", "loss", "less the base's", "return", "Sharpe", "less the base's", "p", "forgetting"):
-            table.add_column(head, justify="right" if head else "left")
-        for name, row in decision["candidates"].items():
-            profit = row.get("profit") or {}
-            table.add_row(
-                name.replace("_", " ") + (" *" if name == decision["choice"] else ""),
-                _digits(row.get("loss"), 4),
-                _between(row.get("loss_difference"), 4),
-                _shown(profit.get("total_return"), True),
-                _shown(profit.get("sharpe_ratio"), False),
-                _between(row.get("difference"), 2),
-                _digits(row.get("p"), 3),
-                _between(row.get("forgetting"), 4),
-            )
-        out = self.out if self.out.is_terminal else RichConsole(width=WIDE, highlight=False, quiet=self.out.quiet)
-        out.print(table)
-        logger.info("decision: %s", dict(decision))
-        self.say(f"  brackets hold 95 % intervals; trials on these data and days: {decision['n_trials']}")
-        self.say(f"decision: {decision['sentence']}")
+        rows = [
+            (name.replace("_", " ") + (" *" if name == decision.choice else ""), *(text(found) for *_, text in COLUMNS))
+            for name, found in decision.candidates.items()
+        ]
+        self._table("on the validation days", [heading for _, heading, _ in COLUMNS], rows)
+        logger.info("decision: %s", decision)
+        self.say(f"  brackets hold 95 % intervals; trials on these data and days: {decision.n_trials}")
+        self.say(f"decision: {decision.sentence}")
 
-    def _table(self, title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
+    def _window(self, name: str, window: WindowResult) -> None:
+        baselines = {rival.replace("_", " "): found.metrics for rival, found in window.baselines.items()}
+        self._metrics(
+            f"{WINDOWS[name]} days, {window.first} to {window.last}", {"strategy": window.profit, **baselines}
+        )
+        null, (low, high) = window.null or Null(), window.interval or (None, None)
+        ends, luck = interval(low, high, Unit.RATIO), between(null.band, Unit.RATIO)
+        sharpe = number(window.profit.get("sharpe_ratio"), Unit.RATIO)
+        self.say(f"  Sharpe {sharpe}, 95 % interval {ends or UNKNOWN}")
+        self.say(f"  the same positions at other times, 5 to 95 %: {luck}, p = {number(null.p, Unit.SCORE)}")
+        self.say(f"  {window.verdict}")
+
+    def _metrics(self, title: str, columns: Columns) -> None:
+        rows = [
+            (metric.words, *(number(metrics.get(metric.name), metric.unit) for metrics in columns.values()))
+            for metric in PROFIT
+        ]
+        self._table(title, tuple(columns), rows)
+        logger.info("%s: %s", title, {column: dict(metrics) for column, metrics in columns.items()})
+
+    def _table(self, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         table.add_column("")
-        for column in columns:
-            table.add_column(column.replace("_", " "), justify="right")
-        for name, words, percent in REPORTED:
-            table.add_row(words, *(_shown(metrics[name], percent) for metrics in columns.values()))
-        self.out.print(table)
-        logger.info("%s: %s", title, {c: {n: metrics[n] for n, *_ in REPORTED} for c, metrics in columns.items()})
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for row in rows:
+            table.add_row(*map(escape, row))  # a name from outside, or an interval in brackets, is no markup
+        out = self.out if self.out.is_terminal else RichConsole(width=WIDE, highlight=False, quiet=self.out.quiet)
+        out.print(table)
 
     def __enter__(self) -> "Console":
         logger.addHandler(self.warnings)
@@ -162,22 +148,3 @@ class Console:
         logger.removeHandler(self.warnings)
         if self.bar is not None:
             self.bar.stop()
-
-
-def _shown(value: float | None, percent: bool) -> str:
-    if value is None or not math.isfinite(value):
-        return "-"
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 10):
-        return f"{value:.0f}"
-    return f"{value:.2%}" if percent else f"{value:.2f}"
-
-
-def _digits(value: float | None, digits: int) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _between(found: Mapping[str, float] | None, digits: int) -> str:
-    if found is None or not math.isfinite(found["value"]):
-        return "-"
-    low, high = (_digits(found[end], digits) for end in ("low", "high"))
-    return f"{found['value']:+.{digits}f} [{low}, {high}]"

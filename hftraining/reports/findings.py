@@ -1,212 +1,161 @@
-"""What a report says of evidence: the verdict in plain words, and the numbers, baselines and scores behind it."""
+"""What a report says in sentences, and the rows of its evidence: plain text, from the result of a run."""
 
-import math
 import re
-from html import escape
-from typing import Any
+from collections.abc import Mapping
 
-from hftraining.reports.charts import WINDOWS
-from hftraining.reports.tables import DASH, count, fixed, percent
-from hftraining.runs.record import dig
+from hftraining.core.metrics import Unit
+from hftraining.reports.format import UNKNOWN, between, estimate, is_known, number, plural, spread
+from hftraining.runs.folder import RunFolder
+from hftraining.runs.result import WINDOWS, Null, Number, RunResult, WindowResult
 
-BASELINES = {
-    "buy_and_hold": "Buy and hold, equal weights",
-    "momentum": "Momentum, 12 months less the last",
-    "trend": "Trend of each stock, by its volatility",
-    "reversal": "Reversal of the last day",
-    "ridge": "Ridge regression, same features",
-    "lightgbm": "LightGBM, same features",
-}
-SCORES = {
-    "ic": ("Information coefficient", "correlation of forecast and outcome across stocks, each day"),
-    "rank_ic": ("Rank information coefficient", "the same of ranks"),
-    "accuracy": ("Right direction", "the share of forecasts with the right sign"),
-    "mcc": ("Matthews correlation", "of forecast and actual direction; 0 is a coin"),
-}
 CHANCE_P = 0.05  # as the verdict's rules have it: with a smaller p it was the number of trials that decided
 # How a verdict begins -> what it means to someone who reads only this.
 MEANINGS = {
     "indistinguishable": "Moved to other days at random, the same positions often did as well: luck alone explains "
     "this result.",
-    "beats chance but": "The days of its positions were chosen better than luck chooses, but what that earned cannot "
-    "be told from simply holding the stocks.",
-    "beats chance": "The days of its positions were chosen better than luck chooses.",
-    "beats buy and hold": "The days of its positions were chosen better than luck chooses, and that earned more than "
-    "simply holding the stocks, by more than the margin of error.",
+    "beats chance but": "The model chose the days of its positions better than luck chooses, but what that earned "
+    "cannot be told from simply holding the stocks.",
+    "beats chance": "The model chose the days of its positions better than luck chooses.",
+    "beats buy and hold": "The model chose the days of its positions better than luck chooses, and that earned more "
+    "than simply holding the stocks, by more than the margin of error.",
 }
+TOO_MANY_TRIALS = "Of so many tries one was bound to look this good without any skill: luck alone explains this result."
 
 
-def verdict_title(verdict: str) -> str:
-    """The verdict as the headline, the numbers in brackets at its end set smaller."""
-    parts = re.fullmatch(r"(.*?)\s*(\(.*\))?\.?", verdict, re.S)
-    sentence, numbers = parts.groups() if parts else (verdict, None)
-    return escape(sentence) + (f' <span class="because">{escape(numbers)}</span>' if numbers else "")
+def headline(run: RunFolder) -> tuple[str, str]:
+    """The verdict, or what happened where there is none; and apart from it the numbers in brackets at its end."""
+    verdict = run.result.verdict if run.result else None
+    if verdict:
+        parts = re.fullmatch(r"(.*?)\s*(\(.*\))?\.?", verdict, re.S)
+        return (parts[1], parts[2] or "") if parts else (verdict, "")
+    if run.result is None:
+        steps = f"at step {run.history[-1]['step']:,}" if run.history else "before its first step"
+        return f"Not finished: the run stands {steps}, not yet evaluated.", ""
+    return _beside_buy_and_hold(run.result.windows), ""
+
+
+def sentences(run: RunFolder) -> list[str]:
+    """What stands under the headline: what the verdict means, what was earned, how well it forecasts."""
+    if run.result is None:
+        return _last_probe(run.history)
+    said = (verdict_meaning(run.result.verdict or ""), _profit(run.result), _loss(run.result))
+    return [sentence for sentence in said if sentence]
 
 
 def verdict_meaning(verdict: str) -> str:
     """One sentence that explains a verdict; nothing for one that the rules do not know."""
     p = re.search(r"p = ([\d.]+\d)", verdict)
     if verdict.lower().startswith("indistinguishable") and p and float(p[1]) <= CHANCE_P:
-        return "Of so many tries one was bound to look this good without any skill: luck alone explains this result."
+        return TOO_MANY_TRIALS
     return next((text for start, text in MEANINGS.items() if verdict.lower().startswith(start)), "")
 
 
-def evidence_table(result: dict) -> str:
-    """What luck would have made of each window, how sure the Sharpe ratio is, and what remains after N trials."""
-    windows = [w for w in WINDOWS if any(dig(result, w, key) for key in ("null", "interval", "difference"))]
-    deflated = result.get("deflated_sharpe")
-    if not windows and deflated is None:
-        return ""
-    shown = {
-        ("Chance of luck doing as well, p", "null.p"): [fixed(dig(result, w, "null", "p"), 3) for w in windows],
-        ("Sharpe ratio of the model", "interval"): [_sharpe(result, w) for w in windows],
-        ("Sharpe ratio of luck, 5% to 95%", "null.band"): [_band(result, w, "band") for w in windows],
-        ("Over buy and hold, in Sharpe", "difference"): [_difference(dig(result, w)) for w in windows],
-        ("Luck that picks the stocks too: p", "null.selection_p"): [
-            fixed(dig(result, w, "null", "selection_p"), 3) for w in windows
-        ],
-        ("and its Sharpe ratio", "null.selection_band"): [_band(result, w, "selection_band") for w in windows],
-    }
-    body = "".join(
-        f'<tr><th scope="row">{label}</th>'
-        + "".join(f'<td data-metric="{w}.{name}">{text}</td>' for w, text in zip(windows, texts, strict=True))
-        + "</tr>"
-        for (label, name), texts in shown.items()
-        if set(texts) - {DASH}
-    )
-    trials = result.get("n_trials")
-    if deflated is not None or trials is not None:
-        # Deflation is of validation, where the trials competed; the columns behind it stay empty.
-        body += (
-            f'<tr><th scope="row">Deflated Sharpe ratio{_of_trials(trials)}</th>'
-            f'<td data-metric="deflated_sharpe">{fixed(deflated, 3)}</td>{"<td></td>" * (len(windows) - 1)}</tr>'
+def warnings(result: RunResult) -> list[str]:
+    """What a reader must keep in mind: the run's own warnings, and what its numbers warn of."""
+    said = list(result.warnings)
+    if result.skipped_steps:
+        was = "was" if result.skipped_steps == 1 else "were"
+        said.append(f"{plural(result.skipped_steps, 'training step')} {was} skipped: not finite.")
+    opened = result.test_openings or 0
+    if opened > 1 and not any("test window" in warning for warning in said):
+        said.append(
+            f"The test window of this data has been opened {opened} times: what it shows is no longer a first look."
         )
-    head = "".join(f'<th scope="col">{WINDOWS[w].capitalize()}</th>' for w in windows)
-    draws = next((d for w in windows if (d := dig(result, w, "null", "draws"))), None)
-    note = "Luck is the same positions, moved in time at random" + (f", {count(draws)} times. " if draws else ". ")
-    note += "Square brackets hold 95% intervals. The deflated Sharpe ratio is the probability that the true one beats "
-    note += "the best that as many trials without any skill would have shown."
+    if result.leak_proof.ok is False:
+        said.append("The leak proof failed: none of these numbers can be believed.")
+    return said
+
+
+def correlation(result: RunResult) -> str:
+    """How loss and profit moved together over the probes; nothing where that is not known."""
+    found = result.profit_loss_correlation
+    if not is_known(found.rank_correlation):
+        return ""
+    ends = " to ".join(number(end, Unit.RATIO) for end in found.interval)
     return (
-        f'<section class="narrow evidence"><h2>Evidence</h2><div class="scroll"><table><thead><tr><th></th>{head}</tr>'
-        f'</thead><tbody>{body}</tbody></table></div><p class="quiet">{note}</p></section>'
+        f"Over {plural(found.probes, 'probe')} the rank correlation of loss and profit is "
+        f"{number(found.rank_correlation, Unit.RATIO)}{f' (interval {ends})' if ends else ''}. Below zero, a better "
+        "forecast went with more profit."
     )
 
 
-def baselines_table(result: dict) -> str:
-    """Every baseline beside the model: return, Sharpe ratio, and how much more than buy and hold."""
-    windows = [w for w in WINDOWS if set(dig(result, w, "baselines") or {}) - {"buy_and_hold"}]
-    if not windows:
+def leak_proof(result: RunResult) -> str:
+    """What the leak proof found at the start of the run, in a few words; nothing where there was none."""
+    proof = result.leak_proof
+    if proof.ok is None:
         return ""
-    found = [name for w in windows for name in dig(result, w, "baselines")]
-    names = [name for name in BASELINES if name in found]
-    names += sorted(set(found) - set(names))
-    own = [
-        (f"{w}.profit", (dig(result, w, "profit") or {}) | {"difference": dig(result, w, "difference")})
-        for w in windows
+    where = f"on {plural(proof.days, 'random day')}" if proof.days is not None else "at the start"
+    return f"{'nothing leaked' if proof.ok else 'FAILED: later days changed earlier outputs'}, tried {where}"
+
+
+def evidence_rows(windows: Mapping[str, WindowResult]) -> list[tuple[str, str, list[str]]]:
+    """What luck makes of each window, and how sure the Sharpe ratio is: label, key in the result, text by window."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for window in windows.values():
+        null, sharpe = window.null or Null(), window.profit.get("sharpe_ratio")
+        texts = {
+            ("Chance that luck does as well, p", "null.p"): number(null.p, Unit.SCORE),
+            ("Sharpe ratio of the model", "interval"): spread(sharpe, window.interval, Unit.RATIO),
+            ("Sharpe ratio of luck, 5% to 95%", "null.band"): between(null.band, Unit.RATIO),
+            ("Sharpe ratio less that of buy and hold", "difference"): estimate(window.difference, Unit.RATIO),
+            ("Chance that luck does as well if it also picks the stocks, p", "null.selection_p"): number(
+                null.selection_p, Unit.SCORE
+            ),
+            ("Sharpe ratio of that luck, 5% to 95%", "null.selection_band"): between(null.selection_band, Unit.RATIO),
+        }
+        for row, text in texts.items():
+            rows.setdefault(row, []).append(text)
+    return [(label, key, texts) for (label, key), texts in rows.items() if set(texts) - {UNKNOWN}]
+
+
+def _beside_buy_and_hold(windows: Mapping[str, WindowResult]) -> str:
+    how = {}
+    for name, window in windows.items():
+        ours, theirs = window.profit.get("total_return"), window.held.get("total_return")
+        if ours is not None and theirs is not None:
+            how[WINDOWS[name]] = "more than" if ours > theirs else "less than" if ours < theirs else "as much as"
+    if how and all(window.profit.get("exposure") == 0 for window in windows.values()):
+        return "Took no position at all."
+    if len(set(how.values())) == 2:
+        (first, one), (second, other) = how.items()
+        return f"Earned {one} buy and hold in {first}, but {other} it in {second}."
+    if how:
+        return f"Earned {next(iter(how.values()))} buy and hold in {' and in '.join(how)}."
+    return "Finished, without a profit to show."
+
+
+def _earned(metrics: Mapping[str, Number], on: str = "") -> str:
+    earned, sharpe = metrics.get("total_return"), metrics.get("sharpe_ratio")
+    return f"returned {number(earned, Unit.CHANGE)}{on} at a Sharpe ratio of {number(sharpe, Unit.RATIO)}"
+
+
+def _profit(result: RunResult) -> str:
+    clauses = [
+        f"over the {plural(window.days, f'{WINDOWS[name]} day')} the model {_earned(window.profit)}, "
+        f"where buy and hold {_earned(window.held)}"
+        for name, window in result.windows.items()
+        if window.profit and window.held
     ]
-    rows = [_baseline_row("The model", "ours", own)]
-    for name in names:
-        cells = [(f"{w}.baselines.{escape(name)}", dig(result, w, "baselines", name)) for w in windows]
-        rows.append(_baseline_row(BASELINES.get(name, name.replace("_", " ")), "theirs", cells))
-    over = "".join(f'<th colspan="3" scope="colgroup">{WINDOWS[w].capitalize()}</th>' for w in windows)
-    under = '<th scope="col">return</th><th scope="col">Sharpe</th><th scope="col">model&rsquo;s lead</th>' * len(
-        windows
-    )
-    return (
-        '<section><h2>Baselines</h2><div class="scroll"><table class="baselines"><thead>'
-        f"<tr><th></th>{over}</tr><tr><th></th>{under}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="quiet">All went through the same days, fills and costs; the rules of the literature trade without '
-        "stops. Over buy and hold is a difference of Sharpe ratios with its 95% interval: where that holds zero, "
-        "neither can be called better.</p></section>"
-    )
+    text = "; ".join(clauses)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def scores_table(result: dict) -> str:
-    """How well the forecasts order and point, with intervals over days."""
-    windows = [w for w in WINDOWS if dig(result, w, "scores")]
-    if not windows:
+def _last_probe(history: list[dict[str, float]]) -> list[str]:
+    for row in reversed(history):
+        if "profit/total_return" in row:
+            metrics = {name.removeprefix("profit/"): value for name, value in row.items()}
+            step = number(row["step"], Unit.COUNT)
+            return [f"The last probe, at step {step}, {_earned(metrics, ' on the validation days')}."]
+    return []
+
+
+def _loss(result: RunResult) -> str:
+    losses = result.loss.get("valid")
+    if losses is None or losses.model is None or losses.nothing_changes is None:
         return ""
-    rows = []
-    for name, (label, meaning) in SCORES.items():
-        found = [dig(result, w, "scores", name) for w in windows]
-        if any(found):
-            cells = "".join(
-                f'<td data-metric="{w}.scores.{name}">{fixed(dig(score, "value"), 3)}</td>'
-                f'<td class="theirs">{_interval(dig(score, "low"), dig(score, "high"), 3)}</td>'
-                f'<td class="theirs">{fixed(dig(score, "t"), 1)}</td>'
-                for w, score in zip(windows, found, strict=True)
-            )
-            rows.append(f'<tr title="{meaning}"><th scope="row">{label}</th>{cells}</tr>')
-    over = "".join(
-        f'<th colspan="3" scope="colgroup">{WINDOWS[w].capitalize()}{_of_days(dig(result, w, "scores"))}</th>'
-        for w in windows
-    )
-    under = '<th scope="col">value</th><th scope="col">95% interval</th><th scope="col">t</th>' * len(windows)
-    return (
-        '<section><h2>Forecast scores</h2><div class="scroll"><table class="scores"><thead>'
-        f"<tr><th></th>{over}</tr><tr><th></th>{under}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="quiet">The information coefficient is the correlation of forecast and outcome across stocks, day by '
-        "day. Stocks move together, so a day counts once.</p></section>"
-    )
-
-
-def leak_proof_text(proof: Any) -> str | None:
-    """What the leak proof found at the start of the run, in a few words."""
-    if not isinstance(proof, dict) or proof.get("ok") is None:
-        return None
-    days = proof.get("days")
-    where = f"on {days} random day{'s' if days != 1 else ''}" if days is not None else "at the start"
-    return f"{'nothing leaked' if proof['ok'] else 'FAILED: later days changed earlier outputs'}, tried {where}"
-
-
-def _baseline_row(label: str, kind: str, cells: list[tuple[str, Any]]) -> str:
-    text = ""
-    for path, metrics in cells:
-        text += f'<td class="{kind}" data-metric="{path}.total_return">{percent(dig(metrics, "total_return"))}</td>'
-        text += f'<td class="{kind}" data-metric="{path}.sharpe_ratio">{fixed(dig(metrics, "sharpe_ratio"))}</td>'
-        text += f'<td data-metric="{path}.difference">{_difference(metrics)}</td>'
-    return f'<tr><th scope="row">{escape(label)}</th>{text}</tr>'
-
-
-def _sharpe(result: dict, window: str) -> str:
-    value = fixed(dig(result, window, "profit", "sharpe_ratio"))
-    interval = dig(result, window, "interval")
-    return f"{value} {_interval(*interval)}" if _numbers(interval, 2) else value
-
-
-def _difference(holder: Any) -> str:
-    found = dig(holder, "difference")
-    value = dig(found, "value")
-    if value is None or not math.isfinite(value):
-        return DASH
-    sign = "+" if value > 0 else ""
-    return f"{sign}{fixed(value)} {_interval(dig(found, 'low'), dig(found, 'high'))}".rstrip()
-
-
-def _band(result: dict, window: str, name: str) -> str:
-    band = dig(result, window, "null", name)
-    return f"{fixed(band[0])} to {fixed(band[2])}" if _numbers(band, 3) else DASH
-
-
-def _interval(low: Any, high: Any, digits: int = 2) -> str:
-    if not _numbers([low, high], 2):
-        return DASH
-    return f'<span class="between">[{fixed(low, digits)}, {fixed(high, digits)}]</span>'
-
-
-def _numbers(values: Any, length: int) -> bool:
-    """Whether this is a list of so many finite numbers."""
-    return (
-        isinstance(values, list)
-        and len(values) == length
-        and all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
-    )
-
-
-def _of_trials(number: Any) -> str:
-    return "" if number is None else f", {count(number)} trial{'s' if number != 1 else ''}"
-
-
-def _of_days(scores: dict) -> str:
-    days = next((d for score in scores.values() if (d := dig(score, "days"))), None)
-    return f", {count(days)} days" if days else ""
+    model, nothing, constant = losses.model, losses.nothing_changes, losses.unconditional
+    said = f"a loss of {number(model, Unit.LOSS)} against {number(nothing, Unit.LOSS)}"
+    if model < nothing and constant is not None and model >= constant:
+        said += f"; one constant forecast, at {number(constant, Unit.LOSS)}, does as well or better"
+    beats = "beats" if model < nothing else "does not beat"
+    return f'The forecast {beats} "nothing changes" on validation: {said}.'

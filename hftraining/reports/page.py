@@ -1,27 +1,32 @@
-"""The frame of every page that we write: one style, its charts embedded, Plotly's script beside it."""
+"""The pages that we write: a template filled in, its charts embedded, Plotly's script beside it."""
 
 import json
 import shutil
-from html import escape
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from hftraining.core.files import linked, replacing
-from hftraining.reports.charts import Figure
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hftraining.core.files import linked, replacing, write_text_atomically
+from hftraining.core.values import plain
+from hftraining.reports import format
 
 
-def page(title: str, body: str, figures: dict[str, Figure]) -> str:
-    """A whole HTML document; figures go into the elements of their names."""
-    # In a script element only "<" could end it or open a comment.
-    embedded = json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n<style>\n{_asset("report.css")}</style>\n'
-        '<script src="plotly.min.js" defer></script>\n'
-        f'<script type="application/json" id="figures">{embedded}</script>\n'
-        f"<script>\n{_asset('report.js')}</script>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+def write_page(path: Path, outputs: Path | None, template: str, **context: Any) -> None:
+    """Render a template into a file of a folder that exists, and place Plotly's script beside it: see place_plotly."""
+    place_plotly(path.parent, outputs)
+    write_text_atomically(path, render(template, **context))
+
+
+def render(template: str, **context: Any) -> str:
+    """A whole HTML document from a template of reports/templates; all text in it is escaped.
+
+    A template that extends base.html needs title and figures: Plotly figures by the id of their element.
+    Raises jinja2.UndefinedError for what a template reads and the context does not have.
+    """
+    return _environment().get_template(template).render(context)
 
 
 def place_plotly(folder: Path, outputs: Path | None) -> None:
@@ -41,5 +46,30 @@ def place_plotly(folder: Path, outputs: Path | None) -> None:
         linked(shared, folder / "plotly.min.js")
 
 
-def _asset(name: str) -> str:
-    return (resources.files("hftraining.reports") / name).read_text(encoding="utf-8")
+@cache
+def _environment() -> Environment:
+    pages = Environment(
+        loader=PackageLoader("hftraining.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    files = resources.files("hftraining.reports")
+    pages.globals |= {name: (files / f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    pages.filters |= {
+        "typeset": format.typeset,
+        "cell": format.cell,
+        "number": lambda value, unit, signed=False: format.cell(format.number(value, unit, signed)),
+        "estimate": lambda found, unit: format.cell(format.estimate(found, unit)),
+        "filled": lambda value, pattern: format.typeset(format.filled(pattern, value)),
+        "plural": format.plural,
+        "duration": format.duration,
+        "day": lambda date: format.typeset(format.day(date)),
+        "json": lambda value: json.dumps(plain(value), ensure_ascii=False),
+        "capitalised": format.capitalised,
+        "of": lambda key, words: words[key],
+    }
+    pages.tests |= {"known": format.is_known}
+    return pages

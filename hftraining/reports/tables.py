@@ -1,180 +1,70 @@
-"""The numbers and tables of a report: percent where people expect percent, a dash for what is not known."""
+"""The rows of a report's longer tables, from the typed result and the frame of trades."""
 
-import math
-from collections.abc import Callable, Iterable
-from html import escape
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from hftraining.reports.charts import WINDOWS
-from hftraining.runs.record import dig
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from hftraining.reports.format import plural
+from hftraining.runs.result import WINDOWS, Baseline, Score, WindowResult
 
+BASELINES = {
+    "buy_and_hold": "Buy and hold, equal weights",
+    "momentum": "Momentum, 12 months less the last",
+    "trend": "Trend of each stock, by its volatility",
+    "reversal": "Reversal of the last day",
+    "ridge": "Ridge regression, same features",
+    "lightgbm": "LightGBM, same features",
+}
+SCORES = {
+    "ic": ("Information coefficient", "correlation of forecast and outcome across stocks, each day"),
+    "rank_ic": ("Rank information coefficient", "the same of ranks"),
+    "accuracy": ("Right direction", "the share of forecasts with the right sign"),
+    "mcc": ("Matthews correlation", "of forecast and actual direction; 0 is a coin toss"),
+}
 TRADES_SHOWN = 200  # at each end
-DASH = "&ndash;"
 
 
-def percent(value: Any) -> str:
-    """A signed change: +4.2%."""
-    return _shown(value, "{:+.1%}")
-
-
-def share(value: Any) -> str:
-    """A part of something: 42.0%."""
-    return _shown(value, "{:.1%}")
-
-
-def fixed(value: Any, digits: int = 2) -> str:
-    """A plain number with a set number of digits."""
-    return _shown(value, f"{{:,.{digits}f}}")
-
-
-def count(value: Any) -> str:
-    """A whole number, in groups of three."""
-    return _shown(value, "{:,.0f}")
-
-
-METRICS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("total_return", "Total return", percent),
-    ("cagr", "Return a year", percent),
-    ("volatility", "Volatility a year", share),
-    ("sharpe_ratio", "Sharpe ratio", fixed),
-    ("sortino_ratio", "Sortino ratio", fixed),
-    ("calmar_ratio", "Calmar ratio", fixed),
-    ("max_drawdown", "Deepest drawdown", percent),
-    ("win_rate", "Trades won", share),
-    ("trade_count", "Closed trades", count),
-    ("exposure", "Mean exposure", share),
-    ("turnover", "Turnover a year", lambda value: _shown(value, "{:,.1f}&times;")),
-    ("costs", "Costs, of capital", share),
-)
-FORECASTS = (("model", "Model"), ("nothing_changes", "Nothing changes"), ("unconditional", "Unconditional"))
-LOSS_DAYS = {"train": "Training days", "valid": "Validation days"}
-
-
-def metrics_table(result: dict) -> str:
-    """Every metric of both windows, each beside buy and hold."""
-    windows = [window for window in WINDOWS if dig(result, window, "profit")]
-    if not windows:
-        return ""
-    rows = []
-    for key, label, show in METRICS:
-        cells = []
-        for window in windows:
-            for path, kind in ((("profit",), "ours"), (("baselines", "buy_and_hold"), "theirs")):
-                name = ".".join((window, *path, key))
-                cells.append(f'<td class="{kind}" data-metric="{name}">{show(dig(result, window, *path, key))}</td>')
-        rows.append(f"<tr><th scope='row'>{label}</th>{''.join(cells)}</tr>")
-    over = "".join(f'<th colspan="2" scope="colgroup">{WINDOWS[window].capitalize()}</th>' for window in windows)
-    under = '<th scope="col">model</th><th scope="col">buy and hold</th>' * len(windows)
-    return (
-        '<section><h2>Metrics</h2><div class="scroll"><table class="metrics"><thead>'
-        f"<tr><th></th>{over}</tr><tr><th></th>{under}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
-    )
-
-
-def loss_table(result: dict) -> str:
-    """The forecast loss beside that of forecasts which know nothing of the day."""
-    days = [key for key in LOSS_DAYS if dig(result, "loss", key)]
-    if not days:
-        return ""
-    rows = []
-    for name, label in FORECASTS:
-        cells = "".join(
-            f'<td class="{"ours" if name == "model" else "theirs"}" data-metric="loss.{key}.{name}">'
-            f"{fixed(dig(result, 'loss', key, name), 4)}</td>"
-            for key in days
+def baseline_rows(windows: Mapping[str, WindowResult]) -> list[tuple[str, str, list[tuple[str, Baseline]]]]:
+    """Label, kind, and for each window path and numbers: the model first, then the baselines that were traded."""
+    ours = [(f"{name}.profit", Baseline(window.profit, window.difference)) for name, window in windows.items()]
+    found = {name for window in windows.values() for name in window.baselines}
+    names = [name for name in BASELINES if name in found] + sorted(found - set(BASELINES))
+    return [("The model", "ours", ours)] + [
+        (
+            BASELINES.get(name, name.replace("_", " ")),
+            "theirs",
+            [(f"{w}.baselines.{name}", window.baselines.get(name, Baseline({}))) for w, window in windows.items()],
         )
-        rows.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
-    head = "".join(f'<th scope="col">{LOSS_DAYS[key]}</th>' for key in days)
-    return (
-        f'<section class="narrow"><h2>Forecast loss</h2><table><thead><tr><th></th>{head}</tr></thead>'
-        f'<tbody>{"".join(rows)}</tbody></table><p class="quiet">Lower is better. Nothing changes: a forecast of no '
-        "move. Unconditional: the same forecast every day, that of the training days as a whole.</p></section>"
-    )
+        for name in names
+    ]
 
 
-def trades_table(trades: "pd.DataFrame | None") -> str:
-    """How trades ended, and the first and last of them."""
-    if trades is None:
-        return ""
-    if trades.empty:
-        return '<section><h2>Trades</h2><p class="quiet">None.</p></section>'
+def score_rows(windows: Mapping[str, WindowResult]) -> list[tuple[str, str, list[tuple[str, Score]]]]:
+    """Label, meaning, and for each window path and score; a score that no window has is left out."""
+    return [
+        (label, meaning, [(f"{w}.scores.{name}", window.scores.get(name, Score())) for w, window in windows.items()])
+        for name, (label, meaning) in SCORES.items()
+        if any(name in window.scores for window in windows.values())
+    ]
+
+
+def score_heading(name: str, window: WindowResult) -> str:
+    """What stands over the scores of a window."""
+    return f"{WINDOWS[name].capitalize()}, {plural(max(score.days for score in window.scores.values()), 'day')}"
+
+
+def exit_rows(trades: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[tuple[int, float]]]]]:
+    """The windows with trades; and each way out, the most frequent first: how many took it, and what they earned."""
     windows = [window for window in WINDOWS if (trades["window"] == window).any()]
-    parts = [trades] if len(trades) <= 2 * TRADES_SHOWN else [trades.head(TRADES_SHOWN), trades.tail(TRADES_SHOWN)]
-    left_out = len(trades) - sum(len(part) for part in parts)
-    gap = f'<tr class="gap"><td colspan="10">{left_out:,} trades in between are in trades.parquet</td></tr>'
-    body = gap.join("".join(_trade_row(row) for row in part.to_dict("records")) for part in parts)
-    heads = ("Symbol", "Side", "Shares", "Entry", "at", "Exit", "at", "Costs", "Profit", "Reason")
-    left = {"Symbol", "Side", "Entry", "Exit", "Reason"}
-    head = "".join(f'<th scope="col"{_left(name in left)}>{name}</th>' for name in heads)
-    return (
-        f'<section class="long"><h2>Trades</h2>{_exits(trades, windows)}'
-        f"<details><summary>{_summary(len(trades), left_out)}</summary>"
-        f'<div class="trades" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        "</details></section>"
-    )
-
-
-def _exits(trades: "pd.DataFrame", windows: list[str]) -> str:
-    """One row a way out: how many trades took it, and what they earned together."""
     rows = []
-    for reason, tally in trades["exit_reason"].value_counts().items():
-        cells = ""
-        for window in windows:
-            ended = trades[(trades["exit_reason"] == reason) & (trades["window"] == window)]
-            cells += f'<td>{count(len(ended))}</td><td class="theirs">{_shown(ended["pnl"].sum(), "{:+,.0f}")}</td>'
-        rows.append((tally, f'<tr><th scope="row">{escape(str(reason).replace("_", " "))}</th>{cells}</tr>'))
-    over = "".join(f'<th colspan="2" scope="colgroup">{WINDOWS[window].capitalize()}</th>' for window in windows)
-    under = '<th scope="col">trades</th><th scope="col">profit</th>' * len(windows)
-    return (
-        f'<div class="scroll"><table><thead><tr><th></th>{over}</tr><tr><th>How they ended</th>{under}</tr></thead>'
-        f"<tbody>{''.join(row for _, row in rows)}</tbody></table></div>"
-    )
+    for reason in trades["exit_reason"].value_counts().index:
+        ended = [trades[(trades["exit_reason"] == reason) & (trades["window"] == window)] for window in windows]
+        rows.append((str(reason), [(len(part), float(part["pnl"].sum())) for part in ended]))
+    return windows, rows
 
 
-def _summary(total: int, left_out: int) -> str:
-    if left_out:
-        return f"The first and last {TRADES_SHOWN} of {total:,} trades"
-    return f"All {total:,} trades" if total > 1 else "The one trade"
-
-
-def _trade_row(trade: dict) -> str:
-    cells: Iterable[tuple[str, bool]] = (
-        (escape(str(trade["symbol"])), True),
-        (escape(_side(trade["side"])), True),
-        (_shown(trade["shares"], "{:,.4g}" if abs(trade["shares"] or 0) < 1000 else "{:,.0f}"), False),
-        (_day(trade["entry_date"]), True),
-        (fixed(trade["entry_price"]), False),
-        (_day(trade["exit_date"]), True),
-        (fixed(trade["exit_price"]), False),
-        (fixed(trade["costs"]), False),
-        (_shown(trade["pnl"], "{:+,.2f}"), False),
-        (escape(str(trade["exit_reason"]).replace("_", " ")), True),
-    )
-    return f"<tr>{''.join(f'<td{_left(left)}>{text}</td>' for text, left in cells)}</tr>"
-
-
-def _left(left: bool) -> str:
-    return ' class="left"' if left else ""
-
-
-def _side(side: Any) -> str:
-    return side if isinstance(side, str) else "long" if side > 0 else "short"
-
-
-def _day(day: Any) -> str:
-    text = str(day)[:10]
-    return DASH if text in ("None", "NaT", "nan") else escape(text)
-
-
-def _shown(value: Any, pattern: str) -> str:
-    """The number with a true minus sign, or a dash for null, NaN and infinity."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    text = pattern.format(value)
-    # A rounded-away loss would otherwise read as -0.0%.
-    if float(value) < 0 and not any(digit in text for digit in "123456789"):
-        text = pattern.format(0.0)
-    return text.replace("-", "&minus;")
+def trades_shown(trades: pd.DataFrame) -> list[list[dict[Any, Any]]]:
+    """All trades in one list, or of many the first and the last in two."""
+    parts = [trades] if len(trades) <= 2 * TRADES_SHOWN else [trades.head(TRADES_SHOWN), trades.tail(TRADES_SHOWN)]
+    return [part.to_dict("records") for part in parts]

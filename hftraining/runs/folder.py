@@ -5,35 +5,60 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import UserError
-from hftraining.runs.record import dig, read_metrics
-
-if TYPE_CHECKING:
-    import pandas as pd
+from hftraining.runs.record import read_metrics
+from hftraining.runs.result import RunResult, read_result
 
 
 @dataclass
 class RunFolder:
-    """What a folder holds; a file that an interrupted run has not written yet is empty or None here."""
+    """What a folder holds; a file that an interrupted run has not written yet is empty or None here.
+
+    history: the logged steps, null as NaN. The shapes of the frames are those of RunRecord.write_*.
+    """
 
     path: Path
     config: dict[str, Any]
     config_diff: dict[str, Any]
     manifest: dict[str, Any]
     history: list[dict[str, float]]
-    result: dict[str, Any]
-    equity: "pd.DataFrame | None"
-    trades: "pd.DataFrame | None"
-    null_band: "pd.DataFrame | None"
+    result: RunResult | None  # None: the run is not finished
+    equity: pd.DataFrame | None
+    trades: pd.DataFrame | None
+    null_band: pd.DataFrame | None
 
     @property
     def initial_capital(self) -> float | None:
-        """In currency; None where the config does not say: take the first value of the curve."""
-        return dig(self.config, "profit_tracker", "initial_capital")
+        """In currency: of the config, else the first value of the curve; None where neither is there."""
+        configured = (self.config.get("profit_tracker") or {}).get("initial_capital")
+        if configured is None and self.equity is not None and len(self.equity):
+            return float(self.equity["equity"].iloc[0])
+        return None if configured is None else float(configured)
+
+    @property
+    def name(self) -> str:
+        """The name of the run in its outputs folder; empty where the manifest does not say."""
+        return str(self.manifest.get("name") or "")
+
+    @property
+    def signature(self) -> str:
+        """See identity.signature; empty where the manifest does not say."""
+        return str(self.manifest.get("signature") or "")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data of the manifest: fingerprint, source, symbols, first and last session, snapshot."""
+        return self.manifest.get("data") or {}
+
+    @property
+    def code(self) -> dict[str, Any]:
+        """The code of the manifest: commit, dirty, digest, patch."""
+        return self.manifest.get("code") or {}
 
     @property
     def outputs(self) -> Path | None:
@@ -57,7 +82,7 @@ def read_run(folder: Path) -> RunFolder:
         config_diff=_yaml(folder / "config_diff.yaml"),
         manifest=_json(folder / "run.json"),
         history=read_metrics(folder),
-        result=_json(folder / "result.json"),
+        result=read_result(folder),
         equity=_frame(folder / "equity.parquet"),
         trades=_frame(folder / "trades.parquet"),
         null_band=_frame(folder / "null_band.parquet"),
@@ -115,9 +140,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _frame(path: Path) -> "pd.DataFrame | None":
-    import pandas as pd
-
+def _frame(path: Path) -> pd.DataFrame | None:
     try:
         return pd.read_parquet(path) if path.exists() else None
     except ValueError as error:  # pyarrow's own are ValueErrors

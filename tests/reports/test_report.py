@@ -10,9 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hftraining.core.files import write_json_atomically
+from hftraining.core.metrics import PROFIT
+from hftraining.core.values import without_nan
+from hftraining.reports.format import cell as in_a_cell
+from hftraining.reports.format import number, typeset
 from hftraining.reports.report import write_report
-from hftraining.reports.tables import METRICS, TRADES_SHOWN, count, fixed, percent
+from hftraining.reports.tables import TRADES_SHOWN
 from hftraining.runs.record import RunRecord
+from hftraining.runs.result import CandidateResult, Decision, Estimate, RunResult, write_result
 from tests.browser import drawn, found_in, needs_browser
 
 HOSTILE = "<script>alert(1)</script>"
@@ -20,7 +26,7 @@ CONFIG = {"seed": 7, "profit_tracker": {"initial_capital": 1000.0}}
 
 
 def profit(total_return: float, **others: float | None) -> dict:
-    return {key: 0.5 for key, _, _ in METRICS} | {"total_return": total_return, "trade_count": 3} | others
+    return {metric.name: 0.5 for metric in PROFIT} | {"total_return": total_return, "trade_count": 3} | others
 
 
 def window(ours: float, held: float, **others: float | None) -> dict:
@@ -91,7 +97,7 @@ def a_run(outputs: Path, result: dict | None = None, trades: int = 3, config_dif
         if result is not None:
             run.write_equity(some_equity())
             run.write_trades(some_trades(trades))
-            run.write_result(result)
+            write_json_atomically(run.folder / "result.json", without_nan(result))
     return run.folder
 
 
@@ -322,7 +328,7 @@ def test_what_was_not_measured_has_no_section(tmp_path):
 
 def test_evidence_full_of_nulls_is_shown_as_dashes(tmp_path):
     nothing = {
-        "null": {"p": None, "band": [None, None, None], "draws": None},
+        "null": {"p": None, "band": [None, None, None], "draws": 0},
         "interval": [None, None],
         "difference": {"value": None, "low": None, "high": None},
         "calibration": [{"horizon": 1, "level": 0.1, "share": None, "count": 0}],
@@ -344,6 +350,36 @@ def test_the_report_says_whether_the_forecast_beats_no_change_and_a_constant(tmp
     assert "does not beat &ldquo;nothing changes&rdquo;" in html_of(a_run(tmp_path, worse))
 
 
+def a_decision() -> Decision:
+    candidates = {
+        "base": CandidateResult(loss=0.3, profit={"total_return": 0.1, "sharpe_ratio": float("nan")}),
+        "full": CandidateResult(loss=0.31, loss_difference=Estimate(0.01, -0.02, 0.03), p=0.25),
+        f"odd_{HOSTILE}": CandidateResult(difference=Estimate(-0.5, None, None)),
+    }
+    return Decision("base", "keep the base model", n_trials=3, other_symbols=4, candidates=candidates)
+
+
+def test_the_decision_of_a_fine_tune_has_a_row_for_each_candidate(tmp_path):
+    folder = a_run(tmp_path, some_result())
+    write_result(folder, RunResult(decision=a_decision()))
+    page = html_of(folder)
+    assert (
+        cell(page, "decision.base.total_return") == "+10.0%" and cell(page, "decision.base.sharpe_ratio") == "&ndash;"
+    )
+    apart = '+0.0100 <span class="between">[&minus;0.0200, 0.0300]</span>'
+    assert cell(page, "decision.full.loss_difference") == apart and cell(page, "decision.full.p") == "0.250"
+    assert cell(page, "decision.odd_&lt;script&gt;alert(1)&lt;/script&gt;.difference") == "&minus;0.50"
+    assert HOSTILE not in page and page.count('class="chosen"') == 1
+    assert '<p class="lede">Keep the base model.</p>' in page and "3 trials on these data and days" in page
+    assert "base&rsquo;s 4 other stocks" in page
+
+
+def test_a_result_with_nothing_in_it_has_a_report(tmp_path):
+    folder = a_run(tmp_path, some_result())
+    write_result(folder, RunResult())
+    assert headline_of(folder) == "Finished, without a profit to show."
+
+
 def test_text_from_outside_stays_text(tmp_path):
     page = html_of(a_run(tmp_path, some_result()))
     assert HOSTILE not in page
@@ -358,7 +394,7 @@ def test_an_interrupted_run_has_a_report_without_made_up_numbers(tmp_path):
         file.write('{"step": 210, "train/lo')
     assert headline_of(folder) == "Not finished: the run stands at step 200, not yet evaluated."
     page = html_of(folder)
-    assert "Its last probe, at step 200, returned +10.0%" in page
+    assert "The last probe, at step 200, returned +10.0%" in page
     assert "data-metric" not in page and set(figures_of(page)) == {"probes-chart"}
 
 
@@ -398,6 +434,7 @@ def test_of_many_trades_the_first_and_last_are_shown_and_all_are_counted(tmp_pat
     assert "600 trades in between" in page
     assert f"The first and last {TRADES_SHOWN} of 1,000 trades" in page
     assert re.search(r"stop loss</th><td>1,000</td>", page)
+    assert page.count('<td class="left">&ndash;</td><td>&ndash;</td>') == 2 * TRADES_SHOWN  # none of them has ended
     assert "<td>&minus;0.00</td>" not in page  # a cost of less than a cent is not minus nothing
 
 
@@ -410,9 +447,24 @@ def test_no_trade_and_no_change_are_said_so(tmp_path):
 
 
 def test_numbers_read_as_people_write_them():
-    assert [percent(0.0421), percent(-0.13), percent(-0.0004)] == ["+4.2%", "&minus;13.0%", "+0.0%"]
-    assert [fixed(1234.5), fixed(-0.001), count(12_345.0)] == ["1,234.50", "0.00", "12,345"]
-    assert [percent(None), fixed(float("nan")), count(float("inf"))] == ["&ndash;"] * 3
+    changes = [in_a_cell(number(value, "change")) for value in (0.0421, -0.13, -0.0004)]
+    assert changes == ["+4.2%", "&minus;13.0%", "+0.0%"]
+    assert [number(1234.5, "ratio"), number(-0.001, "ratio"), number(12_345.0, "count")] == [
+        "1,234.50",
+        "0.00",
+        "12,345",
+    ]
+    assert [in_a_cell(number(6.31, "times")), number(0.25, "ratio", signed=True)] == ["6.3&times;", "+0.25"]
+    unknown = [
+        number(value, unit) for value, unit in ((None, "change"), (float("nan"), "ratio"), (float("inf"), "count"))
+    ]
+    assert unknown == ["-"] * 3 and [in_a_cell(text) for text in unknown] == ["&ndash;"] * 3
+
+
+def test_a_sentence_gets_the_signs_of_a_printed_page_and_keeps_its_hyphens():
+    text = 'from -1.5 to -, on 2020-01-01: "well-known" <b> of S-2'
+    printed = "from &minus;1.5 to &ndash;, on 2020-01-01: &ldquo;well-known&rdquo; &lt;b&gt; of S-2"
+    assert typeset(text) == printed
 
 
 def test_many_runs_share_one_copy_of_the_chart_script(tmp_path):

@@ -1,0 +1,107 @@
+"""Numbers as people read them, by their unit: +4.2%, 42.0%, 0.84, 6.3x, 1,234; a dash for what is not known.
+
+Everything here is plain text with ASCII signs, as the console prints it; typeset gives it the signs of a printed page.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from hftraining.core.metrics import Unit
+from hftraining.runs.result import Estimate, Number
+
+UNKNOWN = "-"
+PATTERNS = {
+    Unit.CHANGE: "{:+,.1%}",
+    Unit.SHARE: "{:,.1%}",
+    Unit.RATIO: "{:,.2f}",
+    Unit.TIMES: "{:,.1f}x",
+    Unit.COUNT: "{:,.0f}",
+    Unit.LOSS: "{:,.4f}",
+    Unit.SCORE: "{:,.3f}",
+}
+
+
+def is_known(value: Number) -> bool:
+    """Whether this is a number: None, NaN and infinity are not known."""
+    return value is not None and math.isfinite(value)
+
+
+def number(value: Number, unit: Unit | str, signed: bool = False) -> str:
+    """The number in the way of its unit. signed: with a plus sign above zero, as a difference is read."""
+    return filled(PATTERNS[Unit(unit)], value, signed)
+
+
+def filled(pattern: str, value: Number, signed: bool = False) -> str:
+    """The number in a pattern of str.format."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    text = pattern.format(value)
+    if value < 0 and not re.search("[1-9]", text):  # a loss that rounding took away would read as -0.0%
+        text = pattern.format(0.0)
+    return f"+{text}" if signed and value > 0 and text[0] != "+" else text
+
+
+def interval(low: Number, high: Number, unit: Unit | str) -> str:
+    """[-0.50, 1.00], or nothing where an end is not known."""
+    return f"[{number(low, unit)}, {number(high, unit)}]" if is_known(low) and is_known(high) else ""
+
+
+def spread(value: Number, ends: Sequence[Number], unit: Unit | str) -> str:
+    """A value and its interval, where both ends are known: 0.50 [-0.50, 1.00]."""
+    low, high = ends or (None, None)
+    return f"{number(value, unit)} {interval(low, high, unit)}".rstrip()
+
+
+def between(band: Sequence[Number], unit: Unit | str) -> str:
+    """From the first of some values to the last: -1.25 to 1.50."""
+    if not band or not is_known(band[0]) or not is_known(band[-1]):
+        return UNKNOWN
+    return f"{number(band[0], unit)} to {number(band[-1], unit)}"
+
+
+def estimate(found: Estimate | None, unit: Unit | str) -> str:
+    """A difference and its interval: +0.25 [-0.50, 1.00]."""
+    if found is None or not is_known(found.value):
+        return UNKNOWN
+    return f"{number(found.value, unit, signed=True)} {interval(found.low, found.high, unit)}".rstrip()
+
+
+def plural(n: float, one: str, many: str = "") -> str:
+    """1 day, 1,234 days."""
+    return f"{number(n, Unit.COUNT)} {one if n == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """10.5 s, 3 min 12 s, 2 h 5 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def day(date: object) -> str:
+    """The ISO date of a date or a time; a dash for a trade that has not ended."""
+    return UNKNOWN if str(date) in ("NaT", "None") else str(date)[:10]
+
+
+def capitalised(text: str) -> str:
+    """The text with a capital first letter; the others stay."""
+    return text[:1].upper() + text[1:]
+
+
+def typeset(text: str) -> Markup:
+    """Plain text as HTML with the signs of a printed page: minus, dash, plus-minus, curly quotes.
+
+    A hyphen within a word or a date stays one. Text that is markup already keeps its tags.
+    """
+    html = re.sub(r"(?<![\w-])-(?=\d)", "&minus;", str(escape(text)))
+    html = re.sub(r"(?<!\S)-(?![\w-])", "&ndash;", html).replace("+-", "&plusmn;").replace("&#39;", "&rsquo;")
+    return Markup(re.sub("&#34;(.*?)&#34;", r"&ldquo;\1&rdquo;", html))
+
+
+def cell(text: str) -> Markup:
+    """The text of number, interval or estimate, typeset for a table: an interval small, 6.3x with its times sign."""
+    html = re.sub(r"(?<=\d)x\Z", "&times;", typeset(text))
+    return Markup(re.sub(r"(\[.*\])\Z", r'<span class="between">\1</span>', html))
