@@ -11,17 +11,17 @@ import numpy as np
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.market.features import make_features
-from hftraining.model.forecaster import Forecaster, ModelFolderError
+from hftraining.model.base import Forecaster, ModelFolderError
 
 
 def load_model(path: Path | str, device: str = "cpu") -> Forecaster:
-    """The forecaster of a run, base, single or fine-tuned, verified by its checksums.
+    """The forecaster of a run with a model of any kind, verified by its checksums.
 
     path: a run folder, or the model folder in it. `.forecast(bars)` gives a Forecast; `.symbols` is the universe that
-    it learned from and `.days` are the days that it has seen. Of a fine-tuned run this is the model that its decision
-    table recommends; what else was tried lies in its candidates/.
-    Raises ModelFolderError (a ValueError) where there is no model, where it is damaged, of another kind or from a newer
-    version, each in one line.
+    the model learned from, `.days` are the days that it has seen, `.kind` is transformer, ridge or lightgbm. The model
+    of a fine-tuned run is the one that its decision table recommends; the others lie in its candidates/.
+    Raises ModelFolderError (a ValueError) in one line where there is no model, or where it is damaged or has a format
+    that this version does not read; MissingDependency where LightGBM is needed and not installed.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -36,10 +36,11 @@ def load_model(path: Path | str, device: str = "cpu") -> Forecaster:
 def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
     """The mean of what several models forecast, each with the same weight, at every session and symbol of the bars.
 
-    Quantiles are averaged level by level (Vincent 1912; Lichtendahl, Grushka-Cockayne and Winkler 2013), positions are
-    averaged too. NaN where any model has no forecast. The bars should begin as far before the first day of interest as
-    the widest model looks back, and 252 bars more.
-    Raises ValueError for no models, and where models do not fit each other or the bars: other horizons, other
+    The models may be of any kinds. Quantiles are averaged level by level (Vincent 1912; Lichtendahl, Grushka-Cockayne
+    and Winkler 2013), and so are positions. A value is NaN where that of any model is: a model without a position of
+    its own, such as ridge, leaves the average without one. The bars should begin 252 bars and the longest
+    receptive_field before the first day of interest.
+    Raises ValueError without models, and where models do not fit each other or the bars: other horizons, other
     quantiles, another universe (features such as the market's return are means over it), or bars that lack a symbol of
     it. Symbols beyond it are forecast, too, and count in the market of the day.
     """

@@ -25,7 +25,7 @@ from hftraining.experiment.inherit import inherit, open_base, signature_of
 from hftraining.experiment.processes import DONE, Outcome, attempt, exit_code, in_processes, in_turn, report
 
 if TYPE_CHECKING:
-    from hftraining.model.forecaster import Forecaster
+    from hftraining.model.base import Forecaster
 
 DATA = "tech10"  # ten technology stocks through yfinance
 
@@ -149,7 +149,7 @@ def _given(field: str, value: Any) -> list[str]:
 
 def model_of(folder: Path) -> "Forecaster":
     """The model that a finished run recommends."""
-    from hftraining.model.forecaster import Forecaster
+    from hftraining.model.base import Forecaster
 
     return Forecaster.load(folder / "model")
 

@@ -36,7 +36,7 @@ from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.finetune import run
 
 if TYPE_CHECKING:
-    from hftraining.model.forecaster import Forecaster
+    from hftraining.model.base import Forecaster
 
 SINGLE = "single"  # one stock through yfinance
 TRAINED = "train one"  # --base-model without a run

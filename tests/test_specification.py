@@ -13,7 +13,7 @@ import pytest
 from hftraining import base_model_trainer, train_with_profit
 from hftraining.base_model_trainer import BaseModelTrainer
 from hftraining.core.errors import ConfigError
-from hftraining.model.forecaster import Forecaster
+from hftraining.model.base import Forecaster
 from hftraining.runs.ledger import Ledger
 from tests import commands
 from tests.commands import ROOT, ended, wait_for

@@ -11,7 +11,8 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from hftraining.core.errors import UserError
 from hftraining.core.files import sha256
 from hftraining.core.values import flatten
-from hftraining.model.forecaster import WEIGHTS, Forecaster, ModelFolderError
+from hftraining.model.base import Forecaster, ModelFolderError
+from hftraining.model.config import WEIGHTS
 
 # What the weights and the scaler were made for; everything else a fine-tune may choose.
 FIXED = ("objective.horizons", "objective.quantiles", "objective.label", "objective.relative", "profit_tracker.lag")

@@ -25,6 +25,7 @@ from hftraining.experiment.run import opening_lines, run_experiment
 from hftraining.market.features import Scaler
 from hftraining.model.adapt import prepare as adapt
 from hftraining.model.base import Forecaster, Learner
+from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.reports.console import Console
 from hftraining.runs.record import RunRecord, read_metrics
@@ -125,6 +126,7 @@ def _ground_of(method: str, ground: Ground) -> Ground:
         forecaster = Forecaster.fresh(config.model, scaler, objective.horizons, objective.quantiles, device)
     else:
         forecaster = dataclasses.replace(base, model=copy.deepcopy(base.model))
+    assert isinstance(forecaster.model, Network)
     adapt(forecaster.model, method, config.training.lora_rank)
     periods = {name: period for name, period in ground.periods.items() if name != "test"}
     return dataclasses.replace(ground, config=config, forecaster=forecaster, periods=periods, baselines={}, sealed=True)

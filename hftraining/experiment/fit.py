@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
-
 from hftraining.core.metrics import LOSS_TAG
 from hftraining.experiment.baselines import lesson_of
 from hftraining.experiment.ground import Ground
@@ -13,6 +11,7 @@ from hftraining.experiment.probe import ValidationProbe
 from hftraining.market.windows import WindowSampler
 from hftraining.model.adapt import merge, pull_back
 from hftraining.model.base import Forecaster, Learner
+from hftraining.model.network import Network
 from hftraining.model.objective import Objective
 from hftraining.profit_tracker import ProfitReport
 from hftraining.reports.console import Console
@@ -50,7 +49,7 @@ def fit(ground: Ground, record: RunRecord, watch: Watch | None = None, opening: 
             _say(console, opening)
             progress = _learn(ground, record, probe, console, watch)
         return Fitted(forecaster, progress, probe.losses, probe.sharpes)
-    assert isinstance(forecaster.model, nn.Module)
+    assert isinstance(forecaster.model, Network)
     moved = movable(forecaster)
     trainer = _trainer(ground, record, probe)
     pull_back(trainer.optimizer, config.training.shrinkage)
@@ -74,7 +73,7 @@ def fit(ground: Ground, record: RunRecord, watch: Watch | None = None, opening: 
 def movable(forecaster: Forecaster) -> int:
     """How many weights training may move; 0 for a model that brings its own learning."""
     model = forecaster.model
-    return sum(p.numel() for p in model.parameters() if p.requires_grad) if isinstance(model, nn.Module) else 0
+    return sum(p.numel() for p in model.parameters() if p.requires_grad) if isinstance(model, Network) else 0
 
 
 def beside_holding(report: ProfitReport | None) -> dict[str, Metrics] | None:
@@ -99,6 +98,7 @@ def _trainer(ground: Ground, record: RunRecord, probe: ValidationProbe) -> Train
         config.training.batch_size,
         config.training.symbols_per_window,
     )
+    assert isinstance(forecaster.model, Network)
     return Trainer(
         forecaster.model,
         Objective(config.objective, config.profit_tracker),

@@ -1,4 +1,4 @@
-"""Fine-tuning: which weights of a base model may move, and what pulls them back to where they started."""
+"""Fine-tuning: which weights of a base model are trained, and what pulls them back to where they started."""
 
 import math
 from typing import TypeVar
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
-from hftraining.model.transformer import BarTransformer
+from hftraining.model.network import Network
 
 
 class LowRank(nn.Module):
@@ -36,32 +36,32 @@ class LowRank(nn.Module):
         return self.linear
 
 
-def prepare(model: BarTransformer, method: str, rank: int) -> int:
-    """Let move what the method moves, and nothing else; returns how many numbers that is.
+def prepare(model: Network, method: str, rank: int) -> int:
+    """Freeze every weight that the method does not train; returns how many it trains.
 
-    full, scratch: everything. head: the last layers, which turn the trunk into quantiles and a position. lora: a change
-    of rank `rank` at most on every linear layer, drawn from torch's random state.
+    full and scratch train all weights, head those of the model's last layers. lora trains a change of at most `rank`
+    on every linear layer; half of it is drawn from torch's random state.
     """
     if method == "head":
         model.requires_grad_(False)
-        model.quantiles.requires_grad_(True)
-        model.position.requires_grad_(True)
+        for layer in model.heads():
+            layer.requires_grad_(True)
     elif method == "lora":
         model.requires_grad_(False)
-        for parent, name, layer in _children(model, nn.Linear):
-            setattr(parent, name, LowRank(layer, rank))
+        for parent, name, linear in _children(model, nn.Linear):
+            setattr(parent, name, LowRank(linear, rank))
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def merge(model: BarTransformer) -> None:
-    """Make a prepared model a plain one again, with the same forecasts; all its weights may move."""
+def merge(model: Network) -> None:
+    """Turn a prepared model back into a plain one with the same forecasts and no frozen weights."""
     for parent, name, layer in _children(model, LowRank):
         setattr(parent, name, layer.merged())
     model.requires_grad_(True)
 
 
 def pull_back(optimizer: optim.Optimizer, shrinkage: float) -> None:
-    """After each step of the optimiser, move its weights by shrinkage * rate of the way back to where they are now.
+    """After each step, move the optimiser's weights shrinkage * learning rate of the way back to their values of now.
 
     An L2 penalty on the distance from the base (Li, Grandvalet and Davoine 2018, L2-SP), decoupled from Adam's
     moments as AdamW decouples its decay. Call it before weights are restored from a checkpoint.

@@ -1,16 +1,21 @@
-"""The `model` and `objective` groups: the shape of the transformer, and what it learns to do."""
+"""The `model` and `objective` groups: what kind of model it is, its shape, and what it learns to do."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from hftraining.core.errors import did_you_mean
+
+KINDS = ("transformer", "ridge", "lightgbm")
+WEIGHTS = "model.safetensors"  # which every kind of model writes
 LABELS = ("open", "close")
 
 
 @dataclass
 class ModelConfig:
-    """The causal transformer over bars."""
+    """A kind of model. All fields after `kind` shape the transformer; no other kind takes them."""
 
     name: str = "small"
+    kind: str = "transformer"  # transformer, ridge or lightgbm
     hidden_size: int = 64  # width; must be a multiple of num_heads, with an even share each
     num_layers: int = 3
     num_heads: int = 4
@@ -19,7 +24,17 @@ class ModelConfig:
     cross_asset: bool = False  # attention across the symbols of one session
 
     def __post_init__(self) -> None:
-        """Refuse shapes that cannot be built."""
+        """Refuse kinds that do not exist, and shapes that cannot be built."""
+        if self.kind not in KINDS:
+            hint = did_you_mean(self.kind, KINDS)
+            raise ValueError(f"model.kind={self.kind} is not one of {', '.join(KINDS)}{hint}")
+        if self.kind != "transformer":
+            for entry in fields(self):
+                value = getattr(self, entry.name)
+                if entry.name not in ("name", "kind") and value != entry.default:
+                    raise ValueError(
+                        f"model.{entry.name}={value} belongs to model.kind=transformer, not {self.kind}: leave it out"
+                    )
         for name in ("hidden_size", "num_layers", "num_heads", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1")

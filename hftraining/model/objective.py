@@ -11,8 +11,8 @@ from torch import Tensor
 from hftraining.model.config import ObjectiveConfig
 from hftraining.model.differentiable import account_equity
 from hftraining.trading.config import TradingRules
+from hftraining.trading.simulator import SESSIONS_PER_YEAR
 
-TRADING_DAYS = 252
 VARIANCE_FLOOR = 1e-8  # of daily returns, (0.01 %)^2: a book that does not trade has no Sharpe, but a gradient
 
 
@@ -93,4 +93,4 @@ def net_sharpe(equity_WL: Tensor) -> Tensor:
     an account that stays flat scores 0 and still has a gradient.
     """
     return_WL = equity_WL[:, 1:] / equity_WL[:, :-1] - 1.0
-    return return_WL.mean() / (return_WL.var() + VARIANCE_FLOOR).sqrt() * TRADING_DAYS**0.5
+    return return_WL.mean() / (return_WL.var() + VARIANCE_FLOOR).sqrt() * SESSIONS_PER_YEAR**0.5

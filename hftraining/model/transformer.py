@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hftraining.model.config import ModelConfig
+from hftraining.model.network import Network
 
 
-class BarTransformer(nn.Module):
+class BarTransformer(Network):
     """Decoder-only transformer: features of the bars up to t -> quantiles and position of the decision at t."""
 
-    def __init__(self, config: ModelConfig, n_features: int, n_horizons: int, levels: tuple[float, ...]):
-        super().__init__()
-        self.config = config
-        self.n_horizons, self.n_quantiles = n_horizons, len(levels)
+    def __init__(self, config: ModelConfig, n_features: int, horizons: tuple[int, ...], levels: tuple[float, ...]):
+        super().__init__(config)
+        self.n_horizons, self.n_quantiles = len(horizons), len(levels)
         self.embed = nn.Linear(n_features, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.hidden_size)
-        self.quantiles = nn.Linear(config.hidden_size, n_horizons * len(levels))
+        self.quantiles = nn.Linear(config.hidden_size, self.n_horizons * len(levels))
         self.position = nn.Linear(config.hidden_size, 1)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -30,19 +30,19 @@ class BarTransformer(nn.Module):
         # Start from the forecast of a driftless normal return, which is what labels in volatility units look like.
         normal_Q = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64)).float()
         with torch.no_grad():
-            self.quantiles.bias.copy_(normal_Q.repeat(n_horizons))
+            self.quantiles.bias.copy_(normal_Q.repeat(self.n_horizons))
 
     @property
     def receptive_field(self) -> int:
-        """Bars, today included, that a forecast can depend on."""
+        """Each layer looks back on context - 1 bars more."""
         return self.config.num_layers * (self.config.context - 1) + 1
 
-    def forward(self, x_WKLF: Tensor, present_WKL: Tensor) -> tuple[Tensor, Tensor]:
-        """Scaled features and where they are known -> quantiles_WKLHQ in volatility units, head_WKL in (-1, 1).
+    def heads(self) -> list[nn.Module]:
+        """The linear layers behind the last norm."""
+        return [self.quantiles, self.position]
 
-        Row l depends on rows <= l alone. Quantiles are sorted, so they never cross (Chernozhukov,
-        Fernandez-Val and Galichon 2010). Rows that are not present give numbers without a meaning.
-        """
+    def forward(self, x_WKLF: Tensor, present_WKL: Tensor) -> tuple[Tensor, Tensor]:
+        """As every Network. Quantiles are sorted (Chernozhukov, Fernandez-Val and Galichon 2010)."""
         x_WKLD = self.embed(x_WKLF).float()  # the residual stream and the norms stay fp32 under autocast
         length = x_WKLF.shape[2]
         rotation = rotary(length, self.config.hidden_size // self.config.num_heads, x_WKLF.device)

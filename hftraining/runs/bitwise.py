@@ -1,23 +1,28 @@
-"""Two run folders that should hold the same bits: every weight, every logged step, every day of the account."""
+"""Two run folders that should hold the same bits: everything learned, every logged step, every day of the account."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from hftraining.core.errors import UserError
 from hftraining.core.values import canonical
 from hftraining.runs.record import read_metrics
 
-if TYPE_CHECKING:
-    import numpy as np
-
 WALL_CLOCK = ("seconds",)  # of a logged step: how long it took is no part of what was calculated
-TENSORS_NAMED = 3
+NOT_LEARNED = "config.json"  # of model/: what the model is, and which days it has seen
+NAMED = 3  # tensors in a line
 
 
 @dataclass(frozen=True)
 class Bits:
-    """What was compared, and what differs: nothing where a text is empty."""
+    """What was compared, and what differs; a text is empty where nothing does.
+
+    tensors: in the safetensors files of the model. weights: also tells of its other files, such as trees.
+    """
 
     tensors: int
     steps: int
@@ -43,24 +48,38 @@ class Bits:
 
 
 def compare_bits(first: Path, second: Path) -> Bits:
-    """Compare model/model.safetensors, metrics.jsonl without its clock, and equity.parquet of two finished runs.
+    """Compare what was learned, metrics.jsonl without its clock, and equity.parquet of two finished runs.
 
+    What was learned is every file of model/ but config.json: tensor by tensor in safetensors, other files whole.
     NaN equals NaN. Raises UserError naming a file that one of them lacks.
     """
     for folder in (first, second):
         for name in ("model/model.safetensors", "metrics.jsonl", "equity.parquet"):
             if not (folder / name).is_file():
                 raise UserError(f"{folder} has no {name}: the run is not finished, or the file was removed")
-    weights, tensors = _weights(first, second)
+    weights, tensors = _model(first / "model", second / "model")
     metrics, first_step, steps, losses_alike = _metrics(first, second)
     equity, days = _equity(first, second)
     return Bits(tensors, steps, days, weights, metrics, equity, first_step, losses_alike and not weights)
 
 
-def _weights(first: Path, second: Path) -> tuple[str, int]:
-    import numpy as np
+def _model(first: Path, second: Path) -> tuple[str, int]:
+    """The text, and how many tensors the first model has."""
+    names = [{path.name for path in folder.iterdir()} - {NOT_LEARNED} for folder in (first, second)]
+    differing, tensors = [f"{name} is in one of them only" for name in sorted(names[0] ^ names[1])], 0
+    for name in sorted(names[0] & names[1]):
+        ours, theirs = first / name, second / name
+        if ours.suffix == ".safetensors":
+            text, count = _tensors(ours, theirs)
+            tensors += count
+        else:
+            text = f"{name} differs" if ours.read_bytes() != theirs.read_bytes() else ""
+        differing += [text] if text else []
+    return "; ".join(differing), tensors
 
-    ours, theirs = (_tensors(folder / "model" / "model.safetensors") for folder in (first, second))
+
+def _tensors(first: Path, second: Path) -> tuple[str, int]:
+    ours, theirs = (_read_tensors(path) for path in (first, second))
     if ours.keys() != theirs.keys():
         lone = sorted(ours.keys() ^ theirs.keys())
         return f"{len(lone)} tensors are in one of them only, such as {lone[0]}", len(ours)
@@ -69,18 +88,15 @@ def _weights(first: Path, second: Path) -> tuple[str, int]:
         return "", len(ours)
     alike = [name for name in apart if ours[name].shape == theirs[name].shape]
     largest = max((float(np.abs(ours[n].astype(float) - theirs[n].astype(float)).max()) for n in alike), default=np.nan)
-    named = ", ".join(apart[:TENSORS_NAMED]) + (" and so on" if len(apart) > TENSORS_NAMED else "")
+    named = ", ".join(apart[:NAMED]) + (" and so on" if len(apart) > NAMED else "")
     return f"{len(apart)} of {len(ours)} tensors differ, by up to {largest:.3g} ({named})", len(ours)
 
 
-def _bytes(array: "np.ndarray") -> tuple[str, tuple[int, ...], bytes]:
+def _bytes(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
     return str(array.dtype), array.shape, array.tobytes()
 
 
-def _tensors(path: Path) -> "dict[str, np.ndarray]":
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -110,8 +126,6 @@ def _metrics(first: Path, second: Path) -> tuple[str, int | None, int, bool]:
 
 
 def _equity(first: Path, second: Path) -> tuple[str, int]:
-    import pandas as pd
-
     ours, theirs = (pd.read_parquet(folder / "equity.parquet") for folder in (first, second))
     if list(ours.columns) != list(theirs.columns) or len(ours) != len(theirs):
         return f"{len(ours):,} and {len(theirs):,} rows, or other columns", len(ours)

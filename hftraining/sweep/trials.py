@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from hftraining.core.errors import ConfigError
+from hftraining.core.metrics import higher_is_better
 from hftraining.experiment.config import ExperimentConfig, typed_config, unknown_key
 from hftraining.experiment.run import run_experiment, splits_of
 from hftraining.runs.identity import config_delta, signature
@@ -157,11 +158,9 @@ class _Progress:
     def __init__(
         self, search: SearchConfig, part: ExperimentConfig, place: int, done: list[dict[str, float]], watch: Watch
     ) -> None:
-        from hftraining.training.trainer import HIGHER_IS_BETTER
-
         self.search, self.place, self.done, self.watch = search, place, done, watch
         self.best_metric, self.sign = part.training.best_metric, 1.0
-        if HIGHER_IS_BETTER[self.best_metric]:
+        if higher_is_better(self.best_metric):
             self.sign = -1.0
         self.probes_a_part = math.ceil(part.training.max_steps / part.profit_tracker.every)
         self.best, self.probes, self.step = math.inf, 0, 0

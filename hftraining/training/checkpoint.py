@@ -1,8 +1,8 @@
 """Checkpoints: model, optimiser, random state and step, written atomically and verified when read.
 
 A checkpoint is a folder `step_00000250` with model.safetensors, optimizer.safetensors (random state included)
-and state.json, which holds the sha256 of both. It is written under a temporary name, synced and renamed, so a
-kill at any moment leaves whole checkpoints only. Kept are the newest two and the best by the validation metric.
+and state.json, which holds the sha256 of both. It is written under a temporary name, synced and renamed, so that a
+kill at any moment leaves whole checkpoints only. The newest two are kept, and the best by the validation metric.
 """
 
 import json
@@ -30,7 +30,7 @@ class Checkpoints:
         self.folder = folder
 
     def save(self, step: int, model: nn.Module, optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
-        """Write the checkpoint of a step; `state` is JSON and must name `best_step`. Removes what is not kept."""
+        """Write the checkpoint of a step and remove old ones. `state` is JSON and must name `best_step`."""
         final = self.folder / f"step_{step:08d}"
         temporary = self.folder / f".writing_{step:08d}"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -42,7 +42,7 @@ class Checkpoints:
         for name in (*TENSOR_FILES, "state.json"):
             sync(temporary / name)
         sync(temporary)
-        shutil.rmtree(final, ignore_errors=True)  # a damaged one that a resumed run reaches again
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one, when a resumed run reaches its step again
         temporary.rename(final)
         sync(self.folder)
         self._remove_all_but(state["best_step"])
@@ -57,7 +57,7 @@ class Checkpoints:
         return json.loads((self._path(step) / "state.json").read_text())
 
     def newest(self) -> int:
-        """The step of the newest whole checkpoint, 0 where there is none. Damaged ones are named in the log."""
+        """The step of the newest whole checkpoint, or 0 without one. The log names the damaged ones."""
         return next((step for step in reversed(self.steps()) if self._is_whole(step)), 0)
 
     def load_model(self, step: int, model: nn.Module) -> None:
@@ -65,7 +65,7 @@ class Checkpoints:
         model.load_state_dict(load_file(self._path(step) / TENSOR_FILES[0]))
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, rising."""
+        """The steps that have a checkpoint, in order."""
         return sorted(int(path.name.removeprefix("step_")) for path in self.folder.glob("step_*"))
 
     def _path(self, step: int) -> Path:
@@ -79,7 +79,7 @@ class Checkpoints:
         except (OSError, json.JSONDecodeError, KeyError) as error:
             damaged = [str(error)]
         if damaged:
-            logger.warning("checkpoint %s is damaged (%s): falling back on the one before", path, ", ".join(damaged))
+            logger.warning("checkpoint %s is damaged (%s): using the one before", path, ", ".join(damaged))
         return not damaged
 
     def _remove_all_but(self, best_step: int | None) -> None:

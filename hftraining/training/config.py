@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from hftraining.core.metrics import BY_NAME, LOSS_TAG
+
 PRECISIONS = ("fp32", "bf16")
 METHODS = ("full", "head", "lora", "scratch")
-BEST_METRICS = ("eval/loss", "profit/sharpe_ratio", "profit/total_return")
+BEST_METRICS = (LOSS_TAG, BY_NAME["sharpe_ratio"].tag, BY_NAME["total_return"].tag)
 
 
 @dataclass
@@ -26,10 +28,10 @@ class TrainingConfig:
     checkpoint_every: int = 250  # steps
     log_every: int = 10  # steps
     best_metric: str = "eval/loss"  # which probe metric chooses the model that is kept
-    patience: int = 0  # probes in a row without a better one that end the training; 0: none do, max_steps does
+    patience: int = 0  # so many probes in a row without a better one end the training; 0: only max_steps ends it
     history: int = 0  # learn from the last so many training sessions; 0: from all
     # Fine-tuning, with init_from:
-    methods: list[str] = field(default_factory=list)  # what is tried: full, head, lora (what may move), scratch
+    methods: list[str] = field(default_factory=list)  # what is tried: full, head, lora (what is trained), scratch
     shrinkage: float = 0.0  # higher pulls the weights back to where they started; times the rate, each step
     lora_rank: int = 4  # higher lets lora move further from the base
 

@@ -10,7 +10,7 @@ FINAL_SHARE = 0.1  # of the peak learning rate, reached at the last step
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019); matrices decay, biases and norms do not."""
+    """AdamW (Loshchilov and Hutter 2019) on the weights that are not frozen; only matrices decay."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},

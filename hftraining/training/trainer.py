@@ -14,29 +14,29 @@ import torch
 from torch import Tensor, nn
 
 from hftraining.core.errors import Diverged, Interrupted
+from hftraining.core.metrics import higher_is_better
 from hftraining.market.windows import Batch, WindowSampler
+from hftraining.model.network import Network
 from hftraining.model.objective import Loss, Objective
-from hftraining.model.transformer import BarTransformer
 from hftraining.training.checkpoint import Checkpoints
 from hftraining.training.config import TrainingConfig
 from hftraining.training.optimizer import learning_rate, make_optimizer
 
 MOST_SKIPPED_IN_A_ROW = 10
-HIGHER_IS_BETTER = {"eval/loss": False, "profit/sharpe_ratio": True, "profit/total_return": True}
 
 logger = logging.getLogger("hftraining")
 
 
 class Probe(Protocol):
-    """Looks at the validation days after a step and says what it saw, tag by tag."""
+    """Scores the model on the validation days."""
 
     def __call__(self, step: int) -> dict[str, float]:
-        """The scores after a step."""
+        """The scores after a step, by TensorBoard tag."""
         ...
 
 
 class StepListener(Protocol):
-    """Sees every step go by: a progress bar or plain lines."""
+    """Is told of every step, as a progress bar is."""
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
         """values: the step's losses, and what was probed."""
@@ -55,11 +55,11 @@ class Progress:
 
 
 class Trainer:
-    """Trains a model on the windows of a sampler, resumable to the bit at any step."""
+    """Trains a torch model of any kind on the windows of a sampler; can resume at any step, to the bit."""
 
     def __init__(
         self,
-        model: BarTransformer,
+        model: Network,
         objective: Objective,
         sampler: WindowSampler,
         config: TrainingConfig,
@@ -74,7 +74,7 @@ class Trainer:
         self.progress = Progress()
 
     def resume(self) -> int:
-        """Load the newest whole checkpoint, if there is one; returns the step that training goes on from."""
+        """Load the newest whole checkpoint, if there is one; returns the step after which training continues."""
         state = self.checkpoints.restore(self.model, self.optimizer)
         if state is not None:
             self.progress = Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
@@ -169,7 +169,7 @@ class Trainer:
         best = self.progress.best_value
         if not math.isfinite(value):
             return False
-        better = best is None or (value > best if HIGHER_IS_BETTER[self.config.best_metric] else value < best)
+        better = best is None or (value > best if higher_is_better(self.config.best_metric) else value < best)
         if better:
             self.progress.best_step, self.progress.best_value = step, value
         return better

@@ -11,8 +11,8 @@ from hftraining.evidence.leaks import Way, prove
 from hftraining.experiment.run import splits_of
 from hftraining.market.features import Features, Scaler, make_features, make_labels
 from hftraining.market.prices import load_bars
+from hftraining.model.base import Forecaster
 from hftraining.model.config import ModelConfig
-from hftraining.model.forecaster import Forecaster
 from hftraining.profit_tracker import ProfitTracker
 from tests.bars_of import make_bars
 from tests.compose import compose_config

@@ -9,8 +9,8 @@ from hftraining.experiment.decision import Candidate, decide, nothing_changes
 from hftraining.experiment.judging import judge
 from hftraining.experiment.periods import Period
 from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
+from hftraining.model.base import Forecaster
 from hftraining.model.config import ModelConfig
-from hftraining.model.forecaster import Forecaster
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.reports.decisions import decision_table
 from hftraining.runs.ledger import Trials

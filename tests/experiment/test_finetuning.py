@@ -15,7 +15,7 @@ from hftraining.experiment.config import typed_config
 from hftraining.experiment.finetune_ground import prepare_ground, steps_of_epochs
 from hftraining.experiment.inherit import candidate_config, inherit, open_base, signature_of
 from hftraining.market.features import FEATURES
-from hftraining.model.forecaster import FORMAT, Forecaster
+from hftraining.model.base import FORMAT, Forecaster
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Trainer
 from tests.compose import compose_config

@@ -14,8 +14,8 @@ from hftraining.market.config import StocksConfig
 from hftraining.market.features import Scaler, make_features, make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
+from hftraining.model.base import Forecaster, ModelFolderError
 from hftraining.model.config import ModelConfig
-from hftraining.model.forecaster import Forecaster, ModelFolderError
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.ledger import Ledger
 from tests.compose import compose_config

@@ -10,7 +10,9 @@ import pytest
 from hfinference import average_predictions, load_model
 from hftraining.experiment.config import load_config
 from hftraining.market.prices import load_bars
-from hftraining.model.forecaster import ModelFolderError
+from hftraining.model.base import ModelFolderError
+from tests.bars_of import make_bars
+from tests.model.test_base import learned
 from tests.runs_of import tune
 
 
@@ -70,3 +72,18 @@ def test_what_is_no_model_is_refused_in_one_line(base, tmp_path):
     shutil.copy(base / "run.json", half)
     with pytest.raises(ModelFolderError, match=r"has no model yet: python train.py resume="):
         load_model(half)
+
+
+@pytest.mark.parametrize("kinds", [("transformer", "ridge"), ("transformer", "ridge", "lightgbm")])
+def test_models_of_all_kinds_load_and_are_averaged_together_without_a_position_where_one_has_none(kinds, tmp_path):
+    if "lightgbm" in kinds:
+        pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install -e .[baselines]")
+    bars = make_bars(n_sessions=400)
+    for kind in kinds:
+        dataclasses.replace(learned(kind, bars), symbols=bars.symbols_S).save(tmp_path / kind)
+    models = [load_model(tmp_path / kind) for kind in kinds]
+    assert tuple(model.kind for model in models) == kinds
+    ours = average_predictions(models, bars)
+    expected = sum(model.forecast(bars).quantiles_TSHQ for model in models) / len(models)
+    np.testing.assert_allclose(ours.quantiles_TSHQ, expected, rtol=1e-12)
+    assert np.isfinite(ours.quantiles_TSHQ[30:]).all() and np.isnan(ours.head_TS).all()

@@ -1,4 +1,4 @@
-"""What may move and what pulls back: hftraining/model/adapt.py."""
+"""What is trained and what pulls back: hftraining/model/adapt.py."""
 
 import copy
 
@@ -15,7 +15,9 @@ LEVELS = (0.1, 0.5, 0.9)
 
 def make_model(seed=0):
     torch.manual_seed(seed)
-    return BarTransformer(ModelConfig(hidden_size=16, num_layers=2, num_heads=2, context=8, dropout=0.0), 5, 2, LEVELS)
+    return BarTransformer(
+        ModelConfig(hidden_size=16, num_layers=2, num_heads=2, context=8, dropout=0.0), 5, (1, 5), LEVELS
+    )
 
 
 def forecast(model, seed=1):

@@ -12,7 +12,7 @@ LEVELS = (0.1, 0.5, 0.9)
 def make_model(**fields) -> BarTransformer:
     torch.manual_seed(0)
     config = ModelConfig(**{"hidden_size": 16, "num_layers": 2, "num_heads": 2, "context": 8, "dropout": 0.0} | fields)
-    model = BarTransformer(config, 5, 2, LEVELS).eval()
+    model = BarTransformer(config, 5, (1, 5), LEVELS).eval()
     with torch.no_grad():  # larger than at the start, so that every path shows in the output
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -109,7 +109,7 @@ def test_quantiles_never_cross_and_positions_lie_within_one():
 
 def test_an_untrained_model_forecasts_about_a_standard_normal():
     torch.manual_seed(0)
-    model = BarTransformer(ModelConfig(), 5, 2, LEVELS).eval()
+    model = BarTransformer(ModelConfig(), 5, (1, 5), LEVELS).eval()
     quantiles, _ = model(*some_input())
     expected = torch.tensor([-1.2816, 0.0, 1.2816]).expand_as(quantiles)
     assert (quantiles - expected).abs().max() < 1.0

@@ -33,7 +33,9 @@ def make_trainer(folder, probe=None, seed=1, bars=None, sampler=None, **fields):
     )
     sampler = sampler or WindowSampler(bars, scaled, features.known_TS, labels, slice(0, 200), config.window, 4, 2)
     torch.manual_seed(seed)
-    model = BarTransformer(ModelConfig(hidden_size=16, num_layers=1, num_heads=2, context=8), len(FEATURES), 2, LEVELS)
+    model = BarTransformer(
+        ModelConfig(hidden_size=16, num_layers=1, num_heads=2, context=8), len(FEATURES), (1, 5), LEVELS
+    )
     objective = Objective(ObjectiveConfig(horizons=[1, 5], quantiles=list(LEVELS)), TradingRules())
     probe = probe or (lambda step: {"eval/loss": 1.0 / step})
     return Trainer(model, objective, sampler, config, seed, probe, 5, Checkpoints(folder))

@@ -1,29 +1,33 @@
 """Ridge and LightGBM: the fits against least squares and brute force, the forecasts by what must hold of any."""
 
-import sys
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 
+from hftraining.core.forecast import Forecast
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Scaler, make_features, make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
-from hftraining.model import baselines
-from hftraining.model.baselines import BaselineError, MissingDependency, baseline_forecast, fit_ridge
+from hftraining.model import linear
+from hftraining.model.base import KINDS, Forecaster
+from hftraining.model.config import ModelConfig
+from hftraining.model.learner import LearningError, Lesson
+from hftraining.model.linear import PENALTIES_P, choose_penalties, fit_ridge
+from hftraining.model.trees import choose_rounds, fit_trees
 from hftraining.profit_tracker import ProfitTracker
 from tests.bars_of import make_bars
 
 HORIZONS, LEVELS, PURGE = (1, 5), (0.1, 0.5, 0.9), 6
 TRAIN = slice(0, 500)
+NO_LIGHTGBM = "LightGBM is not installed: pip install -e .[baselines]"
 
 
-@pytest.fixture(params=baselines.BASELINES)
+@pytest.fixture(params=["ridge", "lightgbm"])
 def name(request):
     if request.param == "lightgbm":
-        pytest.importorskip("lightgbm")
+        pytest.importorskip("lightgbm", reason=NO_LIGHTGBM)
     return request.param
 
 
@@ -39,8 +43,11 @@ def market(signal=0.0, n_sessions=700, n_symbols=6, n_features=4, seed=0):
     return x_TSF, known_TS, labels_TSH.astype(np.float32), span_TSH
 
 
-def forecast(name, x_TSF, known_TS, labels_TSH, span_TSH, train=TRAIN, seed=1, threads=1):
-    return baseline_forecast(name, x_TSF, known_TS, labels_TSH, span_TSH, train, HORIZONS, LEVELS, PURGE, seed, threads)
+def forecast(name, x_TSF, known_TS, labels_TSH, span_TSH, train=TRAIN, seed=1):
+    model = KINDS[name](ModelConfig(kind=name), x_TSF.shape[2], HORIZONS, LEVELS)
+    model.learn(Lesson(x_TSF, known_TS, labels_TSH, train, PURGE, seed))
+    quantiles_TSHQ, head_TS = model.predict(x_TSF, known_TS, "cpu")
+    return Forecast(quantiles_TSHQ * span_TSH[..., None], head_TS, HORIZONS, LEVELS)
 
 
 def pinball(quantiles_NHQ, label_NH):
@@ -77,11 +84,11 @@ def test_the_penalty_is_the_one_with_the_least_error_on_later_rows():
     x_NF, x_MF = rng.normal(size=(60, 8)), rng.normal(size=(400, 8))
     slope_FH = np.array([[0.0, 0.15, 3.0]]) * np.ones((8, 1))
     label_NH, label_MH = (x @ slope_FH + rng.normal(size=(len(x), 3)) for x in (x_NF, x_MF))
-    chosen_H = baselines.choose_penalties(x_NF, label_NH, x_MF, label_MH)
+    chosen_H = choose_penalties(x_NF, label_NH, x_MF, label_MH)
     for h in range(3):
-        fits = [fit_ridge(x_NF, label_NH[:, [h]], np.array([penalty])) for penalty in baselines.PENALTIES_P]
+        fits = [fit_ridge(x_NF, label_NH[:, [h]], np.array([penalty])) for penalty in PENALTIES_P]
         errors = [((label_MH[:, [h]] - fit.predict(x_MF)) ** 2).mean() for fit in fits]
-        assert chosen_H[h] == baselines.PENALTIES_P[np.argmin(errors)]
+        assert chosen_H[h] == PENALTIES_P[np.argmin(errors)]
     assert chosen_H[0] > chosen_H[1] > chosen_H[2]  # more of it where there is less to learn
 
 
@@ -95,7 +102,7 @@ def test_ridge_recovers_what_is_exactly_linear():
 
 
 def test_lightgbm_learns_a_step_that_ridge_cannot():
-    pytest.importorskip("lightgbm")
+    pytest.importorskip("lightgbm", reason=NO_LIGHTGBM)
     x_TSF, known_TS, labels_TSH, span_TSH = market()
     labels_TSH = labels_TSH + 2.0 * (np.abs(x_TSF[:, :, :1]) > 1)
     rows = slice(520, 690)
@@ -104,7 +111,7 @@ def test_lightgbm_learns_a_step_that_ridge_cannot():
             (forecast(name, x_TSF, known_TS, labels_TSH, span_TSH).quantiles_TSHQ / span_TSH[..., None])[rows],
             labels_TSH[rows],
         )
-        for name in baselines.BASELINES
+        for name in ("ridge", "lightgbm")
     }
     assert losses["lightgbm"] < 0.9 * losses["ridge"]
 
@@ -187,7 +194,7 @@ def test_the_purge_lies_between_what_is_fitted_and_what_is_judged(monkeypatch):
     x_TSF[:, :, 0] = np.arange(len(x_TSF))[:, None]  # so that rows tell their session
     fits, judged = [], []
 
-    class Noted(baselines.Ridge):
+    class Noted(linear.Ridge):
         def predict(self, x_NF):
             judged.append(x_NF[:, 0])
             return super().predict(x_NF)
@@ -202,8 +209,8 @@ def test_the_purge_lies_between_what_is_fitted_and_what_is_judged(monkeypatch):
         judged.append(x_MF[:, 0])
         return np.array([1.0, 1.0])
 
-    monkeypatch.setattr(baselines, "fit_ridge", noted_fit)
-    monkeypatch.setattr(baselines, "choose_penalties", noted_choice)
+    monkeypatch.setattr(linear, "fit_ridge", noted_fit)
+    monkeypatch.setattr(linear, "choose_penalties", noted_choice)
     forecast("ridge", x_TSF, known_TS, labels_TSH, span_TSH)
     tuning, whole, of_late, of_early = fits
     last_fifth, first, second, everything = judged
@@ -220,29 +227,19 @@ def test_the_forecast_is_the_same_to_the_bit_when_it_is_made_again(name):
     np.testing.assert_array_equal(once, again)
 
 
-def test_trees_on_many_rows_are_the_same_on_one_thread_and_on_two(monkeypatch):
-    pytest.importorskip("lightgbm")
-    monkeypatch.setattr(baselines, "ROWS_FOR_A_THREAD", 100)  # so that the second thread is used
-    rng = np.random.default_rng(0)
-    x_NF = rng.normal(size=(2000, 5))
-    label_NH = x_NF[:, :1] + rng.normal(size=(2000, 1))
-    fit = partial(baselines.fit_lightgbm, x_NF, label_NH, np.array([3]), 1)
-    np.testing.assert_array_equal(fit(threads=1).predict(x_NF), fit(threads=2).predict(x_NF))
-
-
 def test_trees_of_one_horizon_do_not_know_the_others():
-    pytest.importorskip("lightgbm")
+    pytest.importorskip("lightgbm", reason=NO_LIGHTGBM)
     rng = np.random.default_rng(0)
     x_NF = rng.normal(size=(2000, 5))
     label_NH = x_NF[:, :3] * [0.0, 0.2, 2.0] + rng.normal(size=(2000, 3))
     cut = (x_NF[:1500], label_NH[:1500], x_NF[1500:], label_NH[1500:])
-    rounds_H = baselines.choose_rounds(*cut, seed=1, threads=1)
+    rounds_H = choose_rounds(*cut, seed=1)
     assert rounds_H[0] < rounds_H[2]
-    together_NH = baselines.fit_lightgbm(x_NF, label_NH, rounds_H, 1, 1).predict(x_NF)
+    together_NH = fit_trees(x_NF, label_NH, rounds_H, 1).predict(x_NF)
     for h in range(3):
         alone = (array if array.shape[1] == 5 else array[:, [h]] for array in cut)
-        assert baselines.choose_rounds(*alone, seed=1, threads=1) == rounds_H[h]
-        alone_N1 = baselines.fit_lightgbm(x_NF, label_NH[:, [h]], rounds_H[[h]], 1, 1).predict(x_NF)
+        assert choose_rounds(*alone, seed=1) == rounds_H[h]
+        alone_N1 = fit_trees(x_NF, label_NH[:, [h]], rounds_H[[h]], 1).predict(x_NF)
         np.testing.assert_array_equal(alone_N1[:, 0], together_NH[:, h])
 
 
@@ -250,21 +247,8 @@ def test_too_few_training_days_are_refused_in_one_line(name):
     arguments = market()
     enough = 20 + 2 * (PURGE + 1)  # the first 20 have no features
     assert np.isfinite(forecast(name, *arguments, train=slice(0, enough)).quantiles_TSHQ).any()
-    with pytest.raises(BaselineError, match=f"baseline {name}: 13 training days .* leave this baseline out"):
+    with pytest.raises(LearningError, match=f"^{name}: 13 training days .* or do without {name}$"):
         forecast(name, *arguments, train=slice(0, enough - 1))
-
-
-def test_a_baseline_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="baseline lasso is not one of ridge, lightgbm"):
-        forecast("lasso", *market())
-
-
-def test_without_lightgbm_the_message_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(MissingDependency, match=r'pip install -e "\.\[baselines\]"') as caught:
-        forecast("lightgbm", *market())
-    assert isinstance(caught.value, ValueError) and "\n" not in str(caught.value)
-    assert np.isfinite(forecast("ridge", *market()).quantiles_TSHQ).any()
 
 
 def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75, 0.9)):
@@ -273,24 +257,19 @@ def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75,
     splits = make_splits(bars.sessions_T, StocksConfig(), purge)
     features = make_features(bars)
     labels_TSH = make_labels(bars, features.volatility_TS, horizons, 1, "open", False)
-    scaled_TSF = Scaler.fit(features, splits.train).scale(features.values_TSF)
-    span_TSH = features.volatility_TS[:, :, None] * np.sqrt(np.asarray(horizons, float))
-    got = baseline_forecast(
-        name, scaled_TSF, features.known_TS, labels_TSH, span_TSH, splits.train, horizons, levels, purge, 1, 1
-    )
-    return got, splits
+    scaler = Scaler.fit(features, splits.train)
+    forecaster = Forecaster.fresh(ModelConfig(name=name, kind=name), scaler, horizons, levels)
+    scaled_TSF = scaler.scale(features.values_TSF)
+    forecaster.model.learn(Lesson(scaled_TSF, features.known_TS, labels_TSH, splits.train, purge, 1))
+    return forecaster.forecast_features(features), splits
 
 
-def cut(got, rows):
-    return replace(got, quantiles_TSHQ=got.quantiles_TSHQ[rows], head_TS=got.head_TS[rows])
-
-
-def test_on_the_sample_a_baseline_trades_and_is_not_too_good_to_be_true(name):
+def test_on_the_sample_a_learner_trades_and_is_not_too_good_to_be_true(name):
     bars = load_bars(StocksConfig())
     got, splits = forecast_bars(name, bars)
     tracker = ProfitTracker()
     for rows in (splits.valid, splits.test):
-        metrics = tracker.evaluate(bars.rows(rows), cut(got, rows)).metrics
+        metrics = tracker.evaluate(bars.rows(rows), got.rows(rows)).metrics
         assert abs(metrics["sharpe_ratio"]) < 3
         assert metrics["trade_count"] > 0 and 0.1 < metrics["exposure"] <= 1.05
 

@@ -1,0 +1,74 @@
+"""What all torch models share: forecasts for all sessions in one pass, and weights as safetensors.
+
+Legend: T sessions, S symbols, W windows, K symbols in each, L bars, F features, H horizons, Q quantiles.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from hftraining.model.config import WEIGHTS, ModelConfig
+
+TOKENS_AT_ONCE = 65_536  # bars of all symbols in one pass; bounds the memory of a wide universe
+
+
+class Network(nn.Module, ABC):
+    """A torch model of the face in model/base.py, which training.Trainer trains.
+
+    A kind adds its layers and what is abstract here. It is built from (config, n_features, horizons, levels), and draws
+    its weights from torch's random state.
+    """
+
+    has_head = True
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+
+    @property
+    @abstractmethod
+    def receptive_field(self) -> int:
+        """Bars, today included, that a forecast can depend on."""
+
+    @abstractmethod
+    def forward(self, x_WKLF: Tensor, present_WKL: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled features and where they are known -> quantiles_WKLHQ in volatility units, head_WKL in (-1, 1).
+
+        Row l depends on rows <= l alone. Quantiles do not cross. Rows that are not present give numbers without a
+        meaning.
+        """
+
+    @abstractmethod
+    def heads(self) -> list[nn.Module]:
+        """The last layers, which turn what the others have learned into quantiles and a position."""
+
+    @torch.inference_mode()
+    def predict(self, scaled_TSF: np.ndarray, known_TS: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
+        """quantiles_TSHQ in volatility units and head_TS in (-1, 1), float64; NaN where features are not known."""
+        n_sessions, n_symbols = known_TS.shape
+        x_STF = torch.from_numpy(scaled_TSF).transpose(0, 1)
+        present_ST = torch.from_numpy(known_TS.T.copy())
+        # Symbols that look at each other must lie in one pass.
+        at_once = n_symbols if self.config.cross_asset else max(1, TOKENS_AT_ONCE // max(1, n_sessions))
+        self.eval()
+        parts = [
+            self(x[None].to(device), present[None].to(device))
+            for x, present in zip(x_STF.split(at_once), present_ST.split(at_once), strict=True)
+        ]
+        quantiles_STHQ, head_ST = (torch.cat([part[i][0] for part in parts]).cpu().double().numpy() for i in (0, 1))
+        quantiles_TSHQ, head_TS = quantiles_STHQ.swapaxes(0, 1), head_ST.T.copy()
+        quantiles_TSHQ[~known_TS], head_TS[~known_TS] = np.nan, np.nan
+        return quantiles_TSHQ, head_TS
+
+    def save(self, folder: Path) -> list[str]:
+        """Write the weights into a folder; returns the file's name."""
+        save_file({k: v.contiguous().cpu() for k, v in self.state_dict().items()}, folder / WEIGHTS)
+        return [WEIGHTS]
+
+    def load(self, folder: Path) -> None:
+        """Read what save wrote. Raises where the file is not there, or holds other weights than this model has."""
+        self.load_state_dict(load_file(folder / WEIGHTS))

@@ -1,0 +1,129 @@
+"""LightGBM: small trees on today's features for each horizon.
+
+Legend: F features, H horizons, N rows (a symbol on a day), M later rows.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hftraining.model.learner import MeanModel, MissingDependency, load_arrays, save_arrays
+
+TREES = {
+    "objective": "regression",
+    "num_leaves": 8,
+    "learning_rate": 0.05,
+    "feature_fraction": 0.5,
+    "max_bin": 63,
+    "verbosity": -1,
+    "deterministic": True,
+    "force_col_wise": True,  # else LightGBM times both layouts and takes the faster, which moves the last bits
+    "num_threads": 1,  # threads wait for each other, for seconds on a busy machine
+}
+MOST_TREES, PATIENCE = 100, 20
+LEAF_SHARE = 0.01  # of the rows must lie in a leaf: the signal is far below the noise of a few rows
+
+
+@dataclass(frozen=True)
+class Trees:
+    """A LightGBM booster for each horizon."""
+
+    boosters_H: list[Any]
+
+    def predict(self, x_NF: np.ndarray) -> np.ndarray:
+        """mean_NH in float64."""
+        means = [booster.predict(x_NF, num_threads=TREES["num_threads"]) for booster in self.boosters_H]
+        return np.stack(means, axis=1)
+
+
+def fit_trees(x_NF: np.ndarray, label_NH: np.ndarray, rounds_H: np.ndarray, seed: int) -> Trees:
+    """Small trees on the squared error, each horizon by itself, rounds_H of them.
+
+    Labels are finite. The same rows and seed give the same bits. Raises MissingDependency without LightGBM.
+    """
+    lightgbm = _lightgbm()
+    parameters = _parameters(len(x_NF), seed)
+    rows = lightgbm.Dataset(x_NF, params=parameters)  # binned once for all horizons
+    boosters = []
+    for label_N, rounds in zip(label_NH.T, rounds_H, strict=True):
+        rows.set_label(label_N)
+        boosters.append(lightgbm.train(parameters, rows, num_boost_round=int(rounds)))
+    return Trees(boosters)
+
+
+def choose_rounds(
+    x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray, seed: int
+) -> np.ndarray:
+    """rounds_H: how many trees, fitted on the N rows, have the least squared error on the M later rows."""
+    lightgbm = _lightgbm()
+    parameters = _parameters(len(x_NF), seed)
+    rows = lightgbm.Dataset(x_NF, params=parameters)
+    later = lightgbm.Dataset(x_MF, params=parameters, reference=rows)
+    stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+    rounds_H = np.empty(label_NH.shape[1], np.int64)
+    for h in range(len(rounds_H)):
+        rows.set_label(label_NH[:, h])
+        later.set_label(label_MH[:, h])
+        booster = lightgbm.train(parameters, rows, num_boost_round=MOST_TREES, valid_sets=[later], callbacks=[stop])
+        rounds_H[h] = booster.best_iteration
+    return rounds_H
+
+
+class TreesModel(MeanModel[Trees]):
+    """`model=lightgbm`. The numbers of its trees are chosen. Raises MissingDependency without LightGBM."""
+
+    def _untrained(self) -> Trees:
+        # Each feature counts alike in the label, so that enough trees split on every one of them.
+        rng, n_horizons = np.random.default_rng(0), len(self.horizons)
+        x_NF = rng.normal(size=(1000, self.n_features))
+        slope_FH = rng.choice([-0.1, 0.1], (self.n_features, n_horizons))
+        return fit_trees(x_NF, x_NF @ slope_FH, np.full(n_horizons, 2 * self.n_features), seed=0)
+
+    def _choose(
+        self, x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray, *, seed: int
+    ) -> np.ndarray:
+        return choose_rounds(x_NF, label_NH, x_MF, label_MH, seed)
+
+    def _fit(self, x_NF: np.ndarray, label_NH: np.ndarray, chosen_H: np.ndarray, *, seed: int) -> Trees:
+        return fit_trees(x_NF, label_NH, chosen_H, seed)
+
+    def save(self, folder: Path) -> list[str]:
+        """Write the quantiles of the residuals, and LightGBM's text of each horizon; returns the files' names."""
+        written = save_arrays(folder, {"residual_QH": self.residual_QH})
+        for name, booster in zip(self._names(), self.mean.boosters_H, strict=True):
+            (folder / name).write_text(booster.model_to_string(), encoding="utf-8")
+        return [*written, *self._names()]
+
+    def load(self, folder: Path) -> None:
+        """Read what save wrote. Raises OSError, SafetensorError or ValueError where it is not what it should be."""
+        lightgbm = _lightgbm()
+        self.residual_QH = load_arrays(folder, {"residual_QH": self.residual_QH.shape})["residual_QH"]
+        boosters = []
+        for name in self._names():
+            text = (folder / name).read_text(encoding="utf-8")
+            try:
+                boosters.append(lightgbm.Booster(model_str=text))
+            except lightgbm.basic.LightGBMError as error:
+                raise ValueError(f"{name}: {error}") from error
+            if boosters[-1].num_feature() != self.n_features:
+                raise ValueError(f"{name} has {boosters[-1].num_feature()} features, not {self.n_features}")
+        self.mean = Trees(boosters)
+
+    def _names(self) -> list[str]:
+        return [f"trees_{horizon}.txt" for horizon in self.horizons]
+
+
+def _parameters(n_rows: int, seed: int) -> dict[str, Any]:
+    return {**TREES, "min_data_in_leaf": max(20, int(LEAF_SHARE * n_rows)), "seed": seed}
+
+
+def _lightgbm() -> Any:
+    try:
+        import lightgbm
+    except ImportError:
+        raise MissingDependency(
+            'lightgbm: LightGBM is not installed: pip install -e ".[baselines]", or do without lightgbm'
+        ) from None
+    return lightgbm
