@@ -30,7 +30,7 @@ class ProfitReport:
     """What the forecast earned.
 
     metrics: as `trading.metrics.summarize`. trades: as `Simulation.trades_frame`. equity: by session, in
-    currency. weights_TS: what the policy wanted. simulation: the account in full. buy_and_hold: the benchmark.
+    currency. weights_TS: the policy's target weights. simulation: the account in full. buy_and_hold: the benchmark.
     """
 
     metrics: dict[str, float]
@@ -51,8 +51,8 @@ class ProfitTracker:
     >>> report.trades                                    # symbol, side, shares, entry, exit, costs, pnl, reason
     >>> report.equity                                    # a Series by session
 
-    Takes a ProfitTrackerConfig, or its fields, or both (fields then replace the config's); what is left out has
-    its default. Raises ValueError for rules that no market has, TypeError for a field that does not exist.
+    Takes a ProfitTrackerConfig, its fields, or both; a field given replaces the config's, and one left out has its
+    default. Raises ValueError for rules that no market has, TypeError for a field that does not exist.
     """
 
     def __init__(self, config: ProfitTrackerConfig | None = None, /, **fields: object) -> None:
@@ -62,10 +62,10 @@ class ProfitTracker:
     def evaluate(self, bars: Bars, forecast: Forecast) -> ProfitReport:
         """Trade the forecast over the bars and measure it beside buy and hold.
 
-        Where the forecast is NaN nothing is held. No sessions give NaN metrics. Raises ValueError where forecast
-        and bars have other shapes, where a price is not positive or dates do not rise.
+        Nothing is held where the forecast is NaN. Without sessions the metrics are NaN. Raises ValueError where
+        forecast and bars have different shapes, where a price is not positive, or where dates do not rise.
         """
-        weights_TS = target_weights(forecast, self.config)
+        weights_TS = target_weights(forecast, bars, self.config)
         simulation = _simulate(bars, weights_TS, self.config)
         return ProfitReport(
             metrics=summarize(simulation, self.config),
@@ -79,8 +79,8 @@ class ProfitTracker:
     def buy_and_hold(self, bars: Bars) -> Held:
         """Equal weights of the symbols with a bar at the first session, bought once, with costs and without stops.
 
-        Never rebalanced. All of the capital is invested whatever max_position_size says. The answer for the last
-        Bars object is kept, so that a probe that is repeated over the same bars pays for it once.
+        Never rebalanced. All of the capital is invested, whatever max_position_size says. The result for the last
+        Bars object is kept, so that repeated probes over the same bars compute it once.
         """
         if self._last_held is None or self._last_held[0] is not bars:
             simulation = _simulate(bars, _hold_weights(bars), _without_exits(self.config), hold=True)

@@ -40,7 +40,7 @@ ONLY_KNOWN_BY = {
         "hftraining/experiment/compose.py",
         *(f"hftraining/sweep/{name}.py" for name in ("settings", "space", "sweeper", "trials", "worker")),
     },
-    "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "study", "worker")},
+    "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "storage", "study", "worker")},
     "yfinance": {"hftraining/market/yahoo.py"},
 }
 PACKAGES = ("hftraining", "hfinference", "hydra_plugins")

@@ -42,7 +42,7 @@ def test_the_documented_call_gives_metrics_trades_and_equity(bars, forecast):
         take_profit=0.05,
     )
     report = tracker.evaluate(bars, forecast)
-    weights = target_weights(forecast, tracker.config)
+    weights = target_weights(forecast, bars, tracker.config)
     alone = simulate(bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, weights, tracker.config)
     assert report.metrics == pytest.approx(summarize(alone, tracker.config))
     assert report.equity.tolist() == alone.equity_T.tolist()
@@ -110,7 +110,7 @@ def test_a_config_and_fields_combine_and_unknown_fields_are_refused():
 
 
 def test_forecasts_of_other_sessions_and_unsorted_bars_are_refused(bars, forecast):
-    with pytest.raises(ValueError, match=r"weights: shape \(120, 3\), but close has \(50, 3\)"):
+    with pytest.raises(ValueError, match=r"forecast: shape \(120, 3\), but bars have \(50, 3\)"):
         ProfitTracker().evaluate(bars.rows(slice(0, 50)), forecast)
     with pytest.raises(ValueError, match=r"sessions: .* at row 1 does not come after"):
         ProfitTracker().evaluate(replace(bars, sessions_T=bars.sessions_T[::-1]), forecast)

@@ -164,7 +164,7 @@ def best_of_noise(repeats: int, trials: int) -> None:
         rng = np.random.default_rng([4, seed])
         bars, _ = market(rng, "normal")
         weights_NTS = np.stack([persistent(rng, 5) for _ in range(trials)])
-        equity_TN = simulate_draws(*bars, weights_NTS, RULES).equity_TD
+        equity_TN = simulate_draws(*bars, weights_NTS, RULES)
         returns_TN = daily_returns(equity_TN)
         sharpe_N = np.asarray(sharpe_ratio(equity_TN))
         best = int(sharpe_N.argmax())
@@ -197,7 +197,7 @@ def power(markets: int) -> list[tuple[float, float, float, float, float]]:
             signal_TS = edge * future_TS + math.sqrt(1.0 - edge**2) * rng.standard_normal(return_TS.shape)
             weights_TS = 0.3 * np.sign(signal_TS)
             band = null_band(*bars, weights_TS, BARE, DRAWS, seed)
-            returns_T = daily_returns(simulate_draws(*bars, weights_TS[None], BARE).equity_TD)[:, 0]
+            returns_T = daily_returns(simulate_draws(*bars, weights_TS[None], BARE))[:, 0]
             seen += verdict(band.p, UNKNOWN).startswith("beats")
             above += sharpe_interval(returns_T, 1000, seed).low > 0.0
             kept += deflated_sharpe(returns_T, 20, 1.0 / SESSIONS) >= 0.95

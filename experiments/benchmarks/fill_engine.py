@@ -1,25 +1,24 @@
-"""How fast the fill engine is beside vectorbt (numba and rust kernels), backtesting.py and a plain Python loop.
+"""How fast the fill engine is beside vectorbt and a plain Python loop, where all of them trade the same trades.
 
     python experiments/benchmarks/fill_engine.py [--runs 5] [--quick]
 
-One thread. Engines are timed in turns; each figure is the median of the runs in million bars (sessions x symbols)
-a second, after one run that compiles. Everything that an engine needs to hand over its metrics is timed: ours
-validates its input and gives the twelve metrics of `summarize`; vectorbt is asked for the same ones, and our ratio
-is to its faster kernel. Each engine gets its arrays in the layout that suits it, made beforehand.
+Measured is what the product runs: one account that all symbols share, with the twelve metrics of `summarize` (a probe
+during training), and many accounts over the same bars at once, with the Sharpe ratio of each (a null band).
 
-Prices are random walks of 2 % a day; positions of 0.3 of equity follow the side of a 10-day over a 50-day mean,
-which changes every 37 sessions. Independent accounts trade it in three ways, because how often a bar trades
-decides the speed of our engine more than anything else:
-- no stops: always in the market, 0.03 trades a bar. vectorbt is told of the crossings only.
-- stop and target (2 % and 5 %), one entry a crossing: flat from the exit to the next crossing, of which
-  alone vectorbt is told again.
-- stop and target, entered again: the position is taken up at the next open while the side lasts, as the rules of
-  money have it for a target weight: 0.4 trades a bar, since a stop of 2 % is one day's move.
-With one account the weights are those of the first way over the number of symbols; vectorbt gets its orders on the
-days of change only. Both sides then do about the same work; ours also watches its rebalance band.
+Like for like: prices are random walks of 2 % a day. Each symbol is held long or short with a fixed number of shares,
+on the side of a 10-day over a 50-day mean, which changes every 37 sessions. vectorbt gets these share counts as
+orders; ours gets the weights that mean the same shares. A case in which the equities then differ by more than 1e-9 at
+any close is left out, and said. The positions begin at 1 % of the capital, so that no order is scaled, and nobody pays
+borrow.
+- no stops: vectorbt's from_orders, on the days of change only.
+- stop 2 %, target 5 %: vectorbt's from_signals. It looks at stops only from the row after an entry, ours from the bar
+  of the entry, so that each session goes to it as two rows (its open, its whole bar), as in
+  tests/trading/test_oracles.py. It also lets a target slip as a stop does, so these cases have no slippage.
+backtesting.py has no case: it has no account that symbols share, and its stops need a strategy of their own.
 
-The table at the end holds our ratios for all sizes and ways. Five runs take some seven minutes, nearly all of them
-vectorbt's at 5,000 symbols; --quick leaves that size out and takes one.
+Each figure is the median CPU time of a call, one thread, after one call that compiles; the engines take turns, so that
+a busy machine slows them all alike. Arrays are prepared beforehand in the layout that suits each engine. Ours also
+checks its input. The table at the end holds vectorbt's time / ours.
 """
 
 import argparse
@@ -31,6 +30,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -44,111 +44,111 @@ import numpy as np
 import pandas as pd
 
 from hftraining.trading.config import TradingRules
-from hftraining.trading.metrics import summarize, summarize_draws
-from hftraining.trading.records import STOP_LOSS, TAKE_PROFIT
-from hftraining.trading.simulator import simulate, simulate_alone, simulate_draws
+from hftraining.trading.metrics import sharpe_ratio, summarize
+from hftraining.trading.simulator import simulate, simulate_draws
 from tests.naive_engine import naive_simulate, random_market
 
-SIDES_FREE = TradingRules(stop_loss=0.0, take_profit=0.0)
-SIDES_WITH_EXITS = TradingRules()
-# With one account vectorbt's time grows nearly with the square of the symbols: 6 s a call at 2,000, too long at 5,000.
+# The band is wide, so that a position is left alone for as long as its side lasts.
+RULES = TradingRules(
+    initial_capital=1e6, borrow_rate=0.0, max_gross=100.0, rebalance_band=10.0, stop_loss=0.0, take_profit=0.0
+)
+RULES_WITH_EXITS = replace(RULES, slippage=0.0, stop_loss=0.02, take_profit=0.05)
+# Of one account vectorbt's time grows nearly with the square of the symbols: 6 s a call at 2,000.
 MOST_SHARED = 500
+MOST_NAIVE = 10
 FIRST_CALL = """
 import time, numpy as np
 from hftraining.trading.config import TradingRules
 from hftraining.trading.metrics import summarize
 from hftraining.trading.simulator import simulate
 prices, weights, rules = [np.full((500, 10), 10.0)] * 4, np.full((500, 10), 0.05), TradingRules()
-start = time.perf_counter()
+start = time.process_time()
 summarize(simulate(*prices, weights, rules), rules)
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 """
+Market = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def side_of_means(close: np.ndarray) -> np.ndarray:
+def side_of_means(close_TS: np.ndarray) -> np.ndarray:
     """1 where the 10-day mean is above the 50-day mean, -1 below, 0 before there is one."""
-    table = pd.DataFrame(close)
-    sides = np.sign(table.rolling(10).mean() - table.rolling(50).mean()).to_numpy()
-    return np.ascontiguousarray(np.nan_to_num(sides))
+    table = pd.DataFrame(close_TS)
+    sides_TS = np.sign(table.rolling(10).mean() - table.rolling(50).mean()).to_numpy()
+    return np.ascontiguousarray(np.nan_to_num(sides_TS))
 
 
-def crossings(sides: np.ndarray) -> np.ndarray:
-    """The side on the day that it begins, else 0."""
-    return np.where(sides != np.vstack([np.zeros_like(sides[:1]), sides[:-1]]), sides, 0.0)
+def weights_of_shares(market: Market, wanted_DTS: np.ndarray, rules: TradingRules) -> np.ndarray:
+    """The weights that mean these shares in each draw's account: divided by the equity to which they themselves lead.
 
-
-def flat_after_exits(market, sides: np.ndarray, rules: TradingRules) -> np.ndarray:
-    """The sides, but 0 from a stop or target to the next crossing."""
-    trades = simulate_alone(*market, 0.3 * sides, rules).trades
-    trades = trades[np.isin(trades["reason"], (STOP_LOSS, TAKE_PROFIT))]
-    trades = trades[sides[trades["exit_t"], trades["symbol"]] == trades["side"]]
-    exits = np.zeros(sides.shape, np.int64)
-    np.add.at(exits, (trades["exit_t"], trades["symbol"]), 1)
-    so_far = exits.cumsum(axis=0)
-    at_crossing = np.maximum.accumulate(np.where(crossings(sides) != 0, so_far - exits, 0), axis=0)
-    return np.where(so_far > at_crossing, 0.0, sides)
+    Found by iteration: an error of the equity moves the shares, and that moves the profit, a part of the equity.
+    """
+    equity_TD = np.full(wanted_DTS.shape[1::-1], rules.initial_capital)
+    for _ in range(100):
+        weights_DTS = wanted_DTS * market[3] / equity_TD.T[:, :, None]
+        before_TD, equity_TD = equity_TD, simulate_draws(*market, weights_DTS, rules)
+        if np.allclose(equity_TD, before_TD, rtol=1e-14, atol=0.0):
+            break
+    return weights_DTS
 
 
 def seconds_each(calls: list[Callable[[], object]], runs: int) -> list[float]:
-    """Median times of calls that were made once before, in turns, so that a busy machine slows them all alike."""
+    """Median CPU seconds of calls that were made once before, in turns."""
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()
-        gc.collect()
     for _ in range(runs):
         for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
+            gc.collect()  # vectorbt's portfolios hold circles of references, and a few large ones fill 20 GB
+            start = time.process_time()
             call()
-            taken.append(time.perf_counter() - start)
-            if taken[-1] > 1.0:  # vectorbt's portfolios hold circles of references, and a few large ones fill 20 GB
-                gc.collect()
+            taken.append(time.process_time() - start)
     return [median(taken) for taken in times]
 
 
-def seconds(call: Callable[[], object], runs: int) -> float:
-    """Median time of one call."""
-    return seconds_each([call], runs)[0]
+def side_by_side(prices_TS: np.ndarray, n_draws: int) -> pd.DataFrame:
+    """The columns of the bars once for each draw, as vectorbt wants them."""
+    return pd.DataFrame(np.tile(prices_TS, (1, n_draws)))
 
 
-def vectorbt_alone(vbt, market, sides, rules, engine: str):
-    """One account a symbol by from_signals, entering where sides is not 0 and no position is held, and the metrics."""
-    open_, high, low, close = map(pd.DataFrame, market)
-    decided = np.vstack([np.zeros_like(sides[:1]), sides[:-1]])
-    shares = 0.3 * 10_000 / market[3][0]
-    exits = {} if rules.stop_loss == 0 else {"sl_stop": rules.stop_loss, "tp_stop": rules.take_profit}
-    longs, shorts = pd.DataFrame(decided > 0), pd.DataFrame(decided < 0)
-
-    def call():
-        portfolio = vbt.Portfolio.from_signals(
-            close, open=open_, high=high, low=low, entries=longs, short_entries=shorts, price=open_, size=shares,
-            fees=rules.commission, slippage=rules.slippage, init_cash=rules.initial_capital, freq="1D",
-            upon_opposite_entry="Reverse", stop_entry_price="FillPrice", engine=engine, **exits,
-        )  # fmt: skip
-        return vectorbt_metrics(portfolio)
-
-    return call
+def by_orders(vbt, market: Market, wanted_DTS: np.ndarray, rules: TradingRules, engine: str):
+    """A call that gives vectorbt's portfolio of share counts, ordered on the days that they change."""
+    n_draws, _, n_symbols = wanted_DTS.shape
+    wanted_TC = wanted_DTS.transpose(1, 0, 2).reshape(len(market[3]), -1)
+    before_TC = np.vstack([np.zeros_like(wanted_TC[:1]), wanted_TC[:-1]])
+    sizes_TC = np.full_like(wanted_TC, np.nan)
+    sizes_TC[1:] = np.where(wanted_TC != before_TC, wanted_TC, np.nan)[:-1]
+    sizes, opens, closes = pd.DataFrame(sizes_TC), side_by_side(market[0], n_draws), side_by_side(market[3], n_draws)
+    groups = np.repeat(np.arange(n_draws), n_symbols)
+    return lambda: vbt.Portfolio.from_orders(
+        closes, size=sizes, size_type="targetamount", price=opens, fees=rules.commission, slippage=rules.slippage,
+        init_cash=rules.initial_capital, freq="1D", cash_sharing=True, group_by=groups, call_seq="auto", engine=engine,
+    )  # fmt: skip
 
 
-def vectorbt_shared(vbt, market, weights, rules, engine: str):
-    """One account that all symbols share, by from_orders towards target weights on the days that they change."""
-    open_, _, _, close = map(pd.DataFrame, market)
-    sizes = np.full_like(weights, np.nan)
-    changes = np.vstack([np.ones_like(weights[:1], bool), weights[1:] != weights[:-1]])
-    sizes[1:] = np.where(changes[:-1], weights[:-1], np.nan)
-    sizes = pd.DataFrame(sizes)
+def by_signals(vbt, market: Market, wanted_DTS: np.ndarray, rules: TradingRules, engine: str):
+    """A call that gives vectorbt's portfolio with stops and targets; two rows a session."""
+    n_draws, n_sessions, n_symbols = wanted_DTS.shape
+    decided = np.zeros((2 * n_sessions, n_draws * n_symbols))
+    decided[2::2] = wanted_DTS.transpose(1, 0, 2).reshape(n_sessions, -1)[:-1]
+    is_open_row = (np.arange(2 * n_sessions) % 2 == 0)[:, None]
+    opens = np.repeat(market[0], 2, axis=0)
+    rows = [opens, *(opens.copy() for _ in range(3))]
+    for row, prices_TS in zip(rows[1:], market[1:], strict=True):
+        row[1::2] = prices_TS
+    open_, high, low, close = (side_by_side(row, n_draws) for row in rows)
+    longs, shorts = pd.DataFrame(is_open_row & (decided > 0)), pd.DataFrame(is_open_row & (decided < 0))
+    flat = pd.DataFrame(is_open_row & (decided == 0))
+    groups = np.repeat(np.arange(n_draws), n_symbols)
+    shares = np.abs(wanted_DTS).max(axis=1).reshape(1, -1)
+    return lambda: vbt.Portfolio.from_signals(
+        close, open=open_, high=high, low=low, entries=longs, short_entries=shorts, exits=flat, short_exits=flat,
+        price=close, size=shares, fees=rules.commission, slippage=rules.slippage, init_cash=rules.initial_capital,
+        upon_opposite_entry="Reverse", accumulate=False, sl_stop=rules.stop_loss, tp_stop=rules.take_profit,
+        stop_entry_price="FillPrice", stop_exit_price="StopMarket", freq="1D", cash_sharing=True, group_by=groups,
+        engine=engine,
+    )  # fmt: skip
 
-    def call():
-        portfolio = vbt.Portfolio.from_orders(
-            close, size=sizes, size_type="targetpercent", price=open_, fees=rules.commission, slippage=rules.slippage,
-            init_cash=rules.initial_capital, freq="1D", cash_sharing=True, group_by=True, call_seq="auto",
-            engine=engine,
-        )  # fmt: skip
-        return vectorbt_metrics(portfolio)
 
-    return call
-
-
-def vectorbt_metrics(portfolio):
+def vectorbt_summary(portfolio) -> list[float]:
     """The metrics of `summarize`, as vectorbt names them."""
     methods = (
         "total_return", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "annualized_volatility", "annualized_return",
@@ -160,44 +160,6 @@ def vectorbt_metrics(portfolio):
     return [*values, portfolio.gross_exposure().mean()]
 
 
-def backtesting_alone(bt, market, sides, rules):
-    """One account a symbol by backtesting.py: a market order on each change of side."""
-
-    class Sides(bt.Strategy):
-        column = 0
-
-        def init(self):
-            self.side = 0
-
-        def next(self):
-            side = sides[len(self.data) - 1, self.column]
-            if side != self.side:
-                self.position.close()
-                if side:
-                    (self.buy if side > 0 else self.sell)(size=10)
-                self.side = side
-
-    def call():
-        for s in range(sides.shape[1]):
-            frame = pd.DataFrame({n: a[:, s] for n, a in zip(("Open", "High", "Low", "Close"), market, strict=True)})
-            frame.index = pd.bdate_range("2000-01-03", periods=len(frame))
-            bt.Backtest(frame, Sides, cash=rules.initial_capital, commission=rules.commission).run(column=s)
-
-    return call
-
-
-def line(name: str, bars: float, taken: float | None, best: float | None = None) -> float | None:
-    """Print one figure and what it is of the fastest other engine."""
-    if taken is None:
-        print(f"  {name:34s} not installed")
-        return None
-    rate = bars / taken / 1e6
-    print(
-        f"  {name:34s} {rate:9.2f} million bars/s  {1e3 * taken:10.2f} ms" + (f"  x{rate / best:.1f}" if best else "")
-    )
-    return rate
-
-
 def optional(name: str):
     """A module, or None where it is not installed."""
     try:
@@ -206,69 +168,46 @@ def optional(name: str):
         return None
 
 
-def compare(n_symbols: int, n_sessions: int, runs: int) -> dict[str, float]:
-    """All engines on one size of market, ours last and with its ratio to the fastest vectorbt; these ratios by way."""
-    ratios = {}
+def compare(n_symbols: int, n_sessions: int, n_draws: int, runs: int, with_exits: bool) -> float:
+    """One case: times of all engines, and vectorbt's faster kernel / ours, NaN without a vectorbt that agrees."""
+    rules = RULES_WITH_EXITS if with_exits else RULES
     market = random_market(np.random.default_rng(0), n_sessions, n_symbols)
-    sides, bars = side_of_means(market[3]), n_sessions * n_symbols
-    few = tuple(prices[:, :10] for prices in market)
-    lists = [prices.tolist() for prices in few]
-    vbt, rust, bt = optional("vectorbt"), optional("vectorbt_rust"), optional("backtesting")
-    engines = ([("numba", vbt)] if vbt else []) + ([("rust", vbt)] if vbt and rust else [])
-    weights = 0.3 * sides
-    once = 0.3 * flat_after_exits(market, sides, SIDES_WITH_EXITS)
-    for title, rules, entries, ours_weights in (
-        ("no stops", SIDES_FREE, crossings(sides), weights),
-        ("stop 2 %, target 5 %, one entry a crossing", SIDES_WITH_EXITS, crossings(sides), once),
-        ("stop 2 %, target 5 %, entered again", SIDES_WITH_EXITS, sides, weights),
-    ):
-        print(f"{n_symbols} x {n_sessions}, independent accounts, {title}")
-        calls = [vectorbt_alone(module, market, entries, rules, kind) for kind, module in engines]
-        calls.append(lambda w=ours_weights, r=rules: summarize_draws(simulate_alone(*market, w, r), r))
-        *theirs, ours = seconds_each(calls, runs)
-        rates = [line(f"vectorbt {kind}", bars, taken) for (kind, _), taken in zip(engines, theirs, strict=True)]
-        best = max((rate for rate in rates if rate), default=None)
-        ratios[f"independent accounts, {title}"] = line("hftraining", bars, ours, best) / (best or math.nan)
-    shared = weights / n_symbols
-    for title, rules in (("no stops", SIDES_FREE), ("stop 2 %, target 5 %", SIDES_WITH_EXITS)):
-        print(f"{n_symbols} x {n_sessions}, one account, {title}")
-        calls = [lambda w=shared, r=rules: summarize(simulate(*market, w, r), r)]
-        beside = rules is SIDES_FREE and n_symbols <= MOST_SHARED
-        if beside:
-            calls += [vectorbt_shared(module, market, shared, rules, kind) for kind, module in engines]
-        ours, *theirs = seconds_each(calls, runs)
-        if beside:
-            rates = [line(f"vectorbt {kind}", bars, taken) for (kind, _), taken in zip(engines, theirs, strict=True)]
-            best = max((rate for rate in rates if rate), default=None)
-            ten = shared[:, :10].tolist()
-            naive = seconds(lambda w=ten: naive_simulate(*lists, w, SIDES_FREE), runs)
-            line("plain Python loop (10 symbols)", n_sessions * 10, naive)
-            if bt:
-                one = seconds(backtesting_alone(bt, tuple(p[:, :1] for p in market), sides[:, :1], rules), runs)
-                line("backtesting.py (1 symbol)", n_sessions, one)
-            else:
-                line("backtesting.py", 0, None)
-        rate = line("hftraining", bars, ours, best if beside else None)
-        if beside:
-            ratios[f"one account, {title}"] = rate / (best or math.nan)
-    return ratios
-
-
-def null_metrics(market, weights_DTS: np.ndarray) -> dict[str, np.ndarray]:
-    """Simulate draws and summarise them."""
-    return summarize_draws(simulate_draws(*market, weights_DTS, SIDES_WITH_EXITS), SIDES_WITH_EXITS)
-
-
-def null_band(runs: int) -> None:
-    """500 portfolios over the same bars, with weights that last and with weights that change every day."""
-    market = random_market(np.random.default_rng(0), 500, 10)
-    for name, base in (
-        ("sides of means", 0.1 * side_of_means(market[3])),
-        ("other weights every day", np.random.default_rng(1).normal(0, 0.1, (500, 10))),
-    ):
-        shifted = np.stack([np.roll(base, 20 + draw % 460, axis=0) for draw in range(500)])
-        taken = seconds(lambda w=shifted: null_metrics(market, w), runs)
-        print(f"500 null portfolios, 10 x 500, {name}: {taken:.3f} s")
+    sides_TS = side_of_means(market[3]) * (0.01 * rules.initial_capital / n_symbols / market[3][0])
+    wanted_DTS = np.stack([np.roll(sides_TS, 20 + draw % (n_sessions - 40), axis=0) for draw in range(n_draws)])
+    wanted_DTS = sides_TS[None] if n_draws == 1 else wanted_DTS
+    weights_DTS = weights_of_shares(market, wanted_DTS, rules)
+    equity_TD = simulate_draws(*market, weights_DTS, rules)
+    calls: dict[str, Callable[[], object]] = {}
+    if n_draws == 1:
+        calls["hftraining"] = lambda: summarize(simulate(*market, weights_DTS[0], rules), rules)
+        if n_symbols <= MOST_NAIVE:
+            lists = [array.tolist() for array in (*market, weights_DTS[0])]
+            calls["plain Python loop"] = lambda: naive_simulate(*lists, rules)
+    else:
+        calls["hftraining"] = lambda: sharpe_ratio(simulate_draws(*market, weights_DTS, rules))
+    vbt, kernels = optional("vectorbt"), ["numba", *(["rust"] if optional("vectorbt_rust") else [])]
+    said = []
+    for kernel in kernels if vbt and n_symbols <= MOST_SHARED else []:
+        run = (by_signals if with_exits else by_orders)(vbt, market, wanted_DTS, rules, kernel)
+        theirs_TD = np.asarray(run().value()).reshape(-1, n_draws)[1 if with_exits else 0 :: 2 if with_exits else 1]
+        apart = float(np.abs(theirs_TD / equity_TD - 1.0).max())
+        if apart > 1e-9:
+            said.append(f"  vectorbt {kernel}: left out, it trades other trades (equity differs by up to {apart:.1e})")
+        elif n_draws == 1:
+            calls[f"vectorbt {kernel}"] = lambda run=run: vectorbt_summary(run())
+        else:
+            calls[f"vectorbt {kernel}"] = lambda run=run: run().sharpe_ratio()
+    if not vbt:
+        said.append("  vectorbt: not installed")
+    taken = dict(zip(calls, seconds_each(list(calls.values()), runs), strict=True))
+    accounts = "one account" if n_draws == 1 else f"{n_draws} accounts at once"
+    exits = "stop 2 %, target 5 %" if with_exits else "no stops"
+    print(f"{accounts}, {n_symbols} symbols x {n_sessions} sessions, {exits}", *said, sep="\n")
+    for name, seconds in taken.items():
+        rate = n_draws * n_symbols * n_sessions / seconds / 1e6
+        print(f"  {name:20s} {rate:9.2f} million bars/s {1e3 * seconds:10.2f} ms", flush=True)
+    theirs = [seconds for name, seconds in taken.items() if name.startswith("vectorbt")]
+    return min(theirs, default=math.nan) / taken["hftraining"]
 
 
 def first_call(runs: int) -> None:
@@ -277,22 +216,27 @@ def first_call(runs: int) -> None:
     command = [sys.executable, "-c", FIRST_CALL]
     answers = [subprocess.run(command, cwd=root, capture_output=True, check=True, text=True) for _ in range(runs + 1)]
     times = [float(answer.stdout) for answer in answers]
-    print(f"first call in a new process, compiled code on disk: {median(times[1:]):.3f} s")
+    print(f"first call in a new process, compiled code on disk: {median(times[1:]):.3f} s of CPU")
 
 
 def main() -> None:
     """Print everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="runs behind each median")
-    parser.add_argument("--quick", action="store_true", help="only 10 x 2,500 and 500 x 2,500")
+    parser.add_argument("--quick", action="store_true", help="10 and 100 symbols, 50 accounts")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     os.environ["TQDM_DISABLE"] = "1"
     first_call(arguments.runs)
-    null_band(arguments.runs)
-    sizes = (10, 500) if arguments.quick else (10, 500, 5000)
-    ratios = {f"{n_symbols} x 2500": compare(n_symbols, 2500, arguments.runs) for n_symbols in sizes}
-    print(f"\nour speed / vectorbt's faster kernel, medians of {arguments.runs}, metrics included, one thread")
+    sizes = [(10, 2500, 1), (100 if arguments.quick else 500, 2500, 1), (10, 500, 50 if arguments.quick else 500)]
+    ratios = {
+        "no stops" if not exits else "stop 2 %, target 5 %": {
+            f"{n_draws} x {n_symbols} x {n_sessions}": compare(n_symbols, n_sessions, n_draws, arguments.runs, exits)
+            for n_symbols, n_sessions, n_draws in sizes
+        }
+        for exits in (False, True)
+    }
+    print(f"\nvectorbt's time / ours (accounts x symbols x sessions), medians of {arguments.runs}, metrics included")
     print(pd.DataFrame(ratios).round(1).to_string())
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import optuna
 
-from hftraining.sweep.study import open_storage
+from hftraining.sweep.storage import open_storage
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = "model=tiny training.threads=1 profit_tracker.every=60 evidence.baselines=[]".split()

@@ -60,7 +60,12 @@ def status_of(error: BaseException) -> str:
     return error.status if isinstance(error, Ending) else Ending.status
 
 
+def closest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known word closest to a misspelt one, None where none is close."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+
+
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """ "; did you mean X?" for the known word closest to a misspelt one, nothing where none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = closest(word, known, cutoff)
+    return "" if close is None else f"; did you mean {close}?"

@@ -3,6 +3,22 @@
 The book's own target weights are shifted in time on a circle and traded again through the fill engine. This keeps
 turnover, exposure, concentration, sizing and costs, and destroys the timing.
 
+Which shifts count: the band and the fan show offsets of 20 to T - 20 sessions. p also counts the book delayed by 1 to
+19 sessions. The neighbours of a slow book are about as good as it is, and without them a lucky book looks alone on its
+peak: 6 to 7 % of books without skill that hold for weeks then had p <= 0.05. The neighbours on the other side, the
+book some days early, stay out: they would know the very days that a book made from prices is about to trade.
+
+What p cannot carry: a book that follows the window's own prices over a large part of the window. Its mean exposure
+then goes with the return of that same window, and shifts of up to its lookback know the future. p of a 120-day momentum
+on 500 days is too large, that of a 120-day reversal too small (p <= 0.05 in 13.5 % without skill); experiments/ has
+the measurement.
+
+Offsets are drawn without replacement, so no more draws are made than the window has offsets (T - 20). Counted again
+and again, the same few books would make p smaller than they can prove.
+
+Sources: Phipson and Smyth (2010), Permutation p-values should never be zero; Lancaster et al. (2018), Surrogate data
+for hypothesis testing (circular shifts).
+
 Legend: T sessions, S symbols, D draws, Q quantiles.
 """
 
@@ -31,11 +47,11 @@ _Bars = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 class NullBand:
     """Where the strategy lies among its own shifted books.
 
-    p: (1 + draws at least as good by Sharpe ratio) / (1 + draws); 1 where nothing was traded or the book never
-    changes; NaN where the window is too short, as `reason` then says. sharpe: the strategy's, annualised.
-    band: 5, 50 and 95 % of the draws' Sharpe ratios, NaN where no draw traded. fan_TQ: 5, 25, 50, 75 and 95 % of
-    the draws' equity at each close, in currency. selection_p, selection_band: the same with the symbols permuted
-    as well, to tell selection from timing; p stays the first. draws: distinct offsets that p counts.
+    p: (1 + draws at least as good by Sharpe ratio) / (1 + draws). It is 1 where nothing was traded or the book never
+    changes, and NaN where the window is too short; `reason` then says so. sharpe: the strategy's, annualised.
+    band: 5, 50 and 95 % quantiles of the draws' Sharpe ratios, NaN where no draw traded. fan_TQ: 5, 25, 50, 75 and
+    95 % quantiles of the draws' equity at each close, in currency. selection_p, selection_band: the same with the
+    symbols permuted as well, which tells selection from timing. draws: distinct offsets that p counts.
     reason: why p says nothing, else empty.
     """
 
@@ -61,32 +77,15 @@ def null_band(
 ) -> NullBand:
     """Trade the weights shifted by random circular offsets, all symbols together.
 
-    Prices and weights as `trading.simulator.simulate` takes them; weights where a symbol has no bar are shifted
-    like the others and the engine gives them no order.
-
-    The band and the fan show offsets of 20 to T - 20 sessions. p also counts the book delayed by 1 to 19: the
-    neighbours of a slow book are about as good as it is, and without them a lucky one looks alone on its peak (6
-    to 7 % of books without skill that hold for weeks then had p <= 0.05). The neighbours on the other side, the
-    book some days early, would know the very days that a book made from prices is about to trade, so they stay
-    out.
-    What p cannot carry: a book that follows the window's own prices over a large part of the window. Its mean
-    exposure then goes with the return of that same window, and shifts of up to its lookback know the future. p of a
-    120-day momentum on 500 days is too large, that of a 120-day reversal too small (p <= 0.05 in 13.5 % without
-    skill); experiments/ has the measurement.
-    Offsets are drawn without replacement, so no more draws are made than the window has offsets (T - 20): counted
-    again and again, the same few books would make p smaller than they can prove. Source: Phipson and Smyth
-    (2010), Permutation p-values should never be zero; Lancaster et al. (2018), Surrogate data for hypothesis
-    testing (circular shifts).
+    Prices and weights as `trading.simulator.simulate` takes them. Weights where a symbol has no bar are shifted like
+    the others; the engine gives them no order. draws: at most; a window of T sessions has T - 20 offsets.
     Raises ValueError as `simulate_draws`.
     """
     bars = (open_TS, high_TS, low_TS, close_TS)
     n_sessions, n_symbols = weights_TS.shape
-    own_T1 = simulate_draws(*bars, weights_TS[None], rules).equity_TD
-    own = float(np.asarray(sharpe_ratio(own_T1))[0])
+    own = float(np.asarray(sharpe_ratio(simulate_draws(*bars, weights_TS[None], rules)))[0])
     if n_sessions < MIN_SESSIONS:
-        unknown = (math.nan, math.nan, math.nan)
-        reason = f"{n_sessions} sessions are too short for a null band, which needs {MIN_SESSIONS}"
-        return NullBand(math.nan, own, unknown, np.full((n_sessions, len(FAN)), math.nan), math.nan, unknown, 0, reason)
+        return _too_short(own, n_sessions)
 
     rng = np.random.default_rng(seed)
     offset_D = 1 + rng.permutation(n_sessions - MIN_OFFSET)[:draws]
@@ -114,8 +113,15 @@ def null_band(
     )
 
 
+def _too_short(own: float, n_sessions: int) -> NullBand:
+    """No band, and why."""
+    unknown = (math.nan, math.nan, math.nan)
+    reason = f"{n_sessions} sessions are too short for a null band, which needs {MIN_SESSIONS}"
+    return NullBand(math.nan, own, unknown, np.full((n_sessions, len(FAN)), math.nan), math.nan, unknown, 0, reason)
+
+
 def p_value(own: float, drawn_D: np.ndarray) -> float:
-    """(1 + draws at least as good) / (1 + draws). A tie, and a draw that is NaN, is as good; an own NaN gives 1."""
+    """(1 + draws at least as good) / (1 + draws). Ties and draws that are NaN count as good; 1 where own is NaN."""
     worse = int((drawn_D < own - _TIE).sum())
     return (1 + len(drawn_D) - worse) / (1 + len(drawn_D))
 
@@ -127,7 +133,7 @@ def _traded(
     symbol_DS: np.ndarray,
     rules: TradingRules,
 ) -> np.ndarray:
-    """Equity_TD of the weights shifted later by each offset, their symbols permuted, some draws at a time."""
+    """Equity_TD of the weights shifted later by each offset, with permuted symbols; some draws at a time."""
     n_sessions = len(weights_TS)
     equity_TD = np.empty((n_sessions, len(offset_D)))
     at_once = max(1, _CHUNK_VALUES // max(1, weights_TS.size))
@@ -135,7 +141,7 @@ def _traded(
         chunk = slice(first, first + at_once)
         session_DT = (np.arange(n_sessions) - offset_D[chunk, None]) % n_sessions
         weights_DTS = weights_TS[session_DT[:, :, None], symbol_DS[chunk, None, :]]
-        equity_TD[:, chunk] = simulate_draws(*bars, weights_DTS, rules).equity_TD
+        equity_TD[:, chunk] = simulate_draws(*bars, weights_DTS, rules)
     return equity_TD
 
 

@@ -1,8 +1,8 @@
-"""What is wrong with a table of bars: refused, or repaired and said.
+"""Checks of a table of bars: what is wrong is refused, or repaired with a note.
 
-Refused are things that make every number after them wrong (splits left in, a price of zero) or that only the owner
-of the data can decide (duplicates). Repaired is what has one honest repair: a bar that contradicts itself is
-left out, as if the symbol had not traded.
+We refuse what makes every later number wrong (splits left in, a price of zero) and what only the owner of the data can
+decide (duplicates). We repair what has one honest repair: a bar that contradicts itself is left out, as if the symbol
+had not traded.
 """
 
 import numpy as np
@@ -30,10 +30,10 @@ CALM, CALM_FOR_3_FOR_2 = 2.5, 1.5  # traded value against the median of 20 rows 
 
 
 def check_rows(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, list[str]]:
-    """Sorted by symbol and date, without the rows that cannot be bars, and what was dropped.
+    """The table sorted by symbol and date without rows that cannot be bars, and a note on each kind dropped.
 
     bad_rows="refuse": raises MarketDataError at the first duplicated, incomplete or non-positive row; "drop" leaves
-    them out, and of several rows for one day keeps the last that is left.
+    them out and keeps the last of several rows for one day.
     """
     table = table.sort_values(["symbol", "date"], kind="stable", ignore_index=True)
     prices = table[[*PRICES, *(["adj_close"] if "adj_close" in table else [])]]
@@ -74,7 +74,7 @@ def _refuse_or_note(table: pd.DataFrame, what: str, wrong: np.ndarray, bad_rows:
 
 
 def drop_slips(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Without bars whose prices contradict each other by more than any market could, and which those were.
+    """The table without bars whose prices contradict each other more than any market could, and notes naming them.
 
     Also widens high and low to hold open and close where rounding left them a little outside. The table must be
     sorted by symbol and date, with positive prices.
@@ -153,7 +153,7 @@ def refuse_splits(table: pd.DataFrame) -> None:
 
 
 def find_splits(table: pd.DataFrame) -> pd.DataFrame:
-    """The splits that were left in: columns symbol, date, before and close (currency), ratio (new shares for one).
+    """Splits that were left in: columns symbol, date, before and close (currency), ratio (new shares for one).
 
     A split: open and close both stand near a usual ratio to the close before, the median of the next three closes
     stays there, and no more money than usual changed hands. The table must be sorted by symbol and date.

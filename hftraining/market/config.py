@@ -16,7 +16,7 @@ class MarketDataError(UserError):
 
 @dataclass
 class StocksConfig:
-    """Which symbols, from where, over which days. Dates are ISO (2011-01-03); null means as said beside it."""
+    """Which symbols, from where, over which days. Dates are ISO (2011-01-03); each field says what null means."""
 
     name: str = "sample"  # names the run folder
     source: str = "sample"  # sample (packaged, offline), yahoo (cached snapshot) or files (csv or parquet)
@@ -27,10 +27,10 @@ class StocksConfig:
     end: str | None = None  # last session used; null: the last there is
     valid_start: str | None = None  # first validation session; null: after 70 % of the sessions
     test_start: str | None = None  # first test session; null: after 85 % of the sessions
-    bad_rows: str = "refuse"  # duplicated, all-NaN or non-positive rows: refuse the data, or drop them and say so
+    bad_rows: str = "refuse"  # duplicated, all-NaN or non-positive rows: refuse the data, or drop them with a warning
     snapshots: str = "outputs/snapshots"  # where immutable yahoo snapshots are kept
     snapshot: str | None = None  # yahoo: use the stored snapshot of this id; null: the one of the same request, if any
-    refresh: bool = False  # yahoo: ask anew, though the same request has a stored snapshot
+    refresh: bool = False  # yahoo: ask again, although a snapshot of the same request is stored
 
     def __post_init__(self) -> None:
         """Refuse what cannot be loaded, before anything is read."""

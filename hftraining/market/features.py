@@ -65,8 +65,9 @@ def make_features(bars: Bars) -> Features:
     volatility_TS = np.full((n_sessions, n_symbols), np.nan)
     values_TSF = np.full((n_sessions, n_symbols, len(FEATURES)), np.nan)
     own = FEATURES.index("market_return")  # the features before it need the symbol's own bars alone
+    present_TS = bars.present_TS  # a property that scans all bars
     for s in range(n_symbols):
-        rows = np.flatnonzero(bars.present_TS[:, s])
+        rows = np.flatnonzero(present_TS[:, s])
         if len(rows) <= VOLATILITY_ROWS:
             continue
         prices = (a[rows, s] for a in (bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, bars.volume_TS))
@@ -175,13 +176,14 @@ def make_labels(
     """
     n_sessions, n_symbols = bars.close_TS.shape
     labels_TSH = np.full((n_sessions, n_symbols, len(horizons)), np.nan)
+    present_TS = bars.present_TS
     log_TS, lag = (np.log(bars.open_TS), lag) if label == "open" else (np.log(bars.close_TS), 0)
     for h, horizon in enumerate(horizons):
         count = n_sessions - lag - horizon
         if count <= 0:
             continue
         earned_TS = log_TS[lag + horizon :] - log_TS[lag : lag + count]
-        earned_TS[~bars.present_TS[:count]] = np.nan
+        earned_TS[~present_TS[:count]] = np.nan
         if relative:
             known_TS = np.isfinite(earned_TS)
             mean_T = np.where(known_TS, earned_TS, 0.0).sum(axis=1) / np.maximum(known_TS.sum(axis=1), 1)

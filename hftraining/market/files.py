@@ -5,7 +5,6 @@ and adj_close where a source has it. A file may hold many symbols (with a symbol
 """
 
 import csv
-import difflib
 import gzip
 import io
 import re
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from hftraining.core.errors import closest
 from hftraining.market.config import MarketDataError
 
 NEEDED = ("open", "high", "low", "close", "volume")
@@ -47,8 +47,8 @@ def read_sample() -> pd.DataFrame:
 def read_files(path: Path) -> pd.DataFrame:
     """A csv or parquet file, or all of them in a folder (not in folders below it).
 
-    Values are as in the files, whatever they are; audit.py judges them. Raises MarketDataError naming the file and
-    the place: nothing there, a missing column, a date or number that is none, or absurdly many rows.
+    Values are as in the files; audit.py judges them. Raises MarketDataError, which names the file and the place, for a
+    path that does not exist, a missing column, an unreadable date or number, and absurdly many rows.
     """
     if not path.exists():
         raise MarketDataError(f"stocks.path={path} does not exist")
@@ -69,7 +69,7 @@ def read_files(path: Path) -> pd.DataFrame:
 
 
 def adjusted(table: pd.DataFrame) -> pd.DataFrame:
-    """Prices times adj_close / close, volume the other way; as they are where there is no adj_close.
+    """The table with prices times adj_close / close and volume divided by it; unchanged without adj_close.
 
     Open, high and low move by the day's own factor, so that a bar keeps its shape, and price * volume stays what was
     traded.
@@ -82,7 +82,7 @@ def adjusted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _claimed_rows(path: Path) -> int:
-    """What a parquet footer says, before anything is read; 0 for csv, whose size bounds its rows."""
+    """The rows that a parquet footer claims, before any is read; 0 for csv, whose size bounds its rows."""
     if not path.name.endswith(".parquet"):
         return 0
     with _naming(path):
@@ -159,10 +159,10 @@ def _find_columns(header: list[str], path: Path) -> dict[str, str]:
     }
     for name in ("date", *NEEDED):
         if name not in found:
-            close = difflib.get_close_matches(name, plain, n=1)
+            close = closest(name, plain)
             raise MarketDataError(
-                f"{path} has no {name} column" + (f" (is it {plain[close[0]]}?)" if close else "") + ": bars need "
-                f"date, open, high, low, close and volume; it has {', '.join(header[:20])}"
+                f"{path} has no {name} column" + (f" (is it {plain[close]}?)" if close is not None else "") + ": bars "
+                f"need date, open, high, low, close and volume; it has {', '.join(header[:20])}"
             )
     return found
 
@@ -189,10 +189,10 @@ def _no_date(path: Path, row: int, what: str) -> MarketDataError:
 
 
 def _parse_days(written: list[str]) -> tuple[list[date], int | None]:
-    """The dates of some texts, or the place of the first that is none.
+    """The dates of some texts, or the place of the first that is not a date.
 
-    Read are 2011-01-31, with or without a time and a zone after it, 20110131, and 1/31/2011 or 31/1/2011 where only
-    one of the two readings fits all of them.
+    Understood are 2011-01-31, with or without a time and a zone after it, 20110131, and 1/31/2011 or 31/1/2011 where
+    only one of the two readings fits all texts.
     """
     slashed = [re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{4})(?: .*)?", text) for text in written]
     if slashed and all(slashed):

@@ -1,6 +1,5 @@
 """load_bars: from a StocksConfig to audited, adjusted bars aligned by date."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,24 +9,22 @@ import numpy as np
 import pandas as pd
 
 from hftraining.core.bars import Bars
-from hftraining.market import audit, files
+from hftraining.core.errors import did_you_mean
+from hftraining.market import audit, dividends, files, yahoo
 from hftraining.market.config import MarketDataError, StocksConfig
 
 SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holidays beside the data
 
 
 def load_bars(config: StocksConfig, session: Any = None) -> Bars:
-    """The bars that the config asks for, all of them, or MarketDataError in one line; never others.
+    """All the bars that the config asks for, and no others. Raises MarketDataError, in one line, where it cannot.
 
-    Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any of
-    them has a bar. What was repaired stands in Bars.warnings.
-    session: of curl_cffi, for yahoo; by default a new one.
+    Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any symbol has
+    a bar. Bars.warnings says what was repaired. session: of curl_cffi, for yahoo; by default a new one.
     """
     notes: list[str] = []
     events = None
     if config.source == "yahoo":
-        from hftraining.market import yahoo
-
         _refuse_unknown("stocks.exclude", config.exclude, set(config.symbols), "among stocks.symbols")
         table, events, source, notes = yahoo.read_yahoo(config, session)
     else:
@@ -42,7 +39,7 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     if events is None:
         table = files.adjusted(table)
     else:
-        table, doubts = yahoo.adjusted(table, events)
+        table, doubts = dividends.adjusted(table, events)
         notes += doubts
     table, slipped = audit.drop_slips(table)
     audit.refuse_splits(table)
@@ -67,10 +64,9 @@ def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
 def _refuse_unknown(name: str, asked: list[str], known: set[str], where: str) -> None:
     for symbol in asked:
         if symbol not in known:
-            close = [s for s in known if s.upper() == symbol.upper()]
-            close = close or difflib.get_close_matches(symbol, sorted(known), n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {_some(known)}"
-            raise MarketDataError(f"{name}: {symbol} is not {where}; {hint}")
+            other_case = [s for s in known if s.upper() == symbol.upper()]
+            hint = did_you_mean(symbol, other_case, cutoff=0.0) or did_you_mean(symbol, sorted(known))
+            raise MarketDataError(f"{name}: {symbol} is not {where}{hint or f'; there are {_some(known)}'}")
 
 
 def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Immutable snapshots of what a source answered, named after their content.
 
-<name>.parquet holds raw bars and events; <name>.json, who asked for them and when, is no part of the name.
+<name>.parquet holds raw bars and events. <name>.json says who asked for them and when; it does not affect the name.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def save_snapshot(folder: Path, raw: pd.DataFrame, request: dict[str, Any]) -> s
 
 
 def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
-    """The raw bars of a stored snapshot. Raises MarketDataError when it is not there or not what its name says."""
+    """The raw bars of a stored snapshot. Raises MarketDataError when it is absent or its content is not its name's."""
     if not SNAPSHOT.match(name):
         raise MarketDataError(f"stocks.snapshot={ascii(name)[1:-1][:60]} is not a name of 16 hexadecimal digits")
     path = folder / f"{name}.parquet"
@@ -72,12 +72,13 @@ def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         cause = error
     raise MarketDataError(
-        f"{path} was altered or damaged, it is not what its name says: restore it, or ask anew with stocks.refresh=true"
+        f"{path} was altered or damaged, it is not what its name says: restore it, or refetch it with "
+        "stocks.refresh=true"
     ) from cause
 
 
 def _address(raw: pd.DataFrame) -> str:
-    """Of the values alone, so that neither parquet's version nor its compression moves it."""
+    """A hash of the values alone, so that neither parquet's version nor its compression changes it."""
     digest = hashlib.sha256("\0".join(raw["symbol"].astype(str)).encode())
     digest.update(raw["date"].to_numpy().astype("datetime64[D]").astype("<i8").tobytes())
     for name in RAW:
@@ -115,7 +116,7 @@ def newest_snapshot(folder: Path, request: dict[str, Any]) -> tuple[str, str] | 
 
 
 def _requests(manifest: Path) -> list[dict[str, Any]]:
-    """Who asked for a snapshot: symbols, start, end, retrieved, yfinance; nobody where there is no manifest."""
+    """The requests that a snapshot answered (symbols, start, end, retrieved, yfinance); none without a manifest."""
     if not manifest.exists():
         return []
     try:

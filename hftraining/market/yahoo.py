@@ -1,7 +1,7 @@
 """The yfinance source: daily bars of some symbols, kept as immutable snapshots named after their content.
 
 Yahoo rewrites adjusted closes at every dividend, so what is stored is what does not change: bars as traded but for
-splits (Yahoo's Close is already split-adjusted), with their splits and dividends. Dividends are adjusted for here.
+splits (Yahoo's Close is already split-adjusted), with their splits and dividends. dividends.py adjusts for these.
 """
 
 import email.utils
@@ -18,7 +18,6 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hftraining.market.config import MarketDataError, StocksConfig
@@ -26,7 +25,6 @@ from hftraining.market.snapshots import asked_span, load_snapshot, newest_snapsh
 
 SYMBOL = re.compile(r"\^?[A-Z0-9]{1,10}(?:[.\-=][A-Z0-9]{1,6}){0,2}\Z")
 PRICES = ["open", "high", "low", "close"]
-DOUBT = 0.005  # our adjustment against Yahoo's own: more than rounding
 SETTLED = pd.Timedelta(minutes=30)  # after the close, until the closing auction has reached Yahoo's bar
 CHART, COOKIE = "/v8/finance/chart/", "https://fc.yahoo.com"
 OFFLINE = "stocks=sample works offline"
@@ -85,7 +83,7 @@ def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame,
         raw = load_snapshot(folder, name)
         notes = [
             f"snapshot {name}, retrieved {retrieved[:10]}, was reused for the same request; "
-            "stocks.refresh=true asks Yahoo anew"
+            "stocks.refresh=true asks Yahoo again"
         ]
     else:
         raw, notes = _download(symbols, config, session)
@@ -102,51 +100,8 @@ def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame,
     return table.reset_index(drop=True), events.reset_index(drop=True), f"yahoo snapshot {name}", notes
 
 
-def adjusted(table: pd.DataFrame, events: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The table of read_yahoo adjusted for dividends, without adj_close, and doubts about it.
-
-    Before an ex-date all prices are multiplied by 1 - dividend / (close before the ex-date), volumes divided by it:
-    the return of holding through it is then the true one (CRSP). A doubt is a symbol for which this differs from
-    Yahoo's Adj Close by more than 0.5 %. The table must be sorted by symbol and date.
-    """
-    doubts: list[str] = []
-    factor = np.ones(len(table))
-    paid = events[events["dividend"] != 0]
-    for symbol, place in table.groupby("symbol", observed=True).indices.items():
-        bars = table.iloc[place]
-        mine = paid[paid["symbol"] == symbol]
-        factor[place] = _dividend_factor(str(symbol), bars, mine)
-        theirs = (bars["adj_close"] / bars["close"]).to_numpy()
-        # Yahoo's factors also hold what was paid after the last bar here, the same for all of them.
-        apart = np.abs(factor[place] / (theirs / theirs[-1]) - 1)
-        if not np.isfinite(apart).all() or apart.max() > DOUBT:
-            worst = int(np.nan_to_num(apart, nan=np.inf).argmax())
-            doubts.append(
-                f"{symbol}: the adjustment for {len(mine)} dividends differs from Yahoo's Adj Close by "
-                f"{apart[worst]:.1%} on {bars['date'].iloc[worst].date()}; the dividends are used"
-            )
-    prices = {name: table[name] * factor for name in PRICES}
-    return table.drop(columns="adj_close").assign(**prices, volume=table["volume"] / factor), doubts
-
-
-def _dividend_factor(symbol: str, bars: pd.DataFrame, paid: pd.DataFrame) -> np.ndarray:
-    dates, close = bars["date"].to_numpy(), bars["close"].to_numpy()
-    step = np.ones(len(bars) + 1)
-    for day, dividend in zip(paid["date"].to_numpy(), paid["dividend"].to_numpy(), strict=True):
-        row = int(np.searchsorted(dates, day))
-        if not 0 < row < len(bars):  # no bar on one side of it: nothing to make comparable
-            continue
-        if not 0 < dividend < close[row - 1]:
-            raise BadResponse(
-                f"{symbol}: Yahoo names a dividend of {dividend:g} on {str(day)[:10]}, after a close of "
-                f"{close[row - 1]:g}: leave it out with stocks.exclude=[{symbol}]"
-            )
-        step[row] *= 1 - dividend / close[row - 1]
-    return np.cumprod(step[::-1])[::-1][1:]
-
-
 def _checked_symbols(config: StocksConfig) -> list[str]:
-    """What to ask for; every symbol is checked before the first request, since it becomes part of an address."""
+    """The symbols to ask for, all checked before the first request, because each becomes part of a URL."""
     for symbol in config.symbols:
         if not SYMBOL.match(symbol):
             upper = symbol.strip().upper()
@@ -220,7 +175,7 @@ class _Over(Exception):
 
 
 class _Refused(Exception):
-    """The server answered a chart request by a status that says no."""
+    """The server answered a chart request with an error status."""
 
     def __init__(self, status: int, retry_after: float | None, reason: str) -> None:
         super().__init__(f"HTTP {status} {reason}".strip())
@@ -228,9 +183,9 @@ class _Refused(Exception):
 
 
 class _Talk:
-    """What the threads of one download share: the session, listened to, and when to be quiet.
+    """What the threads of one download share: the session, each of whose requests passes here, and pauses.
 
-    yfinance hides status and Retry-After, and answers a 429 by asking again at once; so each request passes here.
+    yfinance hides status and Retry-After, and answers a 429 by asking again at once; so we watch its requests.
     """
 
     def __init__(self, session: Any, manners: Politeness) -> None:
@@ -248,7 +203,7 @@ class _Talk:
         del self.session.request
 
     def knock(self) -> None:
-        """Raise SourceUnreachable when Yahoo cannot be connected to; any answer at all is one."""
+        """Raise SourceUnreachable when no connection to Yahoo can be made; any answer at all will do."""
         from curl_cffi.requests.exceptions import RequestException, Timeout
         from yfinance.const import _BASE_URL_
 
@@ -261,11 +216,11 @@ class _Talk:
                 raise _unreachable(error) from error
 
     def pause(self, seconds: float) -> None:
-        """Let nobody ask for some seconds."""
+        """Let no thread send a request for some seconds."""
         self.quiet_until = max(self.quiet_until, time.monotonic() + seconds)
 
     def await_turn(self) -> None:
-        """Wait while somebody has asked for quiet."""
+        """Wait until the pauses are over."""
         while (left := self.quiet_until - time.monotonic()) > 0:
             if self.over.wait(left):
                 raise _Over
@@ -345,7 +300,7 @@ def _ask(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, 
 
 
 def _without_today(answer: pd.DataFrame, about: Any) -> tuple[pd.DataFrame, str]:
-    """Without the bar of a session that goes on: it has half a volume and a close that is none."""
+    """The answer without the bar of a session still under way, whose volume and close are not final; and a note."""
     index = pd.DatetimeIndex(answer.index)
     now = pd.Timestamp.now("UTC").tz_convert(index.tz)
     today = index >= now.normalize()
@@ -357,7 +312,7 @@ def _without_today(answer: pd.DataFrame, about: Any) -> tuple[pd.DataFrame, str]
 
 
 def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) -> MarketDataError:
-    """Our error for what came out of yfinance, curl or the server."""
+    """Our error for one of yfinance's, of curl's or of the server's."""
     from curl_cffi.requests.exceptions import RequestException
     from yfinance.exceptions import YFRateLimitError
 
@@ -388,7 +343,7 @@ def _unreachable(error: Exception) -> SourceUnreachable:
 
 
 def _no_connection(error: Exception) -> bool:
-    """Whether the server was never spoken to, which no further try mends soon."""
+    """Whether no connection was made at all, which trying again will not mend soon."""
     from curl_cffi import CurlECode
     from curl_cffi.requests.exceptions import DNSError, ProxyError, SSLError
 

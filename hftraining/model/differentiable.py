@@ -27,10 +27,10 @@ def account_equity(open_WTS: Tensor, close_WTS: Tensor, weights_WTS: Tensor, rul
     """Equity_WT at each close, in currency, with a gradient for weights_WTS.
 
     open, close_WTS: prices, both NaN where a symbol has no bar. weights_WTS: target weights after each close,
-    finite, already within the caps of policy.cap_weights. The result has the type and device of the weights; the
+    finite, already within the caps of caps.cap_weights. The result has the type and device of the weights; the
     sums are done in float64. stop_loss, take_profit, rebalance_band and whole_shares of the rules are not used.
-    The gradient is exact where the account is smooth; at a weight that exactly keeps or closes what is held, and
-    at zero weights, costs have a kink and count as 0 there, so it is always finite. After a bankruptcy equity
+    The gradient is exact where the account is smooth. Costs have a kink at zero weights and at weights that exactly
+    keep or close what is held; their gradient counts as 0 there, so it is always finite. After a bankruptcy equity
     and gradient are 0. There is no second derivative. Raises ValueError for other shapes or non-finite weights.
     """
     if not open_WTS.shape == close_WTS.shape == weights_WTS.shape or weights_WTS.ndim != 3:
@@ -155,15 +155,62 @@ def _forward(open_WTS, close_WTS, weights_WTS, last_WS, commission, slippage, bo
 
 
 @njit(cache=True, nogil=True)
+def _through_close(t, d_equity, d_cash, close_S, mark_S, after_S, last_S, costs, borrow, d_held_S):
+    """The way back through a close: adds to d_held_S what one more share held after the orders of t is worth."""
+    side_cost, mean_cost = costs
+    for s in range(after_S.size):
+        if last_S[s] == t:
+            side = np.sign(after_S[s])
+            d_held_S[s] = d_cash * close_S[s] * (1.0 + side_cost - mean_cost * side)
+        else:
+            d_held_S[s] += d_equity * mark_S[s]
+            if after_S[s] < 0.0:
+                d_held_S[s] += d_cash * borrow * mark_S[s]
+
+
+@njit(cache=True, nogil=True)
+def _worth_of_factor(price_S, reduced_S, desired_S, d_held_S, d_cash, costs):
+    """What one more unit of the openings' common factor is worth."""
+    side_cost, mean_cost = costs
+    d_factor = 0.0
+    for s in range(price_S.size):
+        opening = desired_S[s] - reduced_S[s]
+        paid = price_S[s] * (opening * (1.0 + side_cost) + mean_cost * abs(opening))
+        d_factor += d_held_S[s] * opening - d_cash * paid
+    return d_factor
+
+
+@njit(cache=True, nogil=True)
+def _through_order(
+    price, held, reduced, desired, d_held, d_cash, d_cash_before, factor, d_room, d_wanted, leverage, costs
+):
+    """The way back through one symbol's order: what one more share held before it, and one more desired, are worth."""
+    side_cost, mean_cost = costs
+    side = np.sign(desired - reduced)
+    d_opening = d_held - d_cash * price * (1.0 + side_cost + mean_cost * side)
+    d_opening *= factor
+    d_opening += d_wanted * price * (side + leverage * (side_cost + mean_cost * side))
+    d_reduced = d_held + d_room * price * (leverage - np.sign(reduced)) - d_opening
+    d_traded = -d_cash_before * price * (1.0 + side_cost + mean_cost * np.sign(reduced - held))
+    d_reduced += d_traded
+    d_before, d_desired = -d_traded, d_opening
+    if min(held, 0.0) < desired < max(held, 0.0):
+        d_desired += d_reduced
+    elif reduced != 0.0:  # the order enlarges: all that was held is kept
+        d_before += d_reduced
+    return d_before, d_desired
+
+
+@njit(cache=True, nogil=True)
 def _backward(
     open_WTS, close_WTS, weights_WTS, last_WS, equity_WT, shares_WTS, cash_WT, gradient_WT,
     commission, slippage, borrow, leverage, lag,
 ):  # fmt: skip
-    """The gradient for the weights: `_forward` line by line from its end, d_x being what one more x is worth."""
+    """The gradient for the weights: `_forward` from its end to its start, d_x being what one more x is worth."""
     n_windows, n_sessions, n_symbols = open_WTS.shape
     d_weights_WTS = np.zeros(open_WTS.shape)
     desired_S, reduced_S = np.empty(n_symbols), np.empty(n_symbols)
-    side_cost, mean_cost = commission * slippage, commission + slippage
+    side_cost, mean_cost = costs = commission * slippage, commission + slippage
     for w in range(n_windows):
         mark_TS, last_S = _marks(close_WTS[w]), last_WS[w]
         d_equity_T = gradient_WT[w].copy()
@@ -172,16 +219,11 @@ def _backward(
             if equity_WT[w, t] <= 0.0:
                 continue
             d_cash += d_equity_T[t]
+            _through_close(
+                t, d_equity_T[t], d_cash, close_WTS[w, t], mark_TS[t], shares_WTS[w, t], last_S, costs, borrow, d_held_S
+            )
             held_S, cash = np.zeros(n_symbols), cash_WT[w, t - 1] if t else 0.0
             for s in range(n_symbols):
-                after = shares_WTS[w, t, s]
-                if last_S[s] == t:
-                    side = np.sign(after)
-                    d_held_S[s] = d_cash * close_WTS[w, t, s] * (1.0 + side_cost - mean_cost * side)
-                else:
-                    d_held_S[s] += d_equity_T[t] * mark_TS[t, s]
-                    if after < 0.0:
-                        d_held_S[s] += d_cash * borrow * mark_TS[t, s]
                 if t and last_S[s] != t - 1:
                     held_S[s] = shares_WTS[w, t - 1, s]
             price_S = _split_orders(
@@ -191,42 +233,26 @@ def _backward(
             for s in range(n_symbols):
                 traded = reduced_S[s] - held_S[s]
                 cash -= price_S[s] * (traded * (1.0 + side_cost) + mean_cost * abs(traded))
-            equity, gross, added, costs = _sums(price_S, reduced_S, desired_S, cash, commission, slippage)
-            room, wanted = leverage * equity - gross, added + leverage * costs
+            equity, gross, added, spent = _sums(price_S, reduced_S, desired_S, cash, commission, slippage)
+            room, wanted = leverage * equity - gross, added + leverage * spent
             factor = max(0.0, min(1.0, room / wanted)) if added > 0.0 else 1.0
             d_factor = 0.0
             if 0.0 < factor < 1.0:
-                for s in range(n_symbols):
-                    opening = desired_S[s] - reduced_S[s]
-                    paid = price_S[s] * (opening * (1.0 + side_cost) + mean_cost * abs(opening))
-                    d_factor += d_held_S[s] * opening - d_cash * paid
+                d_factor = _worth_of_factor(price_S, reduced_S, desired_S, d_held_S, d_cash, costs)
             d_room, d_wanted = d_factor / wanted if wanted else 0.0, 0.0
             if wanted:
                 d_wanted = -d_factor * factor / wanted
             d_cash_before = d_cash + d_room * leverage
             for s in range(n_symbols):
-                price, opening = price_S[s], desired_S[s] - reduced_S[s]
-                side = np.sign(opening)
-                d_opening = d_held_S[s] - d_cash * price * (1.0 + side_cost + mean_cost * side)
-                d_opening *= factor
-                d_opening += d_wanted * price * (side + leverage * (side_cost + mean_cost * side))
-                d_reduced = d_held_S[s] + d_room * price * (leverage - np.sign(reduced_S[s])) - d_opening
-                traded = reduced_S[s] - held_S[s]
-                d_traded = -d_cash_before * price * (1.0 + side_cost + mean_cost * np.sign(traded))
-                d_reduced += d_traded
-                d_before, d_desired = -d_traded, d_opening
-                lowest, highest = min(held_S[s], 0.0), max(held_S[s], 0.0)
-                if lowest < desired_S[s] < highest:
-                    d_desired += d_reduced
-                elif reduced_S[s] != 0.0:  # the order enlarges: all that was held is kept
-                    d_before += d_reduced
-                has_order = t >= lag and not math.isnan(open_WTS[w, t, s]) and not math.isnan(close_WTS[w, t - lag, s])
-                if has_order:
-                    per_weight = equity_WT[w, t - lag] / close_WTS[w, t - lag, s]
-                    d_weights_WTS[w, t - lag, s] += d_desired * per_weight
-                    d_equity_T[t - lag] += d_desired * weights_WTS[w, t - lag, s] / close_WTS[w, t - lag, s]
+                d_held_S[s], d_desired = _through_order(
+                    price_S[s], held_S[s], reduced_S[s], desired_S[s], d_held_S[s], d_cash, d_cash_before,
+                    factor, d_room, d_wanted, leverage, costs,
+                )  # fmt: skip
+                if t >= lag and not math.isnan(open_WTS[w, t, s]) and not math.isnan(close_WTS[w, t - lag, s]):
+                    decided = close_WTS[w, t - lag, s]
+                    d_weights_WTS[w, t - lag, s] += d_desired * (equity_WT[w, t - lag] / decided)
+                    d_equity_T[t - lag] += d_desired * weights_WTS[w, t - lag, s] / decided
                 else:
-                    d_before += d_desired  # without an order what is desired is what is held
-                d_held_S[s] = d_before
+                    d_held_S[s] += d_desired  # without an order what is desired is what is held
             d_cash = d_cash_before
     return d_weights_WTS

@@ -1,4 +1,4 @@
-"""From a forecast to target weights.
+"""From a forecast and bars to target weights.
 
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
@@ -7,22 +7,29 @@ from statistics import NormalDist
 
 import numpy as np
 
+from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.trading.caps import cap_weights
 from hftraining.trading.config import ProfitTrackerConfig
 
 
-def target_weights(forecast: Forecast, config: ProfitTrackerConfig) -> np.ndarray:
+def target_weights(forecast: Forecast, bars: Bars, config: ProfitTrackerConfig) -> np.ndarray:
     """Target weights_TS: signed fractions of equity, finite, 0 where there is no forecast.
 
+    bars: of the forecast's sessions and symbols.
     edge: long or short in proportion to median / uncertainty, full at config.full_size_at, and only where the
     expected simple return exceeds the costs of a round trip. Uncertainty is a standard deviation of the log
-    return: the distance of the outer quantiles over that of a normal. sign: full size on the median's side.
-    top_k: in each session full size long in the k symbols with the highest medians and short in the k with the
-    lowest, fewer where the forecasts do not reach for both; a median of exactly 0 trades nothing. head: the
-    model's own position. All within the caps of `cap_weights`.
-    Raises ValueError for a horizon that the forecast does not have.
+    return: the distance between the outer quantiles, divided by the same distance in a standard normal.
+    sign: full size on the median's side. top_k: in each session, full size long in the k symbols with the highest
+    medians and short in the k with the lowest; fewer where there are not enough forecasts for both sides. A median
+    of exactly 0 trades nothing. head: the model's own position. All within the caps of `cap_weights`.
+    Raises ValueError where forecast and bars have different shapes, and for a horizon that is not forecast.
     """
+    if forecast.head_TS.shape != bars.close_TS.shape:
+        raise ValueError(
+            f"forecast: shape {forecast.head_TS.shape}, but bars have {bars.close_TS.shape}; "
+            "both must be of the same (sessions, symbols)"
+        )
     if config.policy == "head":
         size_TS = np.clip(np.nan_to_num(forecast.head_TS.astype(np.float64)), -1.0, 1.0)
     else:

@@ -1,7 +1,7 @@
 """The ledger: a row for every run, trial and fine-tune ever begun, from which N, the number of trials, is counted.
 
-One SQLite file beside the runs. It outlives the folder of a run, so that deleting what went badly does not make
-the rest look better, and a row is written before the first step, so that what was killed counts too.
+One SQLite file beside the runs. It outlives the folder of a run, so that deleting bad runs does not make the rest look
+better. A row is written before the first step, so that killed runs count too.
 """
 
 import json
@@ -98,8 +98,8 @@ class Entry:
 class Trials:
     """Everything ever tried on one data fingerprint and validation window.
 
-    Sharpe ratios are daily (not annualised), as deflation wants them, of the trials whose returns are known and
-    vary. variance_1d is over trials with ddof 1, NaN for fewer than two.
+    Sharpe ratios are daily (not annualised), as deflation needs them, of the trials whose returns are known and vary.
+    variance_1d: over trials with ddof 1, NaN for fewer than two.
     """
 
     count: int  # N: one a signature and outcome, pruned, failed, killed and running ones included
@@ -110,7 +110,7 @@ class Trials:
 
 
 class Ledger:
-    """The ledger of one outputs folder. Every method is one short transaction of its own connection.
+    """The ledger of one outputs folder. Every method is one short transaction on its own connection.
 
     So any number of processes and threads may hold one, and a fork is harmless. The file is made on first use.
     Raises LedgerError for a file that is damaged, newer than this code, not a ledger, or locked for too long.
@@ -196,32 +196,27 @@ class Ledger:
             )
             self._expect_one(changed, row_id)
 
-    def resume(self, row_or_folder: int | Path | str) -> int:
-        """Mark a run as going on, and return its row: it stays the trial that it was.
+    def resume(self, folder: Path | str) -> int:
+        """Mark the run in a folder as running again, and return its row: it stays the trial that it was.
 
         Raises LedgerError for a run that this ledger has not seen.
         """
         with self._writing() as connection:
-            if isinstance(row_or_folder, int):
-                row_id = row_or_folder
-            else:
-                found = connection.execute(
-                    "SELECT max(id) AS id FROM runs WHERE folder = ?", (self._stored(Path(row_or_folder)),)
-                ).fetchone()["id"]
-                if found is None:
-                    raise LedgerError(f"{self.path} has no run in {row_or_folder}")
-                row_id = int(found)
-            changed = connection.execute(
+            row_id: int | None = connection.execute(
+                "SELECT max(id) AS id FROM runs WHERE folder = ?", (self._stored(Path(folder)),)
+            ).fetchone()["id"]
+            if row_id is None:
+                raise LedgerError(f"{self.path} has no run in {folder}")
+            connection.execute(
                 "UPDATE runs SET status = ?, ended = NULL, resumed = resumed + 1 WHERE id = ?", (RUNNING, row_id)
             )
-            self._expect_one(changed, row_id)
         return row_id
 
     def open_test(self, row_id: int, look: str = "") -> int:
-        """Note an opening of the run's sealed test window; returns how often it was opened so far, whoever did it.
+        """Record an opening of the run's sealed test window; returns how often any run has opened it so far.
 
         look: names config, seed and code. The same look again, such as a replay or a run resumed during its last
-        step, repeats known numbers and is counted once; an empty look counts each time. Openings are counted for
+        step, repeats known numbers and is counted once; an empty look counts each time. Openings are counted over
         the same data fingerprint and the same test days, this one included.
         """
         with self._writing() as connection:
@@ -249,8 +244,8 @@ class Ledger:
     def trials(self, fingerprint: str, valid_window: Any) -> Trials:
         """What has been tried on this data and validation window: N, and the daily Sharpe ratios known.
 
-        A signature names config and seed, so that one run twice is one trial and two seeds are two. A config that
-        came to other returns the second time was tried under other code: two trials, though one signature.
+        A signature names config and seed: the same run twice is one trial, and two seeds are two trials. A config
+        whose returns differ the second time was tried under other code: two trials, though one signature.
         """
         return trials_of(self.entries(fingerprint=fingerprint, valid_window=valid_window))
 

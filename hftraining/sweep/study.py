@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import socket
 import tempfile
 import threading
@@ -20,13 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -34,6 +31,7 @@ from hftraining.core.errors import ConfigError
 from hftraining.core.values import flatten
 from hftraining.sweep.config import SearchConfig, violation
 from hftraining.sweep.space import Param, Value
+from hftraining.sweep.storage import first_line, open_storage, without_password
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 MOST_ATTEMPTS = 2  # a trial is begun again once where its worker died
@@ -70,11 +68,11 @@ class Study:
                     study_name=search.name, storage=self.storage, directions=directions, load_if_exists=True
                 )
         except (OptunaError, DuplicatedStudyError, ImportError, ValueError, OSError) as error:
-            raise ConfigError(f"search.storage={_without_password(url)}: {_first_line(error)}") from error
+            raise ConfigError(f"search.storage={without_password(url)}: {first_line(error)}") from error
         except Exception as error:  # SQLAlchemy's, which is not imported for a journal file
             if "sqlalchemy" not in type(error).__module__:
                 raise
-            raise ConfigError(f"search.storage={_without_password(url)}: {_first_line(error)}") from error
+            raise ConfigError(f"search.storage={without_password(url)}: {first_line(error)}") from error
         self._views = [_one_objective(self.study, search, metric) for metric in search.pruning_metrics]
 
     def agree(self, definition: Mapping[str, Any], first: Sequence[Mapping[str, Value]]) -> None:
@@ -367,40 +365,5 @@ class _OneObjective:
         return narrow
 
 
-class _KernelLock(BaseJournalFileLock):
-    """The journal's lock, which the kernel lets go of when its holder dies; Optuna's own would wait 30 s then."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._held: IO[str] | None = None
-
-    def acquire(self) -> bool:
-        self._held = open(self._path, "w")
-        fcntl.flock(self._held, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        assert self._held is not None
-        self._held.close()
-
-
-def open_storage(url: str, folder: Path) -> BaseStorage:
-    """What a study is kept in: a database by its URL, or the journal file in the sweep's folder."""
-    if url:
-        options = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-        return RDBStorage(url, engine_kwargs=options)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = (folder / "study.journal").resolve()
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path.with_suffix(".lock"))))
-
-
 def _began(trial: FrozenTrial) -> float:
     return trial.datetime_start.timestamp() if trial.datetime_start else -math.inf
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", url)
-
-
-def _first_line(error: BaseException) -> str:
-    return _without_password(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)

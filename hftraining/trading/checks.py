@@ -1,4 +1,4 @@
-"""What the fill engine refuses, and what it must know about the bars before it starts.
+"""What the fill engine refuses, and what it needs to know about the bars before it starts.
 
 Legend: T sessions, S symbols.
 """
@@ -28,7 +28,7 @@ def check_shapes(bars: list[np.ndarray], weights: np.ndarray) -> None:
 
 
 def check_values(bars: list[np.ndarray], weights: np.ndarray) -> None:
-    """Refuse what is not a market or not a portfolio, naming the argument and the first offending place."""
+    """Refuse impossible prices and weights, naming the argument and the first offending place."""
     t, s = first_bad_bar(*bars)
     if t >= 0:
         values = [array[t, s] for array in bars]

@@ -20,7 +20,7 @@ from numba import njit
 
 from hftraining.trading.config import TradingRules
 from hftraining.trading.records import OPEN
-from hftraining.trading.simulator import SESSIONS_PER_YEAR, Draws, Simulation
+from hftraining.trading.simulator import SESSIONS_PER_YEAR, Simulation
 
 Number = float | np.ndarray
 
@@ -147,21 +147,6 @@ def summarize(simulation: Simulation, rules: TradingRules) -> dict[str, float]:
         "costs": float(simulation.costs_T.sum() / rules.initial_capital),
         "exposure": float(simulation.gross_T.mean()) if len(simulation.gross_T) else math.nan,
     }
-
-
-def summarize_draws(draws: Draws, rules: TradingRules) -> dict[str, np.ndarray]:
-    """The metrics of `summarize` for many accounts, each (n_accounts,)."""
-    n_days = len(draws.equity_TD)
-    paths = _path_metrics(draws.equity_TD, rules.initial_capital, SESSIONS_PER_YEAR)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        yearly_D = draws.traded_D * SESSIONS_PER_YEAR / np.where(n_days > 1, n_days - 1, math.nan)
-        return paths | {
-            "win_rate": np.where(draws.closed_D > 0, draws.won_D / draws.closed_D, math.nan),
-            "trade_count": draws.closed_D.astype(np.float64),
-            "turnover": yearly_D / draws.equity_TD.mean(axis=0),
-            "costs": draws.costs_D / rules.initial_capital,
-            "exposure": draws.exposure_D,
-        }
 
 
 def _path_metric(name: str, equity: np.ndarray, initial: float, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:

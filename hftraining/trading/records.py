@@ -30,11 +30,9 @@ ACCOUNT = np.dtype(
         ("cash", "f8"),
         ("equity", "f8"),  # at the last close
         ("gross", "f8"),  # sum of |shares| * close / equity, at the last close
-        ("gross_sum", "f8"),  # of all closes so far
         ("traded", "f8"),  # value of all fills so far
         ("costs", "f8"),  # commission, slippage and borrow so far
         ("closed", "i8"),  # trades closed so far
-        ("won", "i8"),  # of them with pnl > 0
         ("bankrupt", "i8"),
     ]
 )
@@ -54,7 +52,7 @@ RULES = np.dtype(
 )
 TRADE = np.dtype(
     [
-        ("symbol", "i8"),  # index of the symbol, or of the account where each symbol has its own
+        ("symbol", "i8"),  # index of the symbol
         ("side", "i8"),  # 1 long, -1 short
         ("shares", "f8"),  # all shares opened between flat and flat, unsigned
         ("entry_t", "i8"),

@@ -44,28 +44,25 @@ class Simulation:
         costs: commission, slippage and borrow. pnl: side * shares * (exit - entry) - commission - borrow.
         A trade that is `open` at the end has no exit date (NaT) and counts what is left at its last close.
         """
-        return _trades_frame(self.trades, sessions_T, symbols_S)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Many accounts without their day-to-day detail; D is a draw, or a symbol where each symbol has its own.
-
-    equity_TD: at each close. traded_D, costs_D: sums in currency. exposure_D: mean gross weight.
-    closed_D, won_D: closed trades, and those with pnl > 0. trades: as in Simulation, empty where not recorded.
-    """
-
-    equity_TD: np.ndarray
-    traded_D: np.ndarray
-    costs_D: np.ndarray
-    exposure_D: np.ndarray
-    closed_D: np.ndarray
-    won_D: np.ndarray
-    trades: np.ndarray
-
-    def trades_frame(self, sessions_T: np.ndarray, symbols_S: tuple[str, ...] | list[str]) -> pd.DataFrame:
-        """As Simulation.trades_frame; only simulate_alone records trades."""
-        return _trades_frame(self.trades, sessions_T, symbols_S)
+        trades = self.trades
+        days_T = np.asarray(sessions_T).astype("datetime64[s]")
+        exit_dates = np.full(len(trades), np.datetime64("NaT"), "datetime64[s]")
+        is_closed = trades["exit_t"] >= 0
+        exit_dates[is_closed] = days_T[trades["exit_t"][is_closed]]
+        return pd.DataFrame(
+            {
+                "symbol": np.asarray(symbols_S, object)[trades["symbol"]],
+                "side": np.where(trades["side"] > 0, "long", "short").astype(object),
+                "shares": trades["shares"],
+                "entry_date": days_T[trades["entry_t"]],
+                "entry_price": trades["entry_price"],
+                "exit_date": exit_dates,
+                "exit_price": trades["exit_price"],
+                "costs": trades["costs"],
+                "pnl": trades["pnl"],
+                "exit_reason": np.asarray(REASONS, object)[trades["reason"]],
+            }
+        )
 
 
 class Account:
@@ -75,15 +72,15 @@ class Account:
     account.step(open_S, high_S, low_S, close_S, weights_S)   # after each close, with the decision just taken
     account.orders_S                                          # shares wanted at the next open, NaN: no order
 
-    rules: fills and costs. never_rebalance: a position once held is left alone until its weight is zero or
-    changes side. The state is plain numpy records (`account_1`, `book_S`), to be saved and restored as bytes.
+    rules: fills and costs. The state is plain numpy records (`account_1`, `book_S`), to be saved and restored as
+    bytes.
     """
 
-    def __init__(self, n_symbols: int, rules: TradingRules, *, never_rebalance: bool = False) -> None:
+    def __init__(self, n_symbols: int, rules: TradingRules) -> None:
         self.account_1 = _accounts(1, rules)
         self.book_S = _book(n_symbols)
         self.sessions = 0
-        self._rules_1 = _rules(rules, never_rebalance)
+        self._rules_1 = _rules(rules)
         self._trades = np.zeros(2 * n_symbols + 16, TRADE)
 
     def step(
@@ -164,7 +161,7 @@ def simulate(
 
     open, high, low, close_TS: adjusted prices in currency, all four NaN where a symbol has no bar.
     weights_TS: signed fractions of equity decided after each close, finite; they are traded as given
-    (policy.cap_weights holds them within max_position_size and max_gross).
+    (caps.cap_weights holds them within max_position_size and max_gross).
     sessions_T: the dates of the rows, if they are to be checked to rise.
     never_rebalance: a position once held is left alone until its weight is zero or changes side.
     Raises ValueError that names the argument and its first offending place. No sessions or no symbols give an
@@ -187,38 +184,17 @@ def simulate_draws(
     close_TS: np.ndarray,
     weights_DTS: np.ndarray,
     rules: TradingRules,
-) -> Draws:
-    """Trade many weights over the same bars, each in an account of its own that its symbols share.
+) -> np.ndarray:
+    """Trade many weights over the same bars, each in an account of its own that its symbols share: equity_TD.
 
-    As `simulate` for each draw; trades are counted and not recorded. weights_DTS may be a strided view.
+    Equity at each close as `simulate` has it for each draw; trades are not recorded. weights_DTS may be a strided
+    view. Raises ValueError as `simulate`, which then also names the draw.
     """
-    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_DTS, None)
+    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_DTS)
     accounts_D, book_S = _accounts(weights.shape[0], rules), _book(weights.shape[2])
     equity_TD = np.empty(weights.shape[1::-1])
     engine.run_draws(*bars, weights, last_S, accounts_D, book_S, _rules(rules)[0], equity_TD)
-    return _draws(accounts_D, equity_TD, np.empty(0, TRADE))
-
-
-def simulate_alone(
-    open_TS: np.ndarray,
-    high_TS: np.ndarray,
-    low_TS: np.ndarray,
-    close_TS: np.ndarray,
-    weights_TS: np.ndarray,
-    rules: TradingRules,
-) -> Draws:
-    """Trade each symbol in an account of its own, each with the whole initial capital. As `simulate` for each."""
-    bars, weights = _arrays(open_TS, high_TS, low_TS, close_TS, weights_TS)
-    n_symbols = weights.shape[1]
-    accounts_S, book_S = _accounts(n_symbols, rules), _book(n_symbols)
-    equity_TS = np.empty(weights.shape)
-    trades, is_valid = engine.run_alone(
-        *bars, weights, last_bars(bars[3]), accounts_S, book_S, _rules(rules)[0], equity_TS
-    )
-    if not is_valid:  # it reads the bars only once, and so cannot check them all before it starts
-        check_values(bars, weights)
-        raise AssertionError("the engine stopped at bars that are valid")
-    return _draws(accounts_S, equity_TS, trades)
+    return equity_TD
 
 
 def _prepared(
@@ -227,26 +203,18 @@ def _prepared(
     low_TS: np.ndarray,
     close_TS: np.ndarray,
     weights: np.ndarray,
-    sessions_T: np.ndarray | None,
+    sessions_T: np.ndarray | None = None,
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """Bars and weights as the compiled code wants them, checked, and each symbol's last bar."""
-    bars, weights = _arrays(open_TS, high_TS, low_TS, close_TS, weights)
-    check_values(bars, weights)
-    if sessions_T is not None:
-        check_sessions(sessions_T, len(bars[0]))
-    return bars, weights, last_bars(bars[3])
-
-
-def _arrays(
-    open_TS: np.ndarray, high_TS: np.ndarray, low_TS: np.ndarray, close_TS: np.ndarray, weights: np.ndarray
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Bars and weights as the compiled code wants them, their shapes checked."""
     bars = [np.ascontiguousarray(array, np.float64) for array in (open_TS, high_TS, low_TS, close_TS)]
     weights = np.asarray(weights, np.float64)
     if weights.ndim == 2:
         weights = np.ascontiguousarray(weights)
     check_shapes(bars, weights)
-    return bars, weights
+    check_values(bars, weights)
+    if sessions_T is not None:
+        check_sessions(sessions_T, len(bars[0]))
+    return bars, weights, last_bars(bars[3])
 
 
 def _accounts(count: int, rules: TradingRules) -> np.ndarray:
@@ -271,30 +239,3 @@ def _rules(rules: TradingRules, never_rebalance: bool = False) -> np.ndarray:
     rules_1["band"] = rules.rebalance_band
     rules_1["never_rebalance"] = never_rebalance
     return rules_1
-
-
-def _draws(accounts_D: np.ndarray, equity_TD: np.ndarray, trades: np.ndarray) -> Draws:
-    exposure_D = accounts_D["gross_sum"] / max(1, len(equity_TD))
-    traded_D, costs_D, closed_D, won_D = (accounts_D[name].copy() for name in ("traded", "costs", "closed", "won"))
-    return Draws(equity_TD, traded_D, costs_D, exposure_D, closed_D, won_D, trades)
-
-
-def _trades_frame(trades: np.ndarray, sessions_T: np.ndarray, symbols_S: tuple[str, ...] | list[str]) -> pd.DataFrame:
-    days_T = np.asarray(sessions_T).astype("datetime64[s]")
-    exit_dates = np.full(len(trades), np.datetime64("NaT"), "datetime64[s]")
-    is_closed = trades["exit_t"] >= 0
-    exit_dates[is_closed] = days_T[trades["exit_t"][is_closed]]
-    return pd.DataFrame(
-        {
-            "symbol": np.asarray(symbols_S, object)[trades["symbol"]],
-            "side": np.where(trades["side"] > 0, "long", "short").astype(object),
-            "shares": trades["shares"],
-            "entry_date": days_T[trades["entry_t"]],
-            "entry_price": trades["entry_price"],
-            "exit_date": exit_dates,
-            "exit_price": trades["exit_price"],
-            "costs": trades["costs"],
-            "pnl": trades["pnl"],
-            "exit_reason": np.asarray(REASONS, object)[trades["reason"]],
-        }
-    )

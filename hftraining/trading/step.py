@@ -17,17 +17,6 @@ from numba import njit
 
 from hftraining.trading.records import BANKRUPT, DELISTED, OPEN, SIGNAL, STOP_LOSS, TAKE_PROFIT, TRADE
 
-# Accounts that run_alone passes side by side: rows of 4 KB, below which the memory's prefetching gets lost.
-WIDTH = 512
-
-# Where each value of those accounts begins in one flat array of lanes. Constants, and one array, because only so can
-# the compiler see that they do not overlap, and use vectors; 24 more than WIDTH, because lanes that lie a multiple of
-# 4 KB apart drive each other out of the cache. Unsigned, because that spares a test for negative indices.
-SHARES, LOWER, UPPER, CASH, COSTS, FEES, GROSS, LANES = (np.uint64(i * (WIDTH + 24)) for i in range(8))
-
-# What _pass_bars says of a bar that it could not deal with: the decision is left, or everything is.
-DECIDE, LIVE = 1, 2
-
 # A common factor below this is what rounding leaves of a full book, not an order.
 SMALLEST_FACTOR = 1e-9
 
@@ -37,7 +26,7 @@ _compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 @_compiled
 def _fill(account, position, rules, shares, price, slippage):
-    """Trade signed shares at price, slippage against us; the price paid."""
+    """Trade signed shares at price with slippage against us; returns the price paid."""
     side = 1.0 if shares > 0.0 else -1.0
     paid = price * (1.0 + side * slippage)
     value = abs(shares) * paid
@@ -110,7 +99,6 @@ def _end_trade(account, position, side, reason, symbol, t, trade):
     position.upper = math.inf
     _write(trade, position, symbol, side, t, reason)
     account.closed += 1
-    account.won += trade.pnl > 0.0
 
 
 @_compiled
@@ -124,7 +112,7 @@ def _exit(account, position, rules, price, is_stop, symbol, t, trade):
 
 @_compiled
 def _at_open(account, position, rules, price, symbol, t, trade):
-    """Gap exit, then the part of the order that reduces; whether something is left to open."""
+    """Gap exit, then the part of the order that reduces; returns whether something is left to open."""
     position.opening = 0.0
     order = position.order
     if price != price:
@@ -154,14 +142,14 @@ def _at_open(account, position, rules, price, symbol, t, trade):
 
 @_compiled
 def _opening_cost(rules, shares):
-    """Slippage and commission of a fill, as shares' worth of the open price."""
+    """Slippage and commission of a fill, in shares at the open price."""
     side = 1.0 if shares > 0.0 else -1.0
     return abs(shares) * (rules.slippage + rules.commission * (1.0 + side * rules.slippage))
 
 
 @_compiled
 def _factor(rules, equity, gross, added, costs):
-    """The share of all openings after which gross <= leverage * equity, both after their costs."""
+    """The fraction of all openings that keeps gross <= leverage * equity, both after their costs."""
     factor = (rules.leverage * equity - gross) / (added + rules.leverage * costs)
     return 1.0 if factor >= 1.0 else factor if factor > SMALLEST_FACTOR else 0.0
 
@@ -198,7 +186,7 @@ def _until_close(account, position, rules, high, low, close, is_last, symbol, t,
 
 @_compiled
 def _decide(position, rules, equity, close, weight):
-    """Order the shares that the target weight means at this close, unless the band holds them back."""
+    """Order the shares that the target weight means at this close, unless the change is within the band."""
     held = position.shares
     # With lag 2 an order to be flat matters to a flat account too, while another order is on its way.
     if close != close or (weight == 0.0 and held == 0.0 and position.order != position.order):
@@ -223,8 +211,8 @@ def _decide(position, rules, equity, close, weight):
 
 
 @_compiled
-def _go_bankrupt(account, book_S, first_symbol, t, trades, used):
-    """Close everything at the last closes, without costs: the account is flat for good. Trades begin at used."""
+def _go_bankrupt(account, book_S, t, trades):
+    """Close everything at the last closes without costs; the account stays flat for good."""
     room = trades.size - 1
     for s in range(book_S.size):
         position = book_S[s]
@@ -234,14 +222,13 @@ def _go_bankrupt(account, book_S, first_symbol, t, trades, used):
             side = 1 if position.shares > 0.0 else -1
             position.exit_value += abs(position.shares) * position.mark
             position.shares = 0.0
-            _end_trade(account, position, side, BANKRUPT, first_symbol + s, t, trades[min(used, room)])
-            used += 1
+            _end_trade(account, position, side, BANKRUPT, s, t, trades[min(account.closed, room)])
     account.cash = account.equity = account.gross = 0.0
     account.bankrupt = 1
 
 
 @_compiled
-def _write_off(account, debt, trades):
+def _write_off(debt, trades):
     """Share a bankrupt account's debt over the trades of its last bar, in proportion to their exit values.
 
     So the sum of all pnl stays final equity minus capital.
@@ -250,9 +237,7 @@ def _write_off(account, debt, trades):
     for i in range(trades.size):
         total += trades[i].exit_price * trades[i].shares
     for i in range(trades.size):
-        lost = trades[i].pnl <= 0.0
         trades[i].pnl += debt * trades[i].exit_price * trades[i].shares / total
-        account.won += lost and trades[i].pnl > 0.0
 
 
 @_compiled
@@ -293,12 +278,11 @@ def step(t, open_S, high_S, low_S, close_S, weights_S, is_last_S, account, book_
     equity += account.cash
     account.equity = equity
     if equity <= 0.0:
-        _go_bankrupt(account, book_S, 0, t, trades, account.closed)
+        _go_bankrupt(account, book_S, t, trades)
         if trades.size > 1:
-            _write_off(account, -equity, trades[before : account.closed])
+            _write_off(-equity, trades[before : account.closed])
         return
     account.gross = gross / equity
-    account.gross_sum += account.gross
     for s in range(book_S.size):
         _decide(book_S[s], rules, equity, close_S[s], weights_S[s])
 
@@ -335,7 +319,7 @@ def _with_open(trades, used, book_S):
 
 @_compiled
 def run(open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, account, book_S, rules, path, shares_TS):
-    """All sessions of one account over all symbols: its trades.
+    """Run all sessions of one account over all symbols; returns its trades.
 
     path: (sessions, 5), to be filled with equity, cash, gross weight, and the session's traded value and costs.
     """
@@ -363,7 +347,7 @@ def run(open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, account, book_S,
 
 @_compiled
 def run_draws(open_TS, high_TS, low_TS, close_TS, weights_DTS, last_S, accounts_D, empty_S, rules, equity_TD):
-    """The same bars under many weights, an account each; trades are counted, not kept."""
+    """Trade many weights over the same bars, each in its own account; trades are counted, not kept."""
     n_sessions, n_symbols = close_TS.shape
     is_last_TS = np.zeros((n_sessions, n_symbols), np.bool_)
     for s in range(n_symbols):
@@ -379,158 +363,3 @@ def run_draws(open_TS, high_TS, low_TS, close_TS, weights_DTS, last_S, accounts_
                 account, book_S, rules, trades,
             )  # fmt: skip
             equity_TD[t, d] = account.equity
-
-
-@_compiled
-def _step_alone(t, open_, high, low, close, weight, is_last, account, position, rules, symbol, first, second):
-    """`step` for an account that holds one symbol: the same parts in the same order, without its loops.
-
-    first, second: where its trades go, of which a bar can end two. A bankruptcy is left to the caller.
-    """
-    before = account.closed
-    if _at_open(account, position, rules, open_, symbol, t, first):
-        held = position.shares
-        cost = _opening_cost(rules, position.opening) * open_
-        added = abs(position.opening) * open_
-        factor = _factor(rules, account.cash + held * open_, abs(held) * open_, added, cost)
-        if factor > 0.0:
-            _open(account, position, rules, factor, open_, t)
-    trade = first if account.closed == before else second
-    _until_close(account, position, rules, high, low, close, is_last, symbol, t, trade)
-    value = position.shares * position.mark if position.shares != 0.0 else 0.0
-    equity = value + account.cash
-    account.equity = equity
-    if equity > 0.0:
-        account.gross = abs(value) / equity
-        account.gross_sum += account.gross
-        _decide(position, rules, equity, close, weight)
-
-
-@_compiled
-def _board(lanes, lane, account, position):
-    """Copy what quiet bars need into the lanes. The lower bound is infinite, so that none is quiet, where orders wait.
-
-    It is never negative: a price that is not positive is not passed either.
-    """
-    waits = account.bankrupt or position.order == position.order or position.later == position.later
-    lanes[SHARES + lane] = position.shares
-    lanes[LOWER + lane] = math.inf if waits else max(position.lower, 0.0)
-    lanes[UPPER + lane] = position.upper
-    lanes[CASH + lane] = account.cash
-    lanes[COSTS + lane] = account.costs
-    lanes[FEES + lane] = position.fees
-    lanes[GROSS + lane] = account.gross_sum
-
-
-@_compiled
-def _unboard(lanes, lane, account, position, close):
-    """Copy back what quiet bars changed. close: of the last session before, NaN without a bar."""
-    account.cash = lanes[CASH + lane]
-    account.costs = lanes[COSTS + lane]
-    position.fees = lanes[FEES + lane]
-    account.gross_sum = lanes[GROSS + lane]
-    if close == close:
-        position.mark = close
-
-
-@_compiled
-def _pass_bars(
-    t, start, width, open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, band, rate, lanes, rest, which, equity_TS,
-):  # fmt: skip
-    """One session of accounts side by side that changes nothing but their marks and the borrow of the short ones.
-
-    Such a bar is `step` with nothing to do but mark; bars that are more, or none, or not valid are left alone.
-    Returns how many these are; which: their lanes; rest: by lane, DECIDE or LIVE. No branches, so it is vectorised.
-    """
-    for lane in range(np.uint64(width)):
-        s = start + lane
-        open_, high, low, close, weight = open_TS[t, s], high_TS[t, s], low_TS[t, s], close_TS[t, s], weights_TS[t, s]
-        shares, lower, upper, cash = lanes[SHARES + lane], lanes[LOWER + lane], lanes[UPPER + lane], lanes[CASH + lane]
-        value = shares * close
-        borrow = -value * rate if value < 0.0 else 0.0
-        equity = value + (cash - borrow)
-        # The bounds are at least 0 and at most infinity, which makes half of the tests for valid prices.
-        quiet = (open_ > lower) & (low > lower) & (open_ < upper) & (high < upper) & (high > 0.0) & (low < math.inf)
-        quiet &= (close > 0.0) & (close < math.inf) & (abs(weight) < math.inf) & (equity > 0.0)
-        quiet &= last_S[s] != np.int64(t)
-        decides = (weight * shares <= 0.0) | (abs(weight * equity - value) > band * equity)
-        decides &= (shares != 0.0) | (weight != 0.0)
-        borrow = borrow if quiet else 0.0
-        lanes[CASH + lane] = cash - borrow
-        lanes[COSTS + lane] += borrow
-        lanes[FEES + lane] += borrow
-        lanes[GROSS + lane] += abs(value) / equity if quiet else 0.0
-        equity_TS[t, s] = equity
-        rest[lane] = (0 if quiet else LIVE) | (DECIDE if decides else 0)
-    count = np.uint64(0)
-    for lane in range(np.uint64(width)):
-        which[count] = lane
-        count += np.uint64(rest[lane] != 0)
-    return np.int64(count)
-
-
-@_compiled
-def _is_valid(open_, high, low, close, weight):
-    """Whether a bar is four finite positive prices or wholly absent, and the weight finite: what checks.py asks."""
-    is_bar = 0.0 < open_ < math.inf and 0.0 < high < math.inf and 0.0 < low < math.inf and 0.0 < close < math.inf
-    is_absent = open_ != open_ and high != high and low != low and close != close
-    return (is_bar or is_absent) and abs(weight) < math.inf
-
-
-@_compiled
-def run_alone(
-    open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, accounts_S, book_S, rules, equity_TS
-):  # fmt: skip
-    """An account for each symbol: (their trades, whether all bars and weights were valid); stops where one is not.
-
-    Most bars change nothing but the mark: `_pass_bars` passes these, and finds the others, which `_step_alone` takes.
-    So the bars are read once, in the order of memory, which takes longer than computing does. Trades come session by
-    session for each WIDTH symbols.
-    """
-    n_sessions, n_symbols = close_TS.shape
-    # Room that is not written to costs nothing, and growing means copying.
-    trades, used = np.empty(2 * n_symbols + n_sessions * n_symbols // 8, TRADE), 0
-    band, rate = -1.0 if rules.whole_shares else rules.band, rules.borrow
-    lanes, rest, which = np.empty(LANES), np.empty(WIDTH, np.int8), np.empty(WIDTH + 1, np.uint64)
-    for start in range(0, n_symbols, WIDTH):
-        width, ustart = min(WIDTH, n_symbols - start), np.uint64(start)
-        for i in range(width):
-            _board(lanes, np.uint64(i), accounts_S[start + i], book_S[start + i])
-        for t in range(n_sessions):
-            ut = np.uint64(t)
-            count = _pass_bars(
-                ut, ustart, width, open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, band, rate,
-                lanes, rest, which, equity_TS,
-            )  # fmt: skip
-            trades = _with_room(trades, used, 2 * count)
-            for i in range(count):
-                lane = which[i]
-                us, s = ustart + lane, start + np.int64(lane)
-                account, position = accounts_S[us], book_S[us]
-                close, weight = close_TS[ut, us], weights_TS[ut, us]
-                if rest[lane] == DECIDE:
-                    _decide(position, rules, equity_TS[ut, us], close, weight)
-                    if position.order == position.order or position.later == position.later:
-                        lanes[LOWER + lane] = math.inf
-                    continue
-                open_, high, low = open_TS[ut, us], high_TS[ut, us], low_TS[ut, us]
-                if not _is_valid(open_, high, low, close, weight):
-                    return trades[:0], False
-                if not account.bankrupt:
-                    before = account.closed
-                    _unboard(lanes, lane, account, position, close_TS[t - 1, us] if t > 0 else math.nan)
-                    _step_alone(
-                        t, open_, high, low, close, weight, t == last_S[us],
-                        account, position, rules, s, trades[used], trades[used + 1],
-                    )  # fmt: skip
-                    if account.equity <= 0.0:
-                        debt = -account.equity
-                        _go_bankrupt(account, book_S[s : s + 1], s, t, trades, used + account.closed - before)
-                        _write_off(account, debt, trades[used : used + account.closed - before])
-                    used += account.closed - before
-                    _board(lanes, lane, account, position)
-                equity_TS[ut, us] = account.equity
-        for i in range(width):
-            close = close_TS[n_sessions - 1, start + i] if n_sessions > 0 else math.nan
-            _unboard(lanes, np.uint64(i), accounts_S[start + i], book_S[start + i], close)
-    return _with_open(trades, used, book_S), True

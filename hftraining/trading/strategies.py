@@ -1,7 +1,7 @@
 """Rule-based strategies from closes alone: what a forecaster has to beat.
 
-They are meant to be given the whole history and traded on some of its rows: row t of the weights is made of
-closes <= t alone, so the caller cuts the rows afterwards.
+Give them the whole history and trade some of its rows: row t of the weights depends on closes <= t alone, so the
+caller may cut the rows afterwards.
 
 Legend: T sessions, S symbols.
 """

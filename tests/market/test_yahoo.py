@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from curl_cffi.requests import Session
 
-from hftraining.market import snapshots, yahoo
+from hftraining.market import dividends, snapshots, yahoo
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.prices import load_bars
 from tests.commands import train
@@ -25,7 +25,7 @@ DAYS = np.datetime_as_string(np.busday_offset("2014-01-06", np.arange(100), roll
 def read_adjusted(config: StocksConfig, session: Session) -> tuple:
     """Bars adjusted for dividends, events, source and notes, in the order in which load_bars asks for them."""
     table, events, source, notes = yahoo.read_yahoo(config, session)
-    table, doubts = yahoo.adjusted(table, events)
+    table, doubts = dividends.adjusted(table, events)
     return table, events, source, notes + doubts
 
 
@@ -328,7 +328,7 @@ def test_the_same_request_is_answered_from_the_snapshot_without_the_network(serv
     assert first[2].split()[-1] in note and str(datetime.now(UTC).date()) in note and "stocks.refresh=true" in note
 
 
-def test_another_request_or_refresh_asks_anew(server, fetch):
+def test_another_request_or_refresh_asks_yahoo_again(server, fetch):
     server.charts["AAPL"] = flat_chart("AAPL")
     source = fetch("AAPL")[2]
     asked = server.asked_for("AAPL")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.portfolio.weights import target_weights
 from hftraining.trading.caps import cap_weights
@@ -26,8 +27,16 @@ def forecast(medians, spread=0.1, head=None, horizons=(5,)):
     return Forecast(np.stack([quantiles] * len(horizons), axis=2), heads, horizons, LEVELS)
 
 
+def bars_of(forecast):
+    """Bars of the forecast's sessions and symbols, all prices 100."""
+    n_sessions, n_symbols = forecast.head_TS.shape
+    days = np.arange(n_sessions).astype("datetime64[D]")
+    return Bars(tuple("ABCDEFGH"[:n_symbols]), days, *[np.full((n_sessions, n_symbols), 100.0)] * 5)
+
+
 def weights(config, *args, **kwargs):
-    return target_weights(forecast(*args, **kwargs), config)[0]
+    given = forecast(*args, **kwargs)
+    return target_weights(given, bars_of(given), config)[0]
 
 
 def test_edge_weighs_the_median_against_the_uncertainty_until_full_size():
@@ -95,9 +104,16 @@ def test_the_horizon_is_chosen_by_its_length_and_zero_is_the_longest():
     quantiles = np.zeros((1, 1, 2, 3))
     quantiles[0, 0, 0], quantiles[0, 0, 1] = [0.4, 0.5, 0.6], [-0.6, -0.5, -0.4]
     both = Forecast(quantiles, np.zeros((1, 1)), (1, 20), LEVELS)
-    assert target_weights(both, replace(WIDE, policy="sign", horizon=1))[0, 0] == 0.3
-    assert target_weights(both, replace(WIDE, policy="sign", horizon=20))[0, 0] == -0.3
-    assert target_weights(both, replace(WIDE, policy="sign", horizon=0))[0, 0] == -0.3
+    for horizon, weight in ((1, 0.3), (20, -0.3), (0, -0.3)):
+        assert target_weights(both, bars_of(both), replace(WIDE, policy="sign", horizon=horizon))[0, 0] == weight
+
+
+def test_a_forecast_of_other_sessions_or_symbols_than_the_bars_is_refused_with_both_shapes():
+    two, three = forecast([0.1, 0.2]), forecast([0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match=r"forecast: shape \(1, 3\), but bars have \(1, 2\)"):
+        target_weights(three, bars_of(two), WIDE)
+    with pytest.raises(ValueError, match=r"forecast: shape \(1, 2\), but bars have \(0, 2\)"):
+        target_weights(two, bars_of(two).rows(slice(0, 0)), WIDE)
 
 
 def test_a_horizon_that_is_not_forecast_is_refused_by_name():

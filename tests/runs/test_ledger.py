@@ -161,14 +161,14 @@ def test_a_resumed_run_is_the_same_trial_and_is_found_by_its_folder(tmp_path, mo
     ledger.finish(row, status="interrupted")
     monkeypatch.chdir(ledger.path.parent)
     assert ledger.resume("base/small/aa/") == row
-    assert ledger.resume(row) == row
+    assert ledger.resume(ledger.path.parent / "base/small/aa") == row
     (entry,) = ledger.entries()
     assert (entry.status, entry.ended, entry.resumed) == ("running", None, 2)
     assert trials(ledger).count == 1
     with pytest.raises(LedgerError, match="has no run in base/small/zz"):
         ledger.resume("base/small/zz")
     with pytest.raises(LedgerError, match="has no row 99"):
-        ledger.resume(99)
+        ledger.finish(99, status="done")
 
 
 def test_the_outputs_folder_may_move_and_its_runs_are_still_found(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -18,14 +18,12 @@ from hftraining.trading.metrics import (
     sharpe_ratio,
     sortino_ratio,
     summarize,
-    summarize_draws,
     total_return,
     turnover,
     volatility,
     win_rate,
 )
-from hftraining.trading.simulator import simulate, simulate_alone, simulate_draws
-from tests.naive_engine import random_market, random_rules, random_weights
+from hftraining.trading.simulator import simulate
 
 CURVE = np.array([100.0, 110.0, 99.0, 99.0, 120.0])
 
@@ -129,24 +127,3 @@ def test_costs_and_exposure_by_hand():
     summary = summarize(result, rules)
     assert summary["costs"] == pytest.approx(0.005)
     assert summary["exposure"] == pytest.approx((0 + 3 * 5000 / 9950) / 4)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_summaries_of_draws_and_of_accounts_alone_equal_single_summaries(seed):
-    rng = np.random.default_rng(seed)
-    market, rules = random_market(rng, 40, 3), random_rules(rng)
-    weights_DTS = np.stack([random_weights(rng, 40, 3) for _ in range(3)])
-    together = summarize_draws(simulate_draws(*market, weights_DTS, rules), rules)
-    alone = summarize_draws(simulate_alone(*market, weights_DTS[0], rules), rules)
-    for d in range(3):
-        one = simulate(*market, weights_DTS[d], rules)
-        if one.equity_T[-1] > 0:  # else the debt that is written off decides who won, which draws do not keep
-            _same(summarize(one, rules), together, d)
-        column = simulate(*(prices[:, [d]] for prices in market), weights_DTS[0][:, [d]], rules)
-        _same(summarize(column, rules), alone, d)
-
-
-def _same(one, many, d):
-    for name, value in one.items():
-        assert many[name][d] == pytest.approx(value, rel=1e-9, abs=1e-12, nan_ok=True), name

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hftraining.trading import step
 from hftraining.trading.config import TradingRules
 from hftraining.trading.records import REASONS
-from hftraining.trading.simulator import Account, simulate, simulate_alone, simulate_draws
+from hftraining.trading.simulator import Account, simulate, simulate_draws
 from tests.naive_engine import naive_simulate, random_market, random_rules, random_weights
 
 FREE = TradingRules(
@@ -89,49 +88,12 @@ def test_stepping_bar_by_bar_equals_the_whole_run_to_the_bit():
         assert account.trades.tobytes() == whole.trades.tobytes()
 
 
-def test_an_account_of_one_symbol_equals_the_same_account_run_alone_to_the_bit():
-    reasons = set()
-    for seed in range(200):
-        market, weights, rules = random_case(seed)
-        alone = simulate_alone(*market, weights, rules)
-        for s in range(weights.shape[1]):
-            one = simulate(*(prices[:, [s]] for prices in market), weights[:, [s]], rules)
-            assert (alone.equity_TD[:, s] == one.equity_T).all()
-            mine = alone.trades[alone.trades["symbol"] == s].copy()
-            mine["symbol"] = 0
-            assert mine.tobytes() == one.trades.tobytes()
-            reasons |= {REASONS[reason] for reason in mine["reason"]}
-            assert alone.costs_D[s] == pytest.approx(one.costs_T.sum())
-            assert alone.exposure_D[s] == pytest.approx(one.gross_T.mean())
-    assert reasons == set(REASONS)  # else the markets would not have tried every way out of the quiet scan
-
-
-def test_accounts_alone_do_not_depend_on_which_accounts_are_passed_with_them():
-    rng = np.random.default_rng(3)
-    market, weights, rules = random_market(rng, 40, 600, 0.1), random_weights(rng, 40, 600), TradingRules()
-    together = simulate_alone(*market, weights, rules)
-    assert weights.shape[1] > step.WIDTH
-    for part in (slice(0, 7), slice(500, 530), slice(599, 600)):
-        first, last = part.start, part.stop - 1
-        apart = simulate_alone(*(prices[:, part] for prices in market), weights[:, part], rules)
-        assert (together.equity_TD[:, part] == apart.equity_TD).all()
-        assert (together.costs_D[part] == apart.costs_D).all()
-        mine = together.trades[(together.trades["symbol"] >= first) & (together.trades["symbol"] <= last)]
-        mine["symbol"] -= first
-        assert np.sort(mine).tobytes() == np.sort(apart.trades).tobytes()
-
-
 def test_draws_are_the_same_accounts_as_single_runs():
     market, weights, rules = random_case(5)
     weights_DTS = np.stack([np.roll(weights, shift, axis=0) for shift in range(6)])
-    draws = simulate_draws(*market, weights_DTS, rules)
+    equity_TD = simulate_draws(*market, weights_DTS, rules)
     for d, shifted in enumerate(weights_DTS):
-        one = simulate(*market, shifted, rules)
-        assert (draws.equity_TD[:, d] == one.equity_T).all()
-        closed = one.trades[one.trades["exit_t"] >= 0]
-        assert draws.closed_D[d] == len(closed)
-        assert draws.won_D[d] == (closed["pnl"] > 0).sum()
-        assert draws.traded_D[d] == pytest.approx(one.traded_T.sum())
+        assert (equity_TD[:, d] == simulate(*market, shifted, rules).equity_T).all()
 
 
 def test_an_order_is_for_the_shares_that_the_close_of_the_decision_meant():
@@ -358,30 +320,6 @@ def test_a_weight_that_is_not_finite_is_refused_with_its_place(value):
     draws = np.stack([np.zeros((5, 3)), arguments["weights"]])
     with pytest.raises(ValueError, match=rf"weights: {value} at draw 1, session 2, symbol 1"):
         simulate_draws(*list(arguments.values())[:4], draws, TradingRules())
-
-
-def test_accounts_alone_refuse_what_one_account_refuses_wherever_it_stands():
-    def refusal(run, market, weights, rules):
-        try:
-            run(*market, weights, rules)
-        except ValueError as error:
-            return str(error)
-        return None
-
-    refused = 0
-    for seed in range(300):
-        market, weights, rules = random_case(seed)
-        rng = np.random.default_rng(seed)
-        arrays = [array.copy() for array in (*market, weights)]
-        which = rng.integers(5)
-        place = tuple(rng.integers(size) for size in weights.shape)
-        arrays[which][place] = rng.choice(
-            [np.nan, np.inf, -np.inf, 0.0, -1.0] if which < 4 else [np.nan, np.inf, -np.inf]
-        )
-        want = refusal(simulate, arrays[:4], arrays[4], rules)
-        assert refusal(simulate_alone, arrays[:4], arrays[4], rules) == want
-        refused += want is not None
-    assert refused > 250  # the others made a NaN of a bar that was absent
 
 
 @pytest.mark.parametrize("name", ["open", "high", "low", "weights"])
