@@ -240,20 +240,19 @@ def _leaks(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from hftraining.reports.compare import METRICS, compare
+    from hftraining.reports.compare import compare
     from hftraining.reports.compare_page import write_comparison
     from hftraining.reports.compare_text import print_comparison
     from hftraining.runs.record import new_folder
 
     comparison = compare(options.runs)
-    outputs = next((run.outputs for group in comparison.groups for run in group.runs if run.outputs), None)
+    outputs = next((run.files.outputs for run in comparison.runs if run.files.outputs), None)
     folder = options.to or new_folder((outputs or Path("outputs")) / "comparisons")
     folder.mkdir(parents=True, exist_ok=True)
-    curves = {group.label: group.replicates or group.runs for group in comparison.groups}
-    page = write_comparison(folder, None if options.to else outputs, comparison.found, curves, METRICS)
-    print_comparison(comparison.found, METRICS, str(page))
+    page = write_comparison(folder, None if options.to else outputs, comparison)
+    print_comparison(comparison, str(page))
     if options.json:
-        print(json.dumps(comparison.found | {"page": str(page)}, allow_nan=False))
+        print(json.dumps(comparison.as_json() | {"page": str(page)}, allow_nan=False))
     return EXIT_DONE
 
 

@@ -5,34 +5,33 @@ import re
 import secrets
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import UserError
 from hftraining.core.files import write_json_atomically, write_text_atomically
-from hftraining.core.values import canonical, plain
-from hftraining.reports.charts import WINDOWS
-from hftraining.reports.compare import Comparison, compare_runs
-from hftraining.reports.compare_charts import growth
-from hftraining.reports.compare_text import shown
-from hftraining.reports.compare_words import between, headline, sentences, signed, spread_text
-from hftraining.reports.deltas import Group
-from hftraining.reports.png import BENCHMARK, COLORS, Curve, Panel, line_chart
-from hftraining.runs.folder import RunFolder, find_runs, read_run
-from hftraining.runs.record import dig
+from hftraining.core.metrics import Unit
+from hftraining.core.values import plain
+from hftraining.reports.compare import HELD, LOSS, SHARPE, Comparison, compare_runs
+from hftraining.reports.compare_charts import Curve, growth_by_window, mean_curve
+from hftraining.reports.compare_words import between, headline, sentences
+from hftraining.reports.deltas import Group, Run, shown_value
+from hftraining.reports.format import number, plural
+from hftraining.reports.png import BENCHMARK, COLORS, Drawn, Panel, line_chart
+from hftraining.runs.folder import find_runs, read_run
+from hftraining.runs.result import WINDOWS
 
 NAME = re.compile(r"[A-Z][A-Za-z0-9]{1,59}\Z")
-TABLE = (  # path in the result, words, digits
-    ("eval.loss", "validation loss", 4),
-    ("valid.profit.sharpe_ratio", "validation Sharpe", 2),
-    ("valid.baselines.buy_and_hold.sharpe_ratio", "of buy and hold", 2),
-    ("test.profit.sharpe_ratio", "test Sharpe", 2),
-    ("test.baselines.buy_and_hold.sharpe_ratio", "of buy and hold", 2),
+TABLE = (  # path in the result, words, unit
+    (LOSS, "validation loss", Unit.LOSS),
+    (SHARPE["valid"], "validation Sharpe", Unit.RATIO),
+    (HELD["valid"], "of buy and hold", Unit.RATIO),
+    (SHARPE["test"], "test Sharpe", Unit.RATIO),
+    (HELD["test"], "of buy and hold", Unit.RATIO),
 )
 RECORDS = "| date | record | what it showed |"
 FRESH_README = f"""# Records
@@ -66,21 +65,13 @@ def write_record(name: str, places: Sequence[str | Path], question: str, experim
         raise RecordNameError(f"{', '.join(map(str, places))}: none of these runs is finished")
     outcome = verdict(comparison)
     commands = {group.label: repeat_command(group) for group in comparison.groups}
-    result = {
-        "name": name,
-        "date": day.isoformat(),
-        "question": question,
-        "verdict": outcome,
-        "commands": commands,
-        **comparison.found,
-    }
-    text = _readme(name, question, comparison, outcome, commands)
+    head = {"name": name, "date": day.isoformat(), "question": question, "verdict": outcome, "commands": commands}
     temporary = experiments / f".{folder.name}.{secrets.token_hex(4)}.tmp"
     temporary.mkdir(parents=True)
     try:
-        write_text_atomically(temporary / "README.md", text)
+        write_text_atomically(temporary / "README.md", _readme(name, question, comparison, outcome, commands))
         write_text_atomically(temporary / "config_diff.yaml", _config_diffs(comparison))
-        write_json_atomically(temporary / "result.json", result)
+        write_json_atomically(temporary / "result.json", head | comparison.as_json())
         (temporary / "curve.png").write_bytes(curve(comparison))
         temporary.rename(folder)
     except BaseException:
@@ -92,23 +83,23 @@ def write_record(name: str, places: Sequence[str | Path], question: str, experim
 
 def verdict(comparison: Comparison) -> list[str]:
     """By fixed rules: first how the groups stand to each other, then each beside luck and buy and hold."""
-    lines = [f"{headline(comparison.found)}."]
+    lines = [f"{headline(comparison)}."]
     if len(comparison.groups) > 1:
-        lines += sentences(comparison.found)
-    for group, found in zip(comparison.groups, comparison.found["groups"], strict=True):
-        runs = group.replicates
-        if not runs:
-            lines.append(f"{found['title']}: no run is finished.")
+        lines += sentences(comparison)
+    for group in comparison.groups:
+        results = [run.result for run in group.replicates if run.result]
+        if not results:
+            lines.append(f"{group.title}: no run is finished.")
             continue
-        said = [str(dig(run.result, "valid", "verdict") or dig(run.result, "verdict") or "") for run in runs]
-        held = spread_text(found["metrics"]["valid.baselines.buy_and_hold.sharpe_ratio"] | {"sd": None})
-        sharpe = spread_text(found["metrics"]["valid.profit.sharpe_ratio"])
-        chance = sum(text.startswith("beats") for text in said)
-        market = sum(text.startswith("beats buy and hold") for text in said)
+        windows = [result.windows.get("valid") for result in results]
+        said = [
+            (window and window.verdict) or result.verdict or "" for window, result in zip(windows, results, strict=True)
+        ]
+        chance, market = (sum(text.startswith(words) for text in said) for words in ("beats", "beats buy and hold"))
         lines.append(
-            f"{found['title']}: validation Sharpe ratio {sharpe} over {_seeds(len(runs))}, buy and hold {held}; "
-            f"{chance} of {len(runs)} beat chance, "
-            f"{market} of {len(runs)} beat buy and hold on the validation days."
+            f"{group.title}: validation Sharpe ratio {group.spread(SHARPE['valid']).text()} over "
+            f"{plural(len(said), 'seed')}, buy and hold {number(group.spread(HELD['valid']).mean, Unit.RATIO)}; "
+            f"{chance} of {len(said)} beat chance, {market} of {len(said)} beat buy and hold on the validation days."
         )
     return lines
 
@@ -116,10 +107,10 @@ def verdict(comparison: Comparison) -> list[str]:
 def repeat_command(group: Group) -> str:
     """`python train.py ...` with the group's own values and seeds; exact whatever the group files say by then."""
     run = group.runs[0]
-    seeds = sorted({int(run.manifest["seed"]) for run in group.runs if run.manifest.get("seed") is not None})
-    derived = "-".join(str(dig(run.config, part, "name")) for part in ("model", "stocks", "objective"))
+    seeds = sorted({int(run.seed) for run in group.runs if run.seed is not None})
+    derived = "-".join(str(run.config.get(f"{part}.name")) for part in ("model", "stocks", "objective"))
     skipped = {"seed", "output_dir", "resume"} | ({"name"} if run.config.get("name") == derived else set())
-    overrides = [override(field, value) for field, value in run.config_diff.items() if field not in skipped]
+    overrides = [override(field, value) for field, value in run.files.config_diff.items() if field not in skipped]
     words = ["python", "train.py", *(["-m"] if len(seeds) > 1 else []), *overrides]
     return " ".join(shlex.quote(word) for word in [*words, f"seed={','.join(map(str, seeds))}"])
 
@@ -144,127 +135,99 @@ def _value(value: Any) -> str:
 def curve(comparison: Comparison) -> bytes:
     """curve.png: what one unit of money became on validation and test days; a group's mean, its seeds thin."""
     panels = []
-    titles = {found["label"]: found["title"] for found in comparison.found["groups"]}
-    for window, words in WINDOWS.items():
-        known = {
-            group.label: [growth(run, window, "equity") for run in group.replicates] for group in comparison.groups
-        }
-        known = {label: [part for part in parts if part] for label, parts in known.items()}
-        days = sorted({day for parts in known.values() for part in parts for day in part})
-        if not days:
-            continue
-        held = next(growth(run, window, "buy_and_hold") for group in comparison.groups for run in group.replicates)
-        thin, strong = list[Curve](), [Curve(_on(days, held), BENCHMARK, "buy and hold", 1.6)]
-        for color, (label, parts) in zip(COLORS, known.items(), strict=False):
-            if not parts:
-                continue
-            if len(parts) > 1:
-                thin += [Curve(_on(days, part), _pale(color), width=0.8) for part in parts]
-            mean = {day: fmean(part[day] for part in parts) for day in parts[0] if all(day in part for part in parts)}
-            strong.append(Curve(_on(days, mean), color, titles[label][:36]))
-        ticks = [(0.0, days[0]), (1.0, days[-1])]
-        panels.append(Panel(f"{words} days", [*thin, *strong], ticks))
+    for window, held, curves in growth_by_window(comparison.groups):
+        days = sorted({day for _, known in curves for one in known for day in one})
+        thin, strong = list[Drawn](), [Drawn(_on(days, held), BENCHMARK, "buy and hold", 1.2, dashed=True)]
+        for color, (group, known) in zip(COLORS, curves, strict=False):
+            if len(known) > 1:
+                thin += [Drawn(_on(days, one), color, width=0.6, opacity=0.4) for one in known]
+            if known:
+                strong.append(Drawn(_on(days, mean_curve(known)), color, group.title[:36]))
+        panels.append(Panel(f"{WINDOWS[window]} days", [*thin, *strong], (days[0], days[-1])))
     return line_chart("What one unit of money became, after all costs", panels)
 
 
-def _on(days: Sequence[str], values: dict[str, float]) -> list[float]:
-    return [values.get(day, math.nan) for day in days]
-
-
-def _pale(color: str) -> str:
-    """The colour, two thirds of the way to the paper's white."""
-    parts = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-    return "#" + "".join(f"{round(part + (252 - part) * 0.65):02x}" for part in parts)
+def _on(days: Sequence[str], curve: Curve) -> list[float]:
+    return [curve.get(day, math.nan) for day in days]
 
 
 def _readme(name: str, question: str, comparison: Comparison, outcome: Sequence[str], commands: dict[str, str]) -> str:
-    found, groups = comparison.found, comparison.groups
-    labels = [group["label"] for group in found["groups"]]
-    head = "| | " + " | ".join(words for _, words, _ in TABLE) + " | seeds |"
     rows = [
-        f"| {group['label']}: {_cell(group['title'])} | "
-        + " | ".join(spread_text(group["metrics"][metric], digits) for metric, _, digits in TABLE)
-        + f" | {', '.join(map(str, group['seeds'])) or 'none finished'} |"
-        for group in found["groups"]
+        [
+            f"{group.label}: {_cell(group.title)}",
+            *(group.spread(path).text(unit) for path, _, unit in TABLE),
+            ", ".join(map(str, group.seeds)) or "none finished",
+        ]
+        for group in comparison.groups
     ]
     parts = [f"# {_words(name)}", *([question] if question else []), outcome[0]]
-    parts.append("\n".join([head, "|---" * (len(TABLE) + 2) + "|", *rows]))
+    parts.append(_table(["", *(words for _, words, _ in TABLE), "seeds"], rows))
     parts.append("Mean +- standard deviation over seeds. The first row is the baseline of the others.")
-    if found["differences"]:
-        parts.append(_differences(found))
+    if comparison.differences:
+        parts += _differences(comparison)
     parts += [*outcome[1:], "![what one unit of money became](curve.png)"]
-    if len(groups) > 1:
-        deltas = [
-            f"| `{row['field']}` | " + " | ".join(f"`{_cell(shown(row['values'][label]))}`" for label in labels) + " |"
-            for row in found["config"]
+    if len(comparison.groups) > 1:
+        fields = [
+            [f"`{row.field}`", *(f"`{_cell(shown_value(row.values[label]))}`" for label in comparison.labels)]
+            for row in comparison.config
         ]
-        parts += [
-            "## What differed",
-            "\n".join([f"| field | {' | '.join(labels)} |", "|---" * (len(labels) + 1) + "|", *deltas]),
-        ]
-    parts += ["## Again", "\n".join(f"    {commands[label]}" for label in labels), "\n".join(_provenance(groups))]
-    return "\n\n".join(parts) + "\n"
+        parts += ["## What differed", _table(["field", *comparison.labels], fields)]
+    again = "\n".join(f"    {command}" for command in commands.values())
+    return "\n\n".join([*parts, "## Again", again, _provenance(comparison.runs)]) + "\n"
 
 
-def _differences(found: dict[str, Any]) -> str:
+def _differences(comparison: Comparison) -> list[str]:
     """The Sharpe ratios beside the baseline's, on validation days: by days and by seeds."""
     rows = []
-    for difference in found["differences"]:
-        market = difference["sharpe"].get("valid")
-        seeds = difference["seeds"].get("valid.profit.sharpe_ratio") or {"value": None, "low": None, "high": None}
-        if market:
-            needed = seeds.get("seeds_needed")
-            several = min(seeds.get("seeds", [0])) > 1
-            cells = (
-                f"{difference['group']} less {difference['against']}",
-                f"{signed(market['value'])} {between(market)}",
-                f"{signed(seeds['value'])} {between(seeds)}" if several else "one seed",
-                f"{needed:,}" if needed else "no number" if several else "-",
-            )
-            rows.append(f"| {' | '.join(cells)} |")
-    head = "| validation Sharpe ratio | by days, 95 % | by seeds, 95 % | seeds needed |\n|---|---|---|---|"
-    note = (
+    for difference, window, days, seeds in comparison.rows():
+        if window == "valid":
+            texts = (f"{number(found.value, Unit.RATIO, signed=True)} {between(found)}" for found in (days, seeds))
+            by_days, by_seeds = texts
+            name = f"{difference.group} less {difference.against}"
+            rows.append([name, by_days, by_seeds if seeds.several else "one seed", seeds.needed])
+    return [
+        _table(["validation Sharpe ratio", "by days, 95 %", "by seeds, 95 %", "seeds needed"], rows),
         "By days: paired bootstrap of the daily returns (Ledoit and Wolf 2008). By seeds: Welch's interval. Seeds "
-        "needed on each side to tell a difference of this size from none (two-sample t test, 80 % power, 5 % level)."
-    )
-    return "\n".join([head, *rows]) + f"\n\n{note}"
+        "needed on each side to tell a difference of this size from none (two-sample t test, 80 % power, 5 % level).",
+    ]
 
 
-def _provenance(groups: Sequence[Group]) -> list[str]:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    lines = [heads, *rows]
+    head, *body = (f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join([head, "|---" * len(heads) + "|", *body])
+
+
+def _provenance(runs: Sequence[Run]) -> str:
     """Code, data and machine, each value once."""
-    runs = [run for group in groups for run in group.runs]
 
-    def every(label: str, value: Any) -> str:
-        texts = dict.fromkeys(str(value(run)) for run in runs)
-        return f"- {label}: {'; '.join(texts)}"
+    def code(facts: dict[str, Any]) -> str:
+        dirty = ", with uncommitted changes" if facts.get("code.dirty") else ""
+        return f"commit {str(facts.get('code.commit'))[:12]}{dirty}, sources {facts.get('code.digest')}"
 
-    def machine(run: RunFolder) -> str:
-        m = run.manifest
-        versions = m.get("versions") or {}
-        return (
-            f"{dig(m, 'cpu', 'model') or m.get('platform')}, {m.get('threads')} threads, torch {versions.get('torch')}"
-        )
+    def data(facts: dict[str, Any]) -> str:
+        source, first, last, mark = (facts.get(f"data.{key}") for key in ("source", "first", "last", "fingerprint"))
+        return f"{source}, {first} to {last}, fingerprint {mark}"
 
-    def code(run: RunFolder) -> str:
-        known = run.manifest.get("code") or {}
-        dirty = ", with uncommitted changes" if known.get("dirty") else ""
-        return f"commit {str(known.get('commit'))[:12]}{dirty}, sources {known.get('digest')}"
+    def machine(facts: dict[str, Any]) -> str:
+        processor = facts.get("cpu.model") or facts.get("platform")
+        return f"{processor}, {facts.get('threads')} threads, torch {facts.get('versions.torch')}"
 
-    def data(run: RunFolder) -> str:
-        known = run.manifest.get("data") or {}
-        span = f"{known.get('first')} to {known.get('last')}"
-        return f"{known.get('source')}, {span}, fingerprint {known.get('fingerprint')}"
-
-    return [every("Code", code), every("Data", data), every("Machine", machine)]
+    found: dict[str, Callable[[dict[str, Any]], str]] = {"Code": code, "Data": data, "Machine": machine}
+    return "\n".join(
+        f"- {label}: {'; '.join(dict.fromkeys(words(run.facts) for run in runs))}" for label, words in found.items()
+    )
 
 
 def _config_diffs(comparison: Comparison) -> str:
     """Of each group, what differs from the defaults; the seed as the list of all."""
     diffs = {}
-    for group, found in zip(comparison.groups, comparison.found["groups"], strict=True):
-        fields = {n: v for n, v in group.runs[0].config_diff.items() if n not in ("seed", "output_dir", "resume")}
-        seeds = list({canonical(run.manifest.get("seed")): run.manifest.get("seed") for run in group.runs}.values())
-        diffs[group.label] = {"title": found["title"], "seeds": seeds, "config_diff": fields}
+    for group in comparison.groups:
+        config_diff = group.runs[0].files.config_diff
+        fields = {name: value for name, value in config_diff.items() if name not in ("seed", "output_dir", "resume")}
+        seeds = list(dict.fromkeys(run.seed for run in group.runs))
+        diffs[group.label] = {"title": group.title, "seeds": seeds, "config_diff": fields}
     return yaml.safe_dump(plain(diffs), sort_keys=False, allow_unicode=True)
 
 
@@ -289,7 +252,3 @@ def _words(name: str) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _seeds(number: int) -> str:
-    return f"{number} seed{'s' if number != 1 else ''}"

@@ -6,62 +6,185 @@ and that of the seed, by the spread within the groups.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from hftraining.core.errors import UserError
+from hftraining.core.metrics import BY_NAME, Unit
 from hftraining.core.values import plain, without_nan
 from hftraining.evidence.bootstrap import MIN_RETURNS, Interval, sharpe_difference
 from hftraining.evidence.seeds import mean_difference, seeds_needed
 from hftraining.reports.deltas import (
+    Delta,
     Group,
-    code_rows,
+    Row,
+    Run,
+    Spread,
+    changed_bars,
+    code_delta_of,
     config_rows,
-    data_rows,
+    data_delta_of,
     environment_rows,
     group_by_seed,
     group_title,
     losses_differ_in,
-    run_label,
 )
+from hftraining.reports.format import capitalised
 from hftraining.runs.folder import RunFolder, find_runs, read_run
-from hftraining.runs.record import dig
+from hftraining.runs.result import WINDOWS, Estimate
 from hftraining.trading.metrics import daily_returns
 
 DRAWS, SEED = 2000, 0
-# Path in result.json, words, how to show it.
-METRICS = (
-    ("eval.loss", "Forecast loss, validation", "loss"),
-    *(
-        (f"{window}.{path}", f"{words}, {name}", show)
-        for window, name in (("valid", "validation"), ("test", "test"))
-        for path, words, show in (
-            ("profit.sharpe_ratio", "Sharpe ratio", "fixed"),
-            ("profit.total_return", "Total return", "percent"),
-            ("profit.max_drawdown", "Deepest drawdown", "percent"),
-            ("profit.win_rate", "Trades won", "share"),
-            ("profit.trade_count", "Closed trades", "count"),
-            ("profit.turnover", "Turnover a year", "fixed"),
-            ("scores.rank_ic.value", "Rank information coefficient", "score"),
-            ("null.p", "p against luck", "score"),
-            ("baselines.buy_and_hold.sharpe_ratio", "Sharpe ratio of buy and hold", "fixed"),
-        )
-    ),
-)
-TESTED = ("eval.loss", "valid.profit.sharpe_ratio", "test.profit.sharpe_ratio")
-WINDOWS = ("valid", "test")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A number that a comparison shows. path: in result.json."""
+
+    path: str
+    words: str
+    unit: Unit
+
+    @property
+    def brief(self) -> bool:
+        """Whether it is shown for many groups too."""
+        return self.path == LOSS or self.path.endswith("sharpe_ratio")
+
+
+def _shown_of(window: str) -> list[Shown]:
+    rows = [(f"profit.{name}", capitalised(BY_NAME[name].words), BY_NAME[name].unit) for name in PROFIT]
+    rows += [
+        ("scores.rank_ic.value", "Rank information coefficient", Unit.SCORE),
+        ("null.p", "p against luck", Unit.SCORE),
+        ("baselines.buy_and_hold.sharpe_ratio", "Sharpe ratio of buy and hold", Unit.RATIO),
+    ]
+    return [Shown(f"{window}.{path}", f"{words}, {WINDOWS[window]}", unit) for path, words, unit in rows]
+
+
+LOSS = "eval.loss"
+PROFIT = ("sharpe_ratio", "total_return", "max_drawdown", "win_rate", "trade_count", "turnover")
+SHARPE = {window: f"{window}.profit.sharpe_ratio" for window in WINDOWS}
+HELD = {window: f"{window}.baselines.buy_and_hold.sharpe_ratio" for window in WINDOWS}
+SHOWN = (Shown(LOSS, "Forecast loss, validation", Unit.LOSS), *_shown_of("valid"), *_shown_of("test"))
+TESTED = (LOSS, *SHARPE.values())
+
+
+@dataclass(frozen=True)
+class ByDays(Estimate):
+    """A difference of Sharpe ratios, and its paired bootstrap interval over days. told_apart: it excludes zero."""
+
+    days: int = 0
+    told_apart: bool = False
+    enough_days: bool = False
+
+
+@dataclass(frozen=True)
+class BySeeds(Estimate):
+    """A difference of means, and Welch's interval over seeds. seeds: of the first group and of the other one."""
+
+    seeds: list[int] = field(default_factory=lambda: [0, 0])
+    told_apart: bool = False
+    seeds_needed: int | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether both sides have several seeds."""
+        return min(self.seeds) > 1
+
+    @property
+    def needed(self) -> str:
+        """How many seeds would tell such a difference from none, in words of a table."""
+        return f"{self.seeds_needed:,}" if self.seeds_needed else "no number" if self.several else "-"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a group stands against the first one. sharpe: by window. seeds: by each path of TESTED that both have."""
+
+    group: str
+    against: str
+    sharpe: dict[str, ByDays]
+    seeds: dict[str, BySeeds]
+
+    def sharpe_by_seeds(self, window: str = "valid") -> BySeeds:
+        """The difference of the mean Sharpe ratios; one without a value where it is not known."""
+        return self.seeds.get(SHARPE[window], BySeeds())
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """The numbers of a comparison. cells: a row for each of rows, a column for each of heads."""
+
+    heads: list[str]
+    rows: list[str]
+    cells: list[list[tuple[Shown, Spread]]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """found: everything to say, as one plain object without NaN. groups: with the runs themselves, for their curves."""
+    """Everything that a comparison found."""
 
-    found: dict[str, Any]
     groups: list[Group]
+    config: list[Row]
+    data: Delta
+    bars: dict[str, list[str]]  # changed symbols and days, by group
+    code: Delta
+    environment: list[Row]
+    losses_differ_in: list[str]
+    differences: list[Difference]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, group by group."""
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the groups."""
+        return [group.label for group in self.groups]
+
+    def rows(self) -> list[tuple[Difference, str, ByDays, BySeeds]]:
+        """The differences of the Sharpe ratios, one a window."""
+        return [
+            (difference, window, difference.sharpe[window], difference.sharpe_by_seeds(window))
+            for difference in self.differences
+            for window in WINDOWS
+            if window in difference.sharpe
+        ]
+
+    def metrics(self, most: int) -> MetricTable:
+        """A row a metric; where that needs more than `most` columns, a row a group and the brief metrics alone.
+
+        The runs of a single group have columns of their own.
+        """
+        columns = [(group.label, group) for group in self.groups]
+        if len(self.groups) == 1:
+            columns = [*((run.label, Group(run.label, [run])) for run in self.runs), ("mean", self.groups[0])]
+        labels = [label for label, _ in columns]
+        if len(columns) <= most:
+            cells = [[(shown, group.spread(shown.path)) for _, group in columns] for shown in SHOWN]
+            return MetricTable(labels, [shown.words for shown in SHOWN], cells)
+        brief = [shown for shown in SHOWN if shown.brief]
+        cells = [[(shown, group.spread(shown.path)) for shown in brief] for _, group in columns]
+        return MetricTable([shown.words for shown in brief], labels, cells)
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison as one plain object without NaN: what `compare --json` prints."""
+        found = {
+            "runs": [_run(run) for run in self.runs],
+            "groups": [_group(group) for group in self.groups],
+            "config": [asdict(row) for row in self.config],
+            "data": {"same": self.data.same, "rows": _rows(self.data.rows), "bars": self.bars},
+            "code": {"same": self.code.same, "rows": _rows(self.code.rows)},
+            "environment": _rows(self.environment),
+            "losses_differ_in": self.losses_differ_in,
+            "differences": [asdict(difference) for difference in self.differences],
+        }
+        return without_nan(plain(found))
 
 
 def compare(places: Sequence[str | Path]) -> Comparison:
@@ -75,19 +198,20 @@ def compare(places: Sequence[str | Path]) -> Comparison:
 def compare_runs(runs: Sequence[RunFolder]) -> Comparison:
     """The comparison of these runs, at least one."""
     groups = group_by_seed(runs)
-    rows = config_rows(groups)
-    units = groups if len(groups) > 1 else [Group(run_label(0, i), [run]) for i, run in enumerate(runs)]
-    found = {
-        "runs": [_run(run, group, i) for group in groups for i, run in enumerate(group.runs)],
-        "groups": [_group(group, groups, rows) for group in groups],
-        "config": rows,
-        "data": data_rows(groups),
-        "code": code_rows(groups),
-        "environment": environment_rows(groups),
-        "losses_differ_in": losses_differ_in(rows),
-        "differences": [_difference(units[0], unit) for unit in units[1:]],
-    }
-    return Comparison(without_nan(plain(found)), groups)
+    config = config_rows(groups)
+    for group in groups:
+        group.title = group_title(group, groups, config)
+    units = groups if len(groups) > 1 else [Group(run.label, [run]) for run in groups[0].runs]
+    return Comparison(
+        groups,
+        config,
+        data_delta_of(groups),
+        changed_bars(groups),
+        code_delta_of(groups),
+        environment_rows(groups),
+        losses_differ_in(config),
+        [_difference(units[0], unit) for unit in units[1:]],
+    )
 
 
 def paired_returns(a: Group, b: Group, window: str) -> tuple[np.ndarray, np.ndarray]:
@@ -102,71 +226,64 @@ def _mean_returns(group: Group, window: str) -> dict[str, float]:
     """By ISO day; only days that every seed has."""
     by_run = []
     for run in group.replicates:
-        if run.equity is None:
+        if (equity := run.files.equity) is None:
             continue
-        part = run.equity[run.equity["window"] == window]
+        part = equity[equity["window"] == window]
         days = [str(day)[:10] for day in part["date"]][1:]
         by_run.append(dict(zip(days, daily_returns(part["equity"].to_numpy(float)).tolist(), strict=True)))
     shared = set.intersection(*(set(returns) for returns in by_run)) if by_run else set()
     return {day: fmean(returns[day] for returns in by_run) for day in shared}
 
 
-def _difference(first: Group, other: Group) -> dict[str, Any]:
+def _difference(first: Group, other: Group) -> Difference:
     """How `other` stands against `first`: market noise for the Sharpe ratios, seed noise for every tested metric."""
-    found: dict[str, Any] = {"group": other.label, "against": first.label, "sharpe": {}, "seeds": {}}
+    sharpe, seeds = {}, {}
     for window in WINDOWS:
         theirs, ours = paired_returns(first, other, window)
-        if not len(ours):
-            continue
-        interval = sharpe_difference(ours, theirs, DRAWS, SEED)
-        found["sharpe"][window] = asdict(interval) | {
-            "days": len(ours),
-            "told_apart": told_apart(interval),
-            "enough_days": len(ours) >= MIN_RETURNS,
-        }
-    for metric in TESTED:
-        ours_n, theirs_n = other.values(metric), first.values(metric)
+        if len(ours):
+            interval = sharpe_difference(ours, theirs, DRAWS, SEED)
+            enough = len(ours) >= MIN_RETURNS
+            sharpe[window] = ByDays(**_ends(interval), days=len(ours), told_apart=_apart(interval), enough_days=enough)
+    for path in TESTED:
+        ours_n, theirs_n = other.values(path), first.values(path)
         if ours_n and theirs_n:
             interval = mean_difference(ours_n, theirs_n)
-            found["seeds"][metric] = asdict(interval) | {
-                "seeds": [len(theirs_n), len(ours_n)],
-                "told_apart": told_apart(interval),
-                "seeds_needed": seeds_needed(ours_n, theirs_n),
-            }
-    return found
+            numbers, needed = [len(theirs_n), len(ours_n)], seeds_needed(ours_n, theirs_n)
+            seeds[path] = BySeeds(**_ends(interval), seeds=numbers, told_apart=_apart(interval), seeds_needed=needed)
+    return Difference(other.label, first.label, sharpe, seeds)
 
 
-def told_apart(interval: Interval) -> bool:
+def _ends(interval: Interval) -> dict[str, Any]:
+    """The fields of an estimate, None for what is not known."""
+    return without_nan(plain(asdict(interval)))
+
+
+def _apart(interval: Interval) -> bool:
     """Whether the whole 95 % interval lies on one side of zero; False where its ends are not known."""
     return interval.low > 0.0 or interval.high < 0.0
 
 
-def _run(run: RunFolder, group: Group, index: int) -> dict[str, Any]:
+def _run(run: Run) -> dict[str, Any]:
     return {
-        "label": f"{group.label}{index + 1}",
-        "group": group.label,
-        "folder": str(run.path),
-        "name": run.manifest.get("name"),
-        "kind": run.manifest.get("kind"),
-        "signature": run.manifest.get("signature"),
-        "seed": run.manifest.get("seed"),
-        "started": run.manifest.get("started"),
-        "finished": bool(run.result),
-        "verdict": run.result.get("verdict"),
-        "metrics": {metric: dig(run.result, *metric.split(".")) for metric, _, _ in METRICS},
+        "label": run.label,
+        "group": run.group,
+        "folder": str(run.files.path),
+        **{key: run.facts.get(key) for key in ("name", "kind", "signature", "seed", "started")},
+        "finished": run.result is not None,
+        "verdict": run.result.verdict if run.result else None,
+        "metrics": {shown.path: run.numbers.get(shown.path) for shown in SHOWN},
     }
 
 
-def _group(group: Group, groups: Sequence[Group], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    metrics = {}
-    for metric, _, _ in METRICS:
-        values = group.values(metric)
-        spread = stdev(values) if len(values) > 1 else None
-        metrics[metric] = {"mean": fmean(values) if values else None, "sd": spread, "n": len(values)}
+def _group(group: Group) -> dict[str, Any]:
     return {
         "label": group.label,
-        "title": group_title(group, groups, rows),
-        "seeds": [run.manifest.get("seed") for run in group.replicates],
+        "title": group.title,
+        "seeds": group.seeds,
         "runs": len(group.runs),
-        "metrics": metrics,
+        "metrics": {shown.path: asdict(group.spread(shown.path)) for shown in SHOWN},
     }
+
+
+def _rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [{"field": row["field"], "values": row["values"]} for row in map(asdict, rows)]

@@ -1,38 +1,152 @@
 """What differs between runs: config, bars, code, environment, and which runs differ by their seed alone."""
 
 import json
-import math
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from statistics import fmean, stdev
 from typing import Any
 
+from hftraining.core.metrics import Unit
 from hftraining.core.values import canonical, flatten, plain
+from hftraining.reports.format import number
 from hftraining.runs.bar_digests import data_delta, read_digests
 from hftraining.runs.folder import RunFolder
 from hftraining.runs.identity import cannot_change_a_number
-from hftraining.runs.record import dig
+from hftraining.runs.result import Number, RunResult
 
 ENVIRONMENT = ("threads", "python", "platform", "cpu_count", "cpu", "numerics", "versions")
+DATA = {
+    "data.fingerprint": "Fingerprint",
+    "data.source": "Source",
+    "data.first": "First session",
+    "data.last": "Last session",
+}
+LOSS_FIELDS = (  # after a change of one of these a forecast loss measures something else
+    "objective.horizons",
+    "objective.quantiles",
+    "objective.label",
+    "objective.relative",
+    "profit_tracker.lag",
+)
 UNKNOWN = "not recorded"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a comparison. label: A1 is the first run of group A."""
+
+    label: str
+    group: str
+    files: RunFolder
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The config by dotted names."""
+        return flatten(self.files.config)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """run.json by dotted names."""
+        return flatten(self.files.manifest)
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """The numbers of result.json by dotted paths; empty for an unfinished run."""
+        values = flatten(self.result.as_json()) if self.result else {}
+        return {path: value for path, value in values.items() if isinstance(value, (int, float))}
+
+    @property
+    def result(self) -> RunResult | None:
+        """What the run found; None for an unfinished one."""
+        return self.files.result
+
+    @property
+    def seed(self) -> Any:
+        """The seed, as run.json has it."""
+        return self.facts.get("seed")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over the seeds of a group. sd: None for fewer than two seeds."""
+
+    mean: Number
+    sd: Number
+    n: int
+
+    def text(self, unit: Unit = Unit.RATIO) -> str:
+        """0.84 +- 0.12."""
+        text = number(self.mean, unit)
+        return f"{text} +- {number(self.sd, unit).lstrip('+')}" if self.sd else text
 
 
 @dataclass
 class Group:
-    """Runs of one config, data and code; several seeds, or repetitions."""
+    """Runs of one config, data and code: several seeds, or repetitions. title: what to call it."""
 
     label: str
-    runs: list[RunFolder]
+    runs: list[Run]
+    title: str = ""
 
     @property
-    def replicates(self) -> list[RunFolder]:
+    def replicates(self) -> list[Run]:
         """One finished run a seed, the last given: a repetition is no further evidence."""
-        return list({run.manifest.get("seed"): run for run in self.runs if run.result}.values())
+        return list({run.seed: run for run in self.runs if run.result}.values())
 
-    def values(self, metric: str) -> list[float]:
-        """A metric of each replicate that has it."""
-        found = [dig(run.result, *metric.split(".")) for run in self.replicates]
-        return [float(value) for value in found if isinstance(value, (int, float)) and math.isfinite(value)]
+    @property
+    def drawn(self) -> list[RunFolder]:
+        """The runs that charts show: the replicates, or the probes of unfinished runs where none is finished."""
+        return [run.files for run in self.replicates or self.runs]
+
+    @property
+    def seeds(self) -> list[Any]:
+        """The seeds of the replicates."""
+        return [run.seed for run in self.replicates]
+
+    @property
+    def name(self) -> str:
+        """Label and title: "B: fast"."""
+        return f"{self.label}: {self.title}"
+
+    def values(self, path: str) -> list[float]:
+        """A metric, by its path in result.json, of each replicate that has it."""
+        return [run.numbers[path] for run in self.replicates if path in run.numbers]
+
+    def spread(self, path: str) -> Spread:
+        """Mean and standard deviation of a metric over the replicates."""
+        values = self.values(path)
+        return Spread(fmean(values) if values else None, stdev(values) if len(values) > 1 else None, len(values))
+
+
+@dataclass(frozen=True)
+class Each:
+    """The different values within one group, in the order of its runs."""
+
+    each: list[Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Something that differs. values: by the labels of the groups, an Each where it varies within a group.
+
+    Of a field of the config, counts: whether it can change a number. chosen_by: the group choice that changed it.
+    """
+
+    field: str
+    values: dict[str, Any]
+    counts: bool = True
+    chosen_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Whether all runs had the same, bars or code, and what differs."""
+
+    same: bool
+    rows: list[Row]
 
 
 def group_by_seed(runs: Sequence[RunFolder]) -> list[Group]:
@@ -40,10 +154,13 @@ def group_by_seed(runs: Sequence[RunFolder]) -> list[Group]:
     found: dict[str, list[RunFolder]] = {}
     for run in runs:
         counted = {n: v for n, v in flatten(run.config).items() if n != "seed" and not cannot_change_a_number(n)}
-        code = run.manifest.get("code") or {}
-        identity = [canonical(counted), dig(run.manifest, "data", "fingerprint"), code.get("digest") or code]
+        code, data = (run.manifest.get(key) or {} for key in ("code", "data"))
+        identity = [canonical(counted), data.get("fingerprint"), code.get("digest") or code]
         found.setdefault(json.dumps(identity, sort_keys=True), []).append(run)
-    return [Group(group_label(i), members) for i, members in enumerate(found.values())]
+    groups = []
+    for label, members in zip(map(group_label, range(len(found))), found.values(), strict=True):
+        groups.append(Group(label, [Run(f"{label}{i}", label, run) for i, run in enumerate(members, start=1)]))
+    return groups
 
 
 def group_label(index: int) -> str:
@@ -51,152 +168,162 @@ def group_label(index: int) -> str:
     return string.ascii_uppercase[index] if index < 26 else f"G{index + 1}"
 
 
-def run_label(group: int, index: int) -> str:
-    """A1, A2, ..."""
-    return f"{group_label(group)}{index + 1}"
+def config_rows(groups: Sequence[Group]) -> list[Row]:
+    """The fields that differ, and no others.
 
-
-def config_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """The fields that differ, and nothing else: field, values by group, counts (whether it can change a number).
-
-    A group of fields that was chosen as a whole, model=tiny against model=small, has one row of its own above the
-    fields that this choice made differ, which are marked `chosen_by`. Within a group a value may vary (the seed, or
-    what cannot change a number): then it is a list.
+    A config group chosen as a whole, model=tiny against model=small, has a row of its own above the fields that this
+    choice changed. Within a group of runs the seed may vary, and what cannot change a number.
     """
-    flat = {id(run): flatten(run.config) for group in groups for run in group.runs}
-    names = dict.fromkeys(name for values in flat.values() for name in values)
-    differing = [n for n in names if len({canonical(values.get(n)) for values in flat.values()}) > 1]
-    if "name" in differing and all(_name_is_derived(values) for values in flat.values()):
+    configs = [run.config for group in groups for run in group.runs]
+    names = dict.fromkeys(name for config in configs for name in config)
+    differing = [name for name in names if len({canonical(config.get(name)) for config in configs}) > 1]
+    if "name" in differing and all(_name_is_derived(config) for config in configs):
         differing.remove("name")
+    heads = {name: name.rpartition(".")[0] for name in differing}
     choices = {
-        name.removesuffix(".name")
-        for name in differing
-        if name.endswith(".name") and any(o.startswith(name.removesuffix("name")) and o != name for o in differing)
+        head
+        for name, head in heads.items()
+        if head and name == f"{head}.name" and any(o.startswith(f"{head}.") and o != name for o in differing)
     }
     rows = []
-    for name in differing:
-        head, _, field = name.rpartition(".")
-        choice = field == "name" and head in choices
-        values = {group.label: _seen(flat[id(run)].get(name) for run in group.runs) for group in groups}
+    for name, head in heads.items():
+        choice = head in choices and name == f"{head}.name"
+        chosen = head in choices and not choice and _follows(name, f"{head}.name", configs)
         rows.append(
-            {
-                "field": head if choice else name,
-                "values": values,
-                "counts": choice or not cannot_change_a_number(name),
-                "chosen_by": head if head in choices and not choice else None,
-            }
+            Row(
+                field=head if choice else name,
+                values=_by_group(groups, [config.get(name) for config in configs]),
+                counts=choice or not cannot_change_a_number(name),
+                chosen_by=head if chosen else None,
+            )
         )
     return rows
 
 
-def losses_differ_in(rows: list[dict[str, Any]]) -> list[str]:
-    """The fields, of those that differ, after which a forecast loss is no longer of the same thing."""
-    objective = ("objective.horizons", "objective.quantiles", "objective.label", "objective.relative")
-    found = [row["field"] for row in rows if row["field"] in (*objective, "profit_tracker.lag")]
-    for row in rows:  # without a forecast loss eval/loss is the profit loss
-        if row["field"] == "objective.forecast_weight" and 0 in row["values"].values():
-            found.append(row["field"])
-    return found
+def losses_differ_in(rows: Sequence[Row]) -> list[str]:
+    """The fields, of those that differ, after which forecast losses cannot be compared."""
+    found = [row.field for row in rows if row.field in LOSS_FIELDS]
+    # Without a forecast loss, eval/loss is the profit loss.
+    return found + [row.field for row in rows if row.field == "objective.forecast_weight" and 0 in row.values.values()]
 
 
-def data_rows(groups: Sequence[Group]) -> dict[str, Any]:
-    """Whether all saw the same bars; if not, what differs, and which symbols and days against the first group's."""
-    facts = {"fingerprint": "Fingerprint", "source": "Source", "first": "First session", "last": "Last session"}
-    rows = _differing(
-        {words: [(g, dig(g.runs[0].manifest, "data", key)) for g in groups] for key, words in facts.items()}
-    )
-    first, lines = groups[0].runs[0], {}
+def changed_bars(groups: Sequence[Group]) -> dict[str, list[str]]:
+    """The symbols and days in which the bars of each group differ from the first one's; groups with the same left out.
+
+    One line where they are not known.
+    """
+    first, lines = groups[0].runs[0], dict[str, list[str]]()
     for group in groups[1:]:
         run = group.runs[0]
-        if dig(run.manifest, "data", "fingerprint") == dig(first.manifest, "data", "fingerprint"):
+        if run.facts.get("data.fingerprint") == first.facts.get("data.fingerprint"):
             continue
-        ours, theirs = read_digests(first.path), read_digests(run.path)
+        ours, theirs = read_digests(first.files.path), read_digests(run.files.path)
         if ours is None or theirs is None:
-            lines[group.label] = ["which symbols and days cannot be said: a run was recorded without bars.npz"]
+            lines[group.label] = ["a run was recorded without bars.npz, so the symbols and days are not known"]
         else:
             lines[group.label] = data_delta(ours, theirs).lines() or ["the same bars in another order of symbols"]
-    return {"same": not lines, "rows": rows, "bars": lines}
+    return lines
 
 
-def code_rows(groups: Sequence[Group]) -> dict[str, Any]:
-    """Whether all ran the same code; if not, commits, digests, and the files of each one's uncommitted changes."""
-    codes = [(group, group.runs[0].manifest.get("code") or {}) for group in groups]
-    digests = [code.get("digest") for _, code in codes]
-    same = len(set(digests)) == 1 and digests[0] is not None
-    if same:
-        return {"same": True, "rows": []}
-    rows = _differing(
-        {
-            "Digest of the sources": [(group, code.get("digest")) for group, code in codes],
-            "Commit": [(group, code.get("commit")) for group, code in codes],
-            "Uncommitted changes": [(group, _changes(group.runs[0], code)) for group, code in codes],
-        }
-    )
-    return {"same": not rows and digests[0] is not None, "rows": rows}
+def data_delta_of(groups: Sequence[Group]) -> Delta:
+    """Whether all runs saw the same bars, and how these differ as a whole."""
+    rows = [_row(groups, words, [group.runs[0].facts.get(key) for group in groups]) for key, words in DATA.items()]
+    fingerprints = {group.runs[0].facts.get("data.fingerprint") for group in groups}
+    return Delta(len(fingerprints) == 1, _differing(rows))
 
 
-def environment_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Versions, threads and properties of the machine that differ: field, values by group."""
-    facts = {
-        id(run): flatten({key: run.manifest.get(key) for key in ENVIRONMENT}) for group in groups for run in group.runs
-    }
-    names = dict.fromkeys(name for values in facts.values() for name in values)
-    rows = []
-    for name in names:
-        if len({canonical(values.get(name)) for values in facts.values()}) > 1:
-            values = {group.label: _seen(facts[id(run)].get(name, UNKNOWN) for run in group.runs) for group in groups}
-            rows.append({"field": name, "values": values})
-    return rows
+def code_delta_of(groups: Sequence[Group]) -> Delta:
+    """Whether all runs ran the same code; else commits, digests, and the files with uncommitted changes."""
+    runs = [group.runs[0] for group in groups]
+    digests = [run.facts.get("code.digest") for run in runs]
+    if len(set(digests)) == 1 and digests[0] is not None:
+        return Delta(True, [])
+    rows = [
+        _row(groups, "Digest of the sources", digests),
+        _row(groups, "Commit", [run.facts.get("code.commit") for run in runs]),
+        _row(groups, "Uncommitted changes", [_changes(run) for run in runs]),
+    ]
+    return Delta(False, _differing(rows))
 
 
-def group_title(group: Group, groups: Sequence[Group], rows: list[dict[str, Any]]) -> str:
-    """What to call a group: the name of its runs where no other group has it, else the overrides that set it apart.
-
-    rows: of `config_rows`, which say exactly what differs.
-    """
-    name = group.runs[0].manifest.get("name")
-    own = [row for row in rows if row["counts"] and not row["chosen_by"] and row["field"] != "seed"]
-    if not own or [other.runs[0].manifest.get("name") for other in groups].count(name) == 1:
-        return str(name or group.label)
-    parts = [f"{row['field']}={shown_value(row['values'][group.label])}" for row in own]
-    return ", ".join(parts[:2]) + (f" and {len(parts) - 2} more" if len(parts) > 2 else "")
-
-
-def shown_value(value: Any) -> str:
-    """A value as one would write it on the command line."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(plain(value), separators=(",", ":")).replace('"', "")
-
-
-def _differing(facts: dict[str, list[tuple[Group, Any]]]) -> list[dict[str, Any]]:
+def environment_rows(groups: Sequence[Group]) -> list[Row]:
+    """Versions, threads and properties of the machine that differ."""
+    facts = [run.facts for group in groups for run in group.runs]
+    names = dict.fromkeys(name for key in ENVIRONMENT for of in facts for name in of if name.split(".")[0] == key)
     return [
-        {"field": words, "values": {group.label: UNKNOWN if value is None else value for group, value in values}}
-        for words, values in facts.items()
-        if len({canonical(value) for _, value in values}) > 1
+        Row(name, _by_group(groups, [of.get(name, UNKNOWN) for of in facts]))
+        for name in names
+        if len({canonical(of.get(name)) for of in facts}) > 1
     ]
 
 
-def _changes(run: RunFolder, code: dict[str, Any]) -> str | None:
-    """The files that code.patch changes, none, or why there is no patch."""
-    if code.get("dirty") is None:
-        return None
-    if not code["dirty"]:
-        return "none"
-    path = run.path / "code.patch"
+def group_title(group: Group, groups: Sequence[Group], rows: Sequence[Row]) -> str:
+    """What to call a group: the name of its runs where no other group has it, else the overrides that set it apart.
+
+    rows: of `config_rows`.
+    """
+    names = [other.runs[0].facts.get("name") for other in groups]
+    name = group.runs[0].facts.get("name")
+    parts = sets_apart(group, rows)
+    if not parts or names.count(name) == 1:
+        return str(name or group.label)
+    return ", ".join(parts[:2]) + (f" and {len(parts) - 2} more" if len(parts) > 2 else "")
+
+
+def sets_apart(group: Group, rows: Sequence[Row]) -> list[str]:
+    """The overrides that set a group apart: what can change a number, a group choice in place of its fields."""
+    own = [row for row in rows if row.counts and not row.chosen_by and row.field != "seed"]
+    return [f"{row.field}={shown_value(row.values[group.label])}" for row in own]
+
+
+def shown_value(value: Any) -> str:
+    """A value as one would write it on the command line; the values of an Each with commas between them."""
+    if isinstance(value, Each):
+        return ", ".join(map(shown_value, value.each))
+    return value if isinstance(value, str) else json.dumps(plain(value), separators=(",", ":")).replace('"', "")
+
+
+def _follows(name: str, other: str, configs: Sequence[dict[str, Any]]) -> bool:
+    """Whether one field has the same value wherever the other one has."""
+    pairs = {(canonical(config.get(other)), canonical(config.get(name))) for config in configs}
+    return len(pairs) == len({of for of, _ in pairs})
+
+
+def _by_group(groups: Sequence[Group], values: Sequence[Any]) -> dict[str, Any]:
+    """values: of all runs, group by group."""
+    rest = iter(values)
+    return {group.label: _seen(islice(rest, len(group.runs))) for group in groups}
+
+
+def _seen(values: Iterable[Any]) -> Any:
+    """The one value of a group, or the different ones in the order of their runs."""
+    distinct = list({canonical(value): value for value in values}.values())
+    return distinct[0] if len(distinct) == 1 else Each(distinct)
+
+
+def _row(groups: Sequence[Group], words: str, values: Sequence[Any]) -> Row:
+    """values: of the first run of each group, whose other runs have the same."""
+    labels = (group.label for group in groups)
+    return Row(words, {label: UNKNOWN if value is None else value for label, value in zip(labels, values, strict=True)})
+
+
+def _differing(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if len({canonical(value) for value in row.values.values()}) > 1]
+
+
+def _changes(run: Run) -> str | None:
+    """The files that code.patch changes, "none", or why there is no patch; None where nobody recorded it."""
+    dirty = run.facts.get("code.dirty")
+    if not dirty:
+        return None if dirty is None else "none"
+    path = run.files.path / "code.patch"
     if not path.is_file():
-        return str(code.get("patch") or "yes, and not kept")
+        return str(run.facts.get("code.patch") or "yes, and not kept")
     lines = path.read_bytes().decode("utf-8", "replace").splitlines()
-    return ", ".join(
-        line.removeprefix("diff --git ").split(" b/")[-1] for line in lines if line.startswith("diff --git ")
+    return ", ".join(line.split(" b/")[-1] for line in lines if line.startswith("diff --git "))
+
+
+def _name_is_derived(config: dict[str, Any]) -> bool:
+    return config.get("name") == "-".join(
+        str(config.get(f"{group}.name")) for group in ("model", "stocks", "objective")
     )
-
-
-def _name_is_derived(flat: dict[str, Any]) -> bool:
-    return flat.get("name") == "-".join(str(flat.get(f"{group}.name")) for group in ("model", "stocks", "objective"))
-
-
-def _seen(values: Any) -> Any:
-    """The one value of a group, or the list of different ones in the order of their runs."""
-    distinct = {canonical(value): value for value in values}
-    return next(iter(distinct.values())) if len(distinct) == 1 else {"each": list(distinct.values())}

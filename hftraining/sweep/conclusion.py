@@ -1,12 +1,13 @@
 """What a sweep leaves behind: the chosen configuration, trained and tested once, and the files about all trials."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from optuna.trial import FrozenTrial, TrialState
 
@@ -15,71 +16,72 @@ from hftraining.core.files import replacing, write_json_atomically, write_text_a
 from hftraining.evidence.deflation import probability_of_backtest_overfitting
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.run import run_experiment
+from hftraining.runs.result import FinishedRun, read_result
 from hftraining.sweep.config import SearchConfig
-from hftraining.sweep.page import write_page
+from hftraining.sweep.page import is_feasible, write_sweep_page
 from hftraining.sweep.space import Param, Value
 from hftraining.sweep.study import Study
+from hftraining.sweep.summary import Choice, OpenedDays, Overfitting, Summary, Tally
 from hftraining.sweep.trials import Composer, daily_returns_of, delta_of, metrics_of
 
 BLOCKS = 16  # of the days, for the probability of backtest overfitting
+STEPS = {"trained": "steps", "unpruned": "max_steps"}  # in sweep.json: in the facts of a trial
 NOT_IN_A_BEST = ("name", "output_dir", "resume")  # where a run goes is for the one who repeats it to say
 
 
-def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: Path) -> dict[str, Any]:
-    """Choose, write best/*.yaml, train the choice on its seeds, open the test days once, and write the pages."""
-    search = study.search
-    trials = study.trials()
+def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: Path) -> Summary:
+    """Choose a trial, write best/*.yaml, train the choice on its seeds, open the test days once, write the pages.
+
+    Raises ConfigError where no trial is complete and meets the constraints.
+    """
+    search, trials = study.search, study.trials()
     front = pareto_front(trials, search)
-    summary: dict[str, Any] = {
-        "name": search.name,
-        "objectives": search.objectives,
-        "trials": {state.name.lower(): sum(t.state == state for t in trials) for state in TrialState},
-        "steps": _steps(trials),
-        "front": [trial.number for trial in front],
-    }
+    tally = Tally(
+        search.name,
+        search.objectives,
+        {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState},
+        {key: sum(_facts(t).get(fact, 0) for t in trials) for key, fact in STEPS.items()},
+        [trial.number for trial in front],
+    )
     _write_trials(trials, search, folder)
     if not front:
-        write_json_atomically(folder / "sweep.json", summary)
+        write_json_atomically(folder / "sweep.json", dataclasses.asdict(tally))
         raise ConfigError(
             f"the sweep {search.name} has no trial that is complete and meets search.constraints="
             f"{dict(search.constraints)}: see {folder / 'trials.parquet'}"
         )
-    bests = {search.choose: choose(front, search, search.choose)}
-    for metric in ("knee", *search.objectives):
-        bests.setdefault(metric, choose(front, search, metric))
+    bests = {metric: choose(front, search, metric) for metric in dict.fromkeys(("knee", *search.objectives))}
+    (folder / "best").mkdir(exist_ok=True)
     for metric, trial in bests.items():
         config = config_of(trial, space, composer, search)
         text = best_yaml(config, f"trial {trial.number} of {search.name}, best by {metric}: {_values(trial, search)}")
-        _write_best(folder / "best" / f"{file_name(metric)}.yaml", text)
+        write_text_atomically(folder / "best" / f"{file_name(metric)}.yaml", text)
     chosen = bests[search.choose]
     pbo = _overfitting(trials, folder)
     runs = _train(chosen, config_of(chosen, space, composer, search), search, folder)
-    opened = runs[0]
-    summary |= {
-        "chosen": {"by": search.choose, "trial": chosen.number, "params": chosen.params, "values": chosen.values},
-        "pbo": pbo,
-        "runs": [run["folder"] for run in runs],
-        "seeds": {
-            name: [metrics_of(run)[name] for run in runs] for name in (*search.objectives, "profit/sharpe_ratio")
-        },
-        "n_trials": opened["n_trials"],
-        "deflated_sharpe": opened["deflated_sharpe"],
-        "test_openings": opened["test_openings"],
-        "test": {"profit": opened["test"]["profit"], "interval": opened["test"]["interval"]},
-        "verdict": opened["verdict"],
-    }
-    write_json_atomically(folder / "sweep.json", summary)
-    write_page(study, summary, folder)
+    metrics = [metrics_of(run.result) for run in runs]
+    opened = runs[0].result
+    test = opened.test
+    summary = Summary(
+        **vars(tally),
+        chosen=Choice(search.choose, chosen.number, chosen.params, chosen.values),
+        pbo=pbo,
+        runs=[str(run.folder) for run in runs],
+        seeds={name: [found[name] for found in metrics] for name in (*search.objectives, "profit/sharpe_ratio")},
+        n_trials=opened.n_trials,
+        deflated_sharpe=opened.deflated_sharpe,
+        test_openings=opened.test_openings,
+        test=OpenedDays(test.profit, test.interval) if test else OpenedDays(),
+        verdict=opened.verdict,
+    )
+    write_json_atomically(folder / "sweep.json", dataclasses.asdict(summary))
+    write_sweep_page(study, summary, folder)
     return summary
 
 
 def pareto_front(trials: Sequence[FrozenTrial], search: SearchConfig) -> list[FrozenTrial]:
     """The complete trials within all constraints that no other such trial beats in every objective."""
-    able = [
-        trial
-        for trial in trials
-        if trial.state == TrialState.COMPLETE and all(value <= 0.0 for value in trial.constraints.values())
-    ]
+    able = [trial for trial in trials if is_feasible(trial)]
     costs = {trial.number: _costs(trial, search) for trial in able}
 
     def beaten(trial: FrozenTrial) -> bool:
@@ -141,68 +143,47 @@ def returns_of_trials(trials: Sequence[FrozenTrial], folder: Path) -> dict[int, 
     """Daily net validation returns of the complete trials whose folders are still there, by trial number."""
     returns = {}
     for trial in trials:
-        folders = [folder / name for name in trial.user_attrs.get("facts", {}).get("folders", [])]
+        folders = [folder / name for name in _facts(trial).get("folders", [])]
         if trial.state == TrialState.COMPLETE and all((run / "equity.parquet").exists() for run in folders):
             returns[trial.number] = daily_returns_of(folders)[1]
     return returns
 
 
-def _train(chosen: FrozenTrial, config: ExperimentConfig, search: SearchConfig, folder: Path) -> list[dict[str, Any]]:
+def _train(chosen: FrozenTrial, config: ExperimentConfig, search: SearchConfig, folder: Path) -> list[FinishedRun]:
     """The chosen configuration with each of its seeds. The first one, chosen beforehand, opens the test days.
 
     A run that is there already is taken as it is, so that a repeated command does not open the test days again.
     """
     runs = []
     for number in range(search.final_seeds):
-        called = f"final-trial-{chosen.number:04d}-seed-{config.seed + number}"
-        place = folder / called
-        if (place / "result.json").exists():
-            runs.append({**json.loads((place / "result.json").read_text()), "folder": str(place)})
-            continue
-        runs.append(
-            run_experiment(
-                dataclasses.replace(config, seed=config.seed + number),
-                kind="sweeps",
-                name=search.name,
-                called=called,
-                sealed=number > 0,
-            )
-        )
+        seeded = dataclasses.replace(config, seed=config.seed + number)
+        called = f"final-trial-{chosen.number:04d}-seed-{seeded.seed}"
+        if there := read_result(folder / called):
+            runs.append(FinishedRun(folder / called, there))
+        else:
+            runs.append(run_experiment(seeded, kind="sweeps", name=search.name, called=called, sealed=number > 0))
     return runs
 
 
-def _overfitting(trials: Sequence[FrozenTrial], folder: Path) -> dict[str, Any]:
-    import numpy as np
-
+def _overfitting(trials: Sequence[FrozenTrial], folder: Path) -> Overfitting:
     returns = returns_of_trials(trials, folder)
     if len(returns) < 2:
-        return {"value": None, "trials": len(returns), "reason": "fewer than two complete trials"}
+        return Overfitting(None, len(returns), BLOCKS, "fewer than two complete trials")
     found = probability_of_backtest_overfitting(np.array(list(returns.values())).T, BLOCKS)
-    value = found.value if math.isfinite(found.value) else None
-    return {"value": value, "trials": len(returns), "blocks": BLOCKS, "reason": found.reason}
-
-
-def _steps(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    facts = [trial.user_attrs.get("facts", {}) for trial in trials]
-    return {
-        "trained": sum(f.get("steps", 0) for f in facts),
-        "unpruned": sum(f.get("max_steps", 0) for f in facts),
-    }
+    return Overfitting(found.value if math.isfinite(found.value) else None, len(returns), BLOCKS, found.reason)
 
 
 def _write_trials(trials: Sequence[FrozenTrial], search: SearchConfig, folder: Path) -> None:
-    import pandas as pd
-
     rows = []
     for trial in trials:
-        facts = trial.user_attrs.get("facts", {})
+        facts = _facts(trial)
         values = trial.values if trial.state == TrialState.COMPLETE else [math.nan] * len(search.objectives)
         rows.append(
             {
                 "number": trial.number,
                 "state": trial.state.name.lower(),
                 **dict(zip(search.objectives, values, strict=True)),
-                "feasible": trial.state == TrialState.COMPLETE and all(v <= 0 for v in trial.constraints.values()),
+                "feasible": is_feasible(trial),
                 **{f"param {name}": value for name, value in trial.params.items()},
                 "steps": facts.get("steps", 0),
                 "max_steps": facts.get("max_steps", 0),
@@ -221,11 +202,6 @@ def _write_trials(trials: Sequence[FrozenTrial], search: SearchConfig, folder: P
         frame.to_parquet(temporary, index=False)
 
 
-def _write_best(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    write_text_atomically(path, text)
-
-
 def _costs(trial: FrozenTrial, search: SearchConfig) -> tuple[float, ...]:
     pairs = zip(trial.values, search.objectives.values(), strict=True)
     return tuple(value if direction == "minimize" else -value for value, direction in pairs)
@@ -233,3 +209,7 @@ def _costs(trial: FrozenTrial, search: SearchConfig) -> tuple[float, ...]:
 
 def _values(trial: FrozenTrial, search: SearchConfig) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in zip(search.objectives, trial.values, strict=True))
+
+
+def _facts(trial: FrozenTrial) -> dict[str, Any]:
+    return trial.user_attrs.get("facts", {})

@@ -14,19 +14,18 @@ from omegaconf import DictConfig
 
 from hftraining.core.errors import ConfigError, Interrupted, SweepFailed
 from hftraining.experiment.config import ExperimentConfig, typed_config
-from hftraining.experiment.run import splits_of
+from hftraining.experiment.splits import splits_of
 from hftraining.sweep.conclusion import conclude
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.settings import search_of, sweep_folder, without_search
 from hftraining.sweep.space import Param, Value, is_searched, parse_space, parsed_param, points_of_grid
 from hftraining.sweep.study import Study
+from hftraining.sweep.summary import Summary
 from hftraining.sweep.trials import Composer, as_override, delta_of, fixed_values, folds_of, signature_of
 from hftraining.sweep.worker import FAILING, INTERRUPTED
 
 
-def run_sweep(
-    composed: DictConfig, arguments: Sequence[str], n_trials: int | None, launcher: Launcher
-) -> dict[str, Any]:
+def run_sweep(composed: DictConfig, arguments: Sequence[str], n_trials: int | None, launcher: Launcher) -> Summary:
     """Search until the study has n_trials, then train what was chosen. Returns what sweep.json holds.
 
     composed: without the overrides that give several values. Raises ConfigError before anything is run, SweepFailed,
@@ -87,7 +86,7 @@ def run_sweep(
     job = [*shared, *pinned, f"search.n_trials={search.n_trials}"]
     _launch(study, launcher, job, search, folder)
     summary = conclude(study, space, composer, folder)
-    print(f"sweep: {folder} ({folder / 'sweep.html'})\nrun: {summary['runs'][0]}", flush=True)
+    print(f"sweep: {folder} ({folder / 'sweep.html'})\nrun: {summary.runs[0]}", flush=True)
     return summary
 
 

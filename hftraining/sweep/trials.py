@@ -18,8 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from hftraining.core.errors import ConfigError
 from hftraining.core.metrics import higher_is_better
 from hftraining.experiment.config import ExperimentConfig, typed_config, unknown_key
-from hftraining.experiment.run import run_experiment, splits_of
+from hftraining.experiment.run import run_experiment
+from hftraining.experiment.splits import splits_of
 from hftraining.runs.identity import config_delta, signature
+from hftraining.runs.result import RunResult
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.space import Param, Value
 
@@ -85,7 +87,7 @@ class Trials:
                 progress = _Progress(self.search, part, place, done, watch)
                 facts["folders"].append(self._new_name(f"trial-{number:04d}{ending}"))
                 try:
-                    result = run_experiment(
+                    finished = run_experiment(
                         part,
                         argv,
                         kind="sweeps",
@@ -97,7 +99,7 @@ class Trials:
                 finally:
                     facts["steps"] += progress.step
                     facts["seconds"] = round(time.monotonic() - started, 2)
-                done.append(metrics_of(result))
+                done.append(metrics_of(finished.result))
                 progress.part_done()
         return {name: fmean(part[name] for part in done) for name in done[0]}
 
@@ -186,10 +188,10 @@ class _Progress:
         return bool(self.values) and all(math.isfinite(value) for value in self.values.values())
 
 
-def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
+def metrics_of(result: RunResult) -> dict[str, float]:
     """What a sweep can choose by, from a run's result: NaN for what the result has no number for."""
-    profit = {f"profit/{name}": value for name, value in result["valid"]["profit"].items()}
-    metrics = {"eval/loss": result["eval"]["loss"], **profit}
+    profit = {f"profit/{name}": value for name, value in result.valid.profit.items()}
+    metrics = {"eval/loss": result.eval_loss, **profit}
     return {name: math.nan if value is None else float(value) for name, value in metrics.items()}
 
 

@@ -14,7 +14,7 @@ import yaml
 from hftraining.__main__ import main
 from hftraining.experiment.config import typed_config
 from hftraining.experiment.records import RecordNameError, override, write_record
-from hftraining.reports.png import Curve, Panel, line_chart, nice_steps
+from hftraining.reports.png import Drawn, Panel, line_chart
 from hftraining.runs.identity import config_delta, signature
 from tests.compose import compose_config
 from tests.runs_of import begun, folders, run, sharpe
@@ -126,20 +126,14 @@ def pixels(png: bytes) -> np.ndarray:
 
 def test_a_rising_curve_rises_on_the_picture_and_a_gap_stays_empty():
     values = [*np.linspace(0.0, 1.0, 40), *[np.nan] * 20, *np.linspace(1.0, 2.0, 40)]
-    image = pixels(line_chart("t", [Panel("p", [Curve(values, "#ff0000", "c", 3.0)])]))
+    image = pixels(line_chart("t", [Panel("p", [Drawn(values, "#ff0000", "c", 3.0)])]))
     red = (image[..., 0] > 200) & (image[..., 1] < 120) & (image[..., 2] < 120)
-    red[:70] = False  # the legend
+    red[:110] = False  # the legend
     heights = [np.flatnonzero(red[:, x]).mean() if red[:, x].any() else np.nan for x in range(red.shape[1])]
     known = [height for height in heights if np.isfinite(height)]
-    assert len(known) > 600 and np.diff(known).max() <= 1.0 and known[0] - known[-1] > 200
+    assert len(known) > 600 and np.diff(known).max() <= 1.5 and known[0] - known[-1] > 200
     drawn = np.flatnonzero(np.isfinite(heights))
     assert np.diff(drawn).max() > 0.18 * (drawn[-1] - drawn[0])  # the twenty missing days
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.93, 1.02), (-3.0, 40_000.0), (1.0, 1.0)])
-def test_the_steps_of_an_axis_are_round_within_it_and_few(low, high):
-    steps = nice_steps(low, high)
-    assert 1 <= len(steps) <= 7 and all(low - 1e-9 <= step <= high + 1e-9 for step in steps)
 
 
 CANARY = "canary-6f1d9c2e77"

@@ -16,7 +16,7 @@ from hftraining.evidence.bootstrap import sharpe_difference
 from hftraining.evidence.seeds import mean_difference, power_of_t_test, seeds_needed
 from hftraining.reports.compare import compare
 from hftraining.reports.compare_words import headline, sentences
-from hftraining.reports.deltas import group_label
+from hftraining.reports.deltas import group_label, sets_apart
 from tests.browser import drawn, found_in, needs_browser
 from tests.effects import EFFECT
 from tests.runs_of import QUICK, begun, edit_run_json, folders, run, sharpe
@@ -25,7 +25,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def fields_of(*places) -> dict[str, list]:
-    rows = compare(places).found["config"]
+    rows = compare(places).as_json()["config"]
     return {row["field"]: list(row["values"].values()) for row in rows}
 
 
@@ -49,14 +49,14 @@ def test_two_runs_that_differ_in_one_override_differ_in_that_override_and_nothin
 
 def test_equal_runs_differ_in_nothing(tmp_path):
     one, other = begun(tmp_path), begun(tmp_path)
-    found = compare([one, other]).found
+    found = compare([one, other]).as_json()
     assert found["config"] == [] and found["environment"] == [] and found["data"]["same"] and found["code"]["same"]
     assert len(found["groups"]) == 1
 
 
 def test_a_group_chosen_as_a_whole_has_a_row_of_its_own_above_its_fields(tmp_path):
     one, other = begun(tmp_path, "model=tiny"), begun(tmp_path, "model=small")
-    rows = compare([one, other]).found["config"]
+    rows = compare([one, other]).as_json()["config"]
     assert [(row["field"], row["chosen_by"]) for row in rows] == [
         ("model", None),
         ("model.hidden_size", "model"),
@@ -67,15 +67,47 @@ def test_a_group_chosen_as_a_whole_has_a_row_of_its_own_above_its_fields(tmp_pat
     assert rows[0]["values"] == {"A": "tiny", "B": "small"}
 
 
+def apart(*configs: tuple[str, ...], into: Path) -> list[list[str]]:
+    comparison = compare([begun(into, *overrides) for overrides in configs])
+    return [sets_apart(group, comparison.config) for group in comparison.groups]
+
+
+def test_a_group_choice_stands_for_its_fields_in_what_sets_runs_apart(tmp_path):
+    choices = ("model=tiny",), ("model=small",), ("model=ridge",), ("model=lightgbm",)
+    assert apart(*choices, into=tmp_path) == [[*choice] for choice in choices]
+
+
+def test_a_field_that_was_changed_beside_a_group_choice_sets_runs_apart_too(tmp_path):
+    both = [(f"model={model}", f"model.dropout={dropout}") for model in ("tiny", "small") for dropout in (0.3, 0.4)]
+    assert apart(*both, into=tmp_path) == [[*overrides] for overrides in both]
+
+
+def test_the_object_of_a_comparison_has_the_keys_that_scripts_read(outputs):
+    found = compare([outputs]).as_json()
+    parts = "runs groups config data code environment losses_differ_in differences"
+    assert list(found) == parts.split()
+    run = "label group folder name kind signature seed started finished verdict metrics"
+    assert (
+        list(found["runs"][0]) == run.split() and list(found["groups"][0]) == "label title seeds runs metrics".split()
+    )
+    assert set(found["groups"][0]["metrics"]["eval.loss"]) == {"mean", "sd", "n"}
+    assert list(found["config"][0]) == "field values counts chosen_by".split()
+    assert (list(found["data"]), list(found["code"])) == (["same", "rows", "bars"], ["same", "rows"])
+    difference = found["differences"][0]
+    assert list(difference) == "group against sharpe seeds".split()
+    assert list(difference["sharpe"]["test"]) == "value low high days told_apart enough_days".split()
+    assert list(difference["seeds"]["eval.loss"]) == "value low high seeds told_apart seeds_needed".split()
+
+
 def test_what_cannot_change_a_number_is_marked_and_makes_no_group(tmp_path):
     one, other = begun(tmp_path), begun(tmp_path, "training.log_every=1")
-    found = compare([one, other]).found
+    found = compare([one, other]).as_json()
     assert len(found["groups"]) == 1 and found["config"][0]["counts"] is False
     assert found["config"][0]["values"] == {"A": {"each": [10, 1]}}
 
 
 def test_runs_that_differ_by_seed_alone_are_one_group_and_a_repetition_counts_once(outputs):
-    found = compare([outputs]).found
+    found = compare([outputs]).as_json()
     fast, slow = found["groups"]
     assert (fast["title"], slow["title"]) == ("fast", "tiny-folder-mixed")
     assert (slow["seeds"], slow["runs"]) == ([1, 2, 3], 4)
@@ -96,7 +128,7 @@ def daily(path: Path, window: str) -> pd.Series:
 @pytest.mark.parametrize("window", ["valid", "test"])
 def test_the_interval_is_the_paired_bootstrap_of_both_runs_daily_returns(outputs, window):
     one, other = folders(outputs, "tiny-folder-mixed")[0], folders(outputs, "fast")[0]
-    found = compare([one, other]).found["differences"][0]["sharpe"][window]
+    found = compare([one, other]).as_json()["differences"][0]["sharpe"][window]
     expected = sharpe_difference(daily(other, window).to_numpy(), daily(one, window).to_numpy(), 2000, 0)
     assert (found["value"], found["low"], found["high"]) == pytest.approx(dataclasses.astuple(expected), rel=1e-6)
     assert found["value"] == pytest.approx(sharpe(other, window) - sharpe(one, window), abs=1e-6)
@@ -105,7 +137,7 @@ def test_the_interval_is_the_paired_bootstrap_of_both_runs_daily_returns(outputs
 
 def test_groups_are_compared_by_the_mean_returns_of_their_seeds_and_by_the_seeds(outputs):
     groups = [folders(outputs, name)[:3] for name in ("tiny-folder-mixed", "fast")]
-    found = compare([*groups[0], *groups[1]]).found["differences"][0]
+    found = compare([*groups[0], *groups[1]]).as_json()["differences"][0]
     slow, fast = (np.mean([daily(path, "valid") for path in group], axis=0) for group in groups)
     expected = sharpe_difference(fast, slow, 2000, 0)
     assert found["sharpe"]["valid"]["low"] == pytest.approx(expected.low, rel=1e-6)
@@ -117,16 +149,17 @@ def test_groups_are_compared_by_the_mean_returns_of_their_seeds_and_by_the_seeds
 
 
 def test_two_seeds_of_one_config_are_compared_as_runs(outputs):
-    found = compare(folders(outputs, "fast")[:2]).found
+    comparison = compare(folders(outputs, "fast")[:2])
+    found = comparison.as_json()
     assert found["differences"][0]["group"] == "A2" and len(found["groups"]) == 1
-    assert headline(found).startswith("2 seeds of one config: a validation Sharpe ratio of ")
+    assert headline(comparison).startswith("2 seeds of one config: a validation Sharpe ratio of ")
 
 
 def test_the_same_run_twice_is_said_to_be_so(outputs):
     paths = folders(outputs, "tiny-folder-mixed")
-    found = compare([paths[0], paths[3]]).found
-    assert headline(found) == "The same run, repeated"
-    assert "On the validation days A2 earned exactly what A1 did." in sentences(found)
+    comparison = compare([paths[0], paths[3]])
+    assert headline(comparison) == "The same run, repeated"
+    assert "On the validation days A2 earned exactly what A1 did." in sentences(comparison)
 
 
 # Power 0.80 at a two-sided level of 0.05, as in Cohen (1988), table 2.4.1.
@@ -156,10 +189,11 @@ def test_changed_bars_are_told_by_symbol_and_day(folder, outputs, tmp_path):
     frame.loc[77, "volume"] += 1
     frame.to_csv(tmp_path / "bars" / "S2.csv", index=False)
     other = Path(run(tmp_path / "bars", tmp_path)["folder"])
-    found = compare([folders(outputs, "tiny-folder-mixed")[0], other]).found
+    comparison = compare([folders(outputs, "tiny-folder-mixed")[0], other])
+    found = comparison.as_json()
     assert found["data"]["same"] is False
     assert found["data"]["bars"] == {"B": [f"S2: {frame['date'].iloc[77]} changed"]}
-    assert any("They saw other bars" in line for line in sentences(found))
+    assert any("They saw other bars" in line for line in sentences(comparison))
 
 
 def test_other_code_and_another_environment_are_told_and_make_another_group(tmp_path):
@@ -172,25 +206,26 @@ def test_other_code_and_another_environment_are_told_and_make_another_group(tmp_
 
     edit_run_json(other, change)
     (other / "code.patch").write_text("diff --git a/hftraining/a.py b/hftraining/a.py\n+1\n")
-    found = compare([one, other]).found
+    comparison = compare([one, other])
+    found = comparison.as_json()
     assert len(found["groups"]) == 2 and found["config"] == []
     rows = {row["field"]: row["values"] for row in found["code"]["rows"]}
     assert rows["Digest of the sources"]["B"] == "0" * 16 and rows["Uncommitted changes"]["B"] == "hftraining/a.py"
     assert {row["field"] for row in found["environment"]} == {"versions.numpy", "cpu.flags"}
-    assert any("They ran other code" in line for line in sentences(found))
+    assert any("They ran other code" in line for line in sentences(comparison))
 
 
 def test_losses_of_other_labels_are_said_to_be_no_comparison(tmp_path):
     for override in ("objective.relative=true", "objective.horizons=[1,5]", "profit_tracker.lag=2", "objective=profit"):
-        found = compare([begun(tmp_path), begun(tmp_path, override)]).found
+        found = compare([begun(tmp_path), begun(tmp_path, override)]).as_json()
         assert found["losses_differ_in"], override
-    assert compare([begun(tmp_path), begun(tmp_path, "objective.profit_weight=1")]).found["losses_differ_in"] == []
+    assert compare([begun(tmp_path), begun(tmp_path, "objective.profit_weight=1")]).as_json()["losses_differ_in"] == []
 
 
 def test_folders_patterns_and_folders_of_runs_are_found_each_once(outputs):
-    everything = compare([outputs]).found["runs"]
+    everything = compare([outputs]).as_json()["runs"]
     assert len(everything) == 7
-    by_pattern = compare([f"{outputs}/base/*/*", outputs / "base" / "fast"]).found["runs"]
+    by_pattern = compare([f"{outputs}/base/*/*", outputs / "base" / "fast"]).as_json()["runs"]
     assert {run["folder"] for run in by_pattern} == {run["folder"] for run in everything}
 
 
@@ -219,9 +254,9 @@ def test_what_cannot_be_compared_is_one_line_and_exit_code_2(tmp_path, monkeypat
 
 def test_a_run_without_a_result_is_named_and_left_out_of_the_figures(outputs, tmp_path):
     waiting = begun(tmp_path, *QUICK, "stocks.path=bars")
-    found = compare([folders(outputs, "fast")[0], waiting]).found
-    assert "Not finished, and left out of every figure: B1." in sentences(found)
-    assert headline(found) == "Not enough is finished to compare"
+    comparison = compare([folders(outputs, "fast")[0], waiting])
+    assert "Not finished, and left out of every figure: B1." in sentences(comparison)
+    assert headline(comparison) == "Not enough is finished to compare"
 
 
 def test_the_last_line_is_the_whole_comparison_as_json_and_the_page_lies_with_the_outputs(outputs, capsys):
@@ -230,8 +265,9 @@ def test_the_last_line_is_the_whole_comparison_as_json_and_the_page_lies_with_th
     found = json.loads(text.splitlines()[-1])
     page = Path(found.pop("page"))
     assert page.parent.parent == outputs / "comparisons" and (page.parent / "plotly.min.js").stat().st_nlink > 1
-    assert found == compare([outputs / "base" / "fast", outputs / "base" / "tiny-folder-mixed"]).found
-    assert "seeds needed" in text and headline(found) in text
+    comparison = compare([outputs / "base" / "fast", outputs / "base" / "tiny-folder-mixed"])
+    assert found == comparison.as_json()
+    assert "seeds needed" in text and headline(comparison) in text
 
 
 def test_labels_do_not_run_out():
