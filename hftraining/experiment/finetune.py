@@ -16,7 +16,7 @@ from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.decision import BASE, NOTHING, RIDGE, WORDS, Candidate, decide, nothing_changes
 from hftraining.experiment.fit import Fitted, fit, movable
-from hftraining.experiment.ground import Ground, prepare
+from hftraining.experiment.ground import Ground, prepare, windows_of
 from hftraining.experiment.inherit import candidate_config, check, open_base
 from hftraining.experiment.judging import judge
 from hftraining.experiment.opening import opened, opened_candidate
@@ -127,9 +127,21 @@ def _ground_of(method: str, ground: Ground) -> Ground:
     else:
         forecaster = dataclasses.replace(base, model=copy.deepcopy(base.model))
     assert isinstance(forecaster.model, Network)
+    assert isinstance(forecaster.model, Network)
     adapt(forecaster.model, method, config.training.lora_rank)
-    periods = {name: period for name, period in ground.periods.items() if name != "test"}
-    return dataclasses.replace(ground, config=config, forecaster=forecaster, periods=periods, baselines={}, sealed=True)
+    windows = ground.windows
+    if method == "scratch":  # scaled otherwise
+        parts = (ground.bars, ground.features, ground.labels_TSH, ground.splits.train)
+        windows = windows_of(config, *parts, forecaster)
+    return dataclasses.replace(
+        ground,
+        config=config,
+        forecaster=forecaster,
+        windows=windows,
+        periods={name: period for name, period in ground.periods.items() if name != "test"},
+        baselines={},
+        sealed=True,
+    )
 
 
 def _with_universe(forecaster: Forecaster, ground: Ground) -> Forecaster:

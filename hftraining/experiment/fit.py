@@ -8,7 +8,6 @@ from hftraining.core.metrics import LOSS_TAG
 from hftraining.experiment.baselines import lesson_of
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.probe import ValidationProbe
-from hftraining.market.windows import WindowSampler
 from hftraining.model.adapt import merge, pull_back
 from hftraining.model.base import Forecaster, Learner
 from hftraining.model.network import Network
@@ -87,22 +86,12 @@ def _say(console: Console, lines: tuple[str, ...]) -> None:
 
 
 def _trainer(ground: Ground, record: RunRecord, probe: ValidationProbe) -> Trainer:
-    config, forecaster, features = ground.config, ground.forecaster, ground.features
-    sampler = WindowSampler(
-        ground.bars,
-        forecaster.scaler.scale(features.values_TSF),
-        features.known_TS,
-        ground.labels_TSH,
-        ground.splits.train,
-        config.training.window,
-        config.training.batch_size,
-        config.training.symbols_per_window,
-    )
-    assert isinstance(forecaster.model, Network)
+    config, model = ground.config, ground.forecaster.model
+    assert isinstance(model, Network) and ground.windows is not None
     return Trainer(
-        forecaster.model,
+        model,
         Objective(config.objective, config.profit_tracker),
-        sampler,
+        ground.windows,
         config.training,
         config.seed,
         probe,

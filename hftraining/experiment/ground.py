@@ -15,7 +15,7 @@ from hftraining.core.bars import Bars
 from hftraining.core.errors import ConfigError, LeakError
 from hftraining.evidence.leaks import LeakReport, prove
 from hftraining.experiment.base_run import BaseModel
-from hftraining.experiment.baselines import baseline_weights
+from hftraining.experiment.baselines import baseline_weights, lesson_of
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.periods import Period
 from hftraining.experiment.proof import way_of
@@ -23,8 +23,9 @@ from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Features, Scaler, make_features, make_labels
 from hftraining.market.prices import load_bars
-from hftraining.market.windows import Splits
-from hftraining.model.base import Forecaster
+from hftraining.market.windows import Splits, WindowSampler
+from hftraining.model.base import Forecaster, Learner
+from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
 
 
@@ -50,6 +51,7 @@ class Ground:
     tracker: ProfitTracker
     proof: LeakReport
     baselines: dict[str, np.ndarray]
+    windows: WindowSampler | None  # what a network is trained on; None for a model that brings its own learning
     sealed: bool = False
     base: BaseModel | None = None
     others: Period | None = None
@@ -105,7 +107,9 @@ def prepare(
     def cut(names: tuple[str, ...], rows: slice) -> Period:
         return Period.cut(*part(names), objective.horizons, rows, lead)
 
-    own_bars, own_features, own_labels_TSH = part(symbols)
+    own_bars, own_features, own_labels_TSH = own = part(symbols)
+    if isinstance(forecaster.model, Learner):
+        forecaster.model.check(lesson_of(config, own_features, forecaster.scaler, own_labels_TSH, splits.train))
     sets = ("train", "valid") if sealed else ("train", "valid", "test")
     return Ground(
         config=config,
@@ -119,12 +123,27 @@ def prepare(
         forecaster=forecaster,
         tracker=tracker,
         proof=proof,
-        # Before the run begins, so that a baseline that cannot be fitted leaves nothing half-done.
+        # Before the run begins, so that what cannot be fitted or drawn leaves nothing half-done.
         baselines=baseline_weights(config, own_bars, own_features, forecaster.scaler, own_labels_TSH, splits.train),
+        windows=windows_of(config, *own, splits.train, forecaster) if isinstance(forecaster.model, Network) else None,
         sealed=sealed,
         base=base,
         others=cut(rest, splits.valid) if rest else None,
     )
+
+
+def windows_of(
+    config: ExperimentConfig,
+    bars: Bars,
+    features: Features,
+    labels_TSH: np.ndarray,
+    train: slice,
+    forecaster: Forecaster,
+) -> WindowSampler:
+    """The windows of the training days, scaled as the forecaster scales. Raises MarketDataError where none fits."""
+    training, scaled_TSF = config.training, forecaster.scaler.scale(features.values_TSF)
+    shape = (training.window, training.batch_size, training.symbols_per_window)
+    return WindowSampler(bars, scaled_TSF, features.known_TS, labels_TSH, train, *shape)
 
 
 def steps_of_epochs(config: ExperimentConfig, base: BaseModel, epochs: int) -> int:

@@ -68,8 +68,12 @@ class Model(Protocol):
 class Learner(Protocol):
     """A model that brings its own learning."""
 
+    def check(self, lesson: Lesson) -> None:
+        """Raise LearningError where the training days are too few to learn from."""
+        ...
+
     def learn(self, lesson: Lesson) -> None:
-        """Fit everything on the training days. Raises LearningError where they are too few."""
+        """Fit everything on the training days. Raises LearningError as check does."""
         ...
 
 

@@ -45,6 +45,11 @@ class Lesson:
     purge: int
     seed: int
 
+    @property
+    def usable_TS(self) -> np.ndarray:
+        """Of the training days, where features and the labels of all horizons are known."""
+        return self.known_TS[self.train] & np.isfinite(self.labels_TSH[self.train]).all(axis=2)
+
 
 class Regression(Protocol):
     """A mean forecast of each horizon."""
@@ -86,22 +91,26 @@ class MeanModel(ABC, Generic[Mean]):
     def _fit(self, x_NF: np.ndarray, label_NH: np.ndarray, chosen_H: np.ndarray, *, seed: int) -> Mean:
         """Fit the mean on rows whose labels are finite."""
 
+    def check(self, lesson: Lesson) -> None:
+        """Raise LearningError where the training days are too few to be halved with the purge between."""
+        days = int(lesson.usable_TS.any(axis=1).sum())
+        if days < 2 * (lesson.purge + 1):
+            raise LearningError(
+                f"{self.config.kind}: {days} training days with features and labels are too few to be halved with "
+                f"{lesson.purge} sessions between: use more data, or do without {self.config.kind}"
+            )
+
     def learn(self, lesson: Lesson) -> None:
         """Choose a setting on the last fifth of the training days, then fit the mean and the quantiles on all of them.
 
         The quantiles are those of the residuals of all training days, where a fit on either half forecasts the other.
-        Raises LearningError where the training days are too few to be halved with the purge between.
+        Raises LearningError as check does.
         """
+        self.check(lesson)
         train, purge = lesson.train, lesson.purge
-        # Rows of the training days, those with a label for every horizon, and where in time they are cut.
-        usable_TS = lesson.known_TS[train] & np.isfinite(lesson.labels_TSH[train]).all(axis=2)
-        session_N = np.nonzero(usable_TS)[0]
+        usable_TS = lesson.usable_TS
+        session_N = np.nonzero(usable_TS)[0]  # where in time the rows are cut
         days = np.unique(session_N)
-        if len(days) < 2 * (purge + 1):
-            raise LearningError(
-                f"{self.config.kind}: {len(days)} training days with features and labels are too few to be halved "
-                f"with {purge} sessions between: use more data, or do without {self.config.kind}"
-            )
         x_NF = lesson.scaled_TSF[train][usable_TS].astype(np.float64)
         label_NH = lesson.labels_TSH[train][usable_TS].astype(np.float64)
 

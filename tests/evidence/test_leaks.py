@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from hftraining.evidence import leaks as leak_proof
-from hftraining.evidence.leaks import Way, prove
-from hftraining.experiment.run import splits_of
+from hftraining.evidence.leaks import prove
+from hftraining.experiment.proof import way_of
+from hftraining.experiment.splits import splits_of
 from hftraining.market.features import Features, Scaler, make_features, make_labels
 from hftraining.market.prices import load_bars
 from hftraining.model.base import Forecaster
@@ -29,7 +30,7 @@ def make_way(bars, **fields):
         for parameter in forecaster.model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     tracker = ProfitTracker(**{"policy": "head", "rebalance_band": 0.0} | fields)
-    return Way.of(forecaster, tracker), forecaster.model.receptive_field
+    return way_of(forecaster, tracker, fits_scaler=True), forecaster.receptive_field
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +110,8 @@ def test_a_decision_that_is_filled_at_the_open_of_its_own_day_is_caught(bars, se
 def test_a_policy_that_looks_ahead_is_caught(bars):
     way, reach = make_way(bars)
 
-    def decide(forecast):
-        weights_TS = way.decide(forecast)
+    def decide(forecast, bars):
+        weights_TS = way.decide(forecast, bars)
         return weights_TS / (1e-9 + np.abs(weights_TS).max())
 
     report = prove(bars, TRAIN, replace(way, decide=decide), reach, 2, 0)
@@ -157,5 +158,5 @@ def test_a_hundred_random_days_of_a_fresh_model_are_clean_whichever_seed_draws_t
     features = make_features(bars)
     scaler = Scaler.fit(features, splits.train)
     forecaster = Forecaster.fresh(config.model, scaler, config.objective.horizons, config.objective.quantiles, "cpu")
-    way = Way.of(forecaster, ProfitTracker(config.profit_tracker))
+    way = way_of(forecaster, ProfitTracker(config.profit_tracker), fits_scaler=True)
     assert prove(bars, splits.train, way, forecaster.model.receptive_field, 100, seed=18).lines == []

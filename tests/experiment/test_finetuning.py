@@ -12,7 +12,7 @@ import pytest
 from hftraining.core.errors import ConfigError, Interrupted
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import typed_config
-from hftraining.experiment.finetune_ground import prepare_ground, steps_of_epochs
+from hftraining.experiment.ground import prepare, steps_of_epochs
 from hftraining.experiment.inherit import candidate_config, inherit, open_base, signature_of
 from hftraining.market.features import FEATURES
 from hftraining.model.base import FORMAT, Forecaster
@@ -70,19 +70,19 @@ def test_each_method_moves_what_it_may_and_saves_a_plain_model(base, tuned):
 def test_the_base_as_it_is_is_worth_what_its_own_run_says(base, folder, tuned):
     """Over all its stocks the base's loss is that of its own run: the table starts from the same model."""
     config = tuned_config(base, tuned.parent, symbol="S0,S1,S2")
-    ground, _ = prepare_ground(config, open_base(base))
+    ground = prepare(config, base=open_base(base))
     valid = ground.periods["valid"]
     loss = valid.forecast_loss(valid.forecast(ground.base.forecaster))
     assert loss == json.loads((base / "result.json").read_text())["loss"]["valid"]["model"]
-    daily_T = valid.daily_loss(valid.forecast(ground.base.forecaster).quantiles_TSHQ, ground.base.forecaster.levels)
+    daily_T = valid.daily_loss(valid.forecast(ground.base.forecaster))
     known_T = np.isfinite(valid.scored_labels_TSH).sum(axis=(1, 2))
     assert np.average(daily_T[known_T > 0], weights=known_T[known_T > 0]) == pytest.approx(loss, rel=1e-6)
 
 
 def test_the_market_of_a_specialist_is_that_of_its_base(base, tuned):
     config = tuned_config(base, tuned.parent)
-    alone, _ = prepare_ground(config, open_base(base))
-    whole, _ = prepare_ground(tuned_config(base, tuned.parent, symbol="S0,S1,S2"), open_base(base))
+    alone = prepare(config, base=open_base(base))
+    whole = prepare(tuned_config(base, tuned.parent, symbol="S0,S1,S2"), base=open_base(base))
     assert np.array_equal(alone.features.values_TSF[:, 0], whole.features.values_TSF[:, 0], equal_nan=True)
     assert Forecaster.load(tuned / "model").symbols == ("S0", "S1", "S2")
 
@@ -169,7 +169,7 @@ def test_from_scratch_learns_at_the_rate_of_the_base_and_on_its_own_scaler(base,
 def test_an_epoch_is_as_many_steps_as_draw_the_training_bars_once(base, tmp_path):
     config = tuned_config(base, tmp_path)
     model = open_base(base)
-    ground, _ = prepare_ground(config, model)
+    ground = prepare(config, base=model)
     bars = sum(np.isfinite(ground.features.values_TSF[t]).all() for t in range(*ground.splits.train.indices(10**6)))
     a_step = config.training.batch_size * config.training.window
     assert steps_of_epochs(config, model, 1) == int(np.ceil(bars / a_step))

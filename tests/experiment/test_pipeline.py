@@ -186,7 +186,7 @@ def test_a_sealed_run_is_not_given_a_bar_of_the_test_days(tmp_path, monkeypatch)
         seen.append(bars.sessions_T[-1])
         return make_features(bars)
 
-    monkeypatch.setattr("hftraining.market.features.make_features", spy)
+    monkeypatch.setattr("hftraining.experiment.ground.make_features", spy)
     config = compose_config(*SMALL, f"output_dir={tmp_path}")
     trained(config, [], sealed=True)
     bars = load_bars(config.stocks)

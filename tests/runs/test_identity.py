@@ -159,8 +159,8 @@ def tree(tmp_path):
     tree = tmp_path.resolve()
     assert code_version(tree)["commit"] is None and code_version(tree)["dirty"] is None
     assert code_patch(tree) == (b"", None)
-    (tree / "hftraining").mkdir()
-    (tree / "hftraining" / "code.py").write_text("a = 1\n")
+    (tree / "hftraining" / "trading").mkdir(parents=True)
+    (tree / "hftraining" / "trading" / "code.py").write_text("a = 1\n")
     (tree / "conf").mkdir()
     (tree / "conf" / "config.yaml").write_text("seed: 1\n")
     git("init")
@@ -175,15 +175,15 @@ def test_the_code_is_dirty_when_a_source_file_differs_from_the_commit(tree):
     assert clean["dirty"] is False and len(clean["commit"]) == 40
     (tree / "notes.py").write_text("not what a run is made by")
     assert code_version(tree) == clean and code_patch(tree) == (b"", None)
-    (tree / "hftraining" / "code.py").write_text("a = 2\n")
+    (tree / "hftraining" / "trading" / "code.py").write_text("a = 2\n")
     changed = code_version(tree)
     assert changed["dirty"] is True and changed["commit"] == clean["commit"] and changed["digest"] != clean["digest"]
     assert code_version(tree / "hftraining")["commit"] is None
 
 
 def test_commit_and_patch_make_up_the_code_that_ran(tree, tmp_path_factory):
-    (tree / "hftraining" / "code.py").write_text("a = 2\n")
-    (tree / "hftraining" / "new.py").write_bytes(b"# latin: \xe9\nb = 3\n")
+    (tree / "hftraining" / "trading" / "code.py").write_text("a = 2\n")
+    (tree / "hftraining" / "trading" / "new.py").write_bytes(b"# latin: \xe9\nb = 3\n")
     (tree / "conf" / "model").mkdir()
     (tree / "conf" / "model" / "mine.yaml").write_text("hidden_size: 8\n")
     (tree / "keys.yaml").write_text("secret: canary-77\n")
@@ -203,9 +203,17 @@ def test_a_patch_that_would_fill_the_disk_is_left_out_and_said_to_be(tree):
     assert patch == b"" and note.startswith("left out: 1,")
 
 
-def test_the_digest_of_the_code_is_that_of_its_modules(tree):
+def test_the_digest_of_the_code_is_that_of_the_modules_that_make_numbers(tree):
     before = source_digest(tree)
     (tree / "conf" / "config.yaml").write_text("seed: 2\n")
     assert source_digest(tree) == before
-    (tree / "hftraining" / "code.py").rename(tree / "hftraining" / "other.py")
+    (tree / "hftraining" / "trading" / "code.py").rename(tree / "hftraining" / "trading" / "other.py")
     assert source_digest(tree) != before
+
+
+def test_an_edited_sentence_of_a_report_is_no_other_version_of_the_code(tree):
+    before, everything = source_digest(tree), source_digest(tree, None)
+    (tree / "hftraining" / "reports").mkdir()
+    (tree / "hftraining" / "reports" / "page.py").write_text("title = 'another'\n")
+    (tree / "hftraining" / "__main__.py").write_text("help = 'another'\n")
+    assert source_digest(tree) == before and source_digest(tree, None) != everything

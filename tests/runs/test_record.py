@@ -28,6 +28,7 @@ from hftraining.runs.record import (
     replacing,
     write_text_atomically,
 )
+from hftraining.runs.result import RunResult, WindowResult
 
 CONFIG = {"seed": 7, "training": {"learning_rate": 1e-5}, "stocks": {"symbols": ["AAPL", "BRK.B"], "path": None}}
 DIFF = {"seed": 7, "training.learning_rate": 1e-5}
@@ -125,7 +126,11 @@ def test_tensorboard_holds_the_logged_values_under_the_same_tags(tmp_path):
 def test_hparams_lie_in_the_run_itself_beside_its_result(tmp_path):
     with new_run(tmp_path) as run:
         run.log(10, {"train/loss": 1.0})
-        run.write_result({"eval": {"loss": 0.25}, "test": {"profit": {"sharpe_ratio": 0.5, "total_return": None}}})
+        run.write_result(
+            RunResult.from_json(
+                {"eval": {"loss": 0.25}, "test": {"profit": {"sharpe_ratio": 0.5, "total_return": None}}}
+            )
+        )
     events = EventAccumulator(str(run.folder))
     events.Reload()
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
@@ -215,9 +220,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_result_is_strict_json_whatever_numbers_it_holds(tmp_path):
     with new_run(tmp_path) as run:
-        run.write_result({"a": np.float64("nan"), "b": (np.int64(2), float("-inf")), "c": {"d": np.array([0.5])}})
-    text = (run.folder / "result.json").read_text()
-    assert json.loads(text) == {"a": None, "b": [2, None], "c": {"d": [0.5]}}
+        window = WindowResult(
+            days=np.int64(2), interval=[0.5, float("-inf")], profit={"sharpe_ratio": np.float64("nan")}
+        )
+        run.write_result(RunResult(eval_loss=np.float64("nan"), windows={"valid": window}, warnings=("one",)))
+    written = json.loads((run.folder / "result.json").read_text(), parse_constant=pytest.fail)
+    assert written["eval"] == {"loss": None} and written["warnings"] == ["one"]
+    valid = written["valid"]
+    assert (valid["days"], valid["interval"], valid["profit"]) == (2, [0.5, None], {"sharpe_ratio": None})
 
 
 def test_equity_trades_and_the_null_band_come_back_as_they_were_written(tmp_path):
@@ -253,7 +263,11 @@ def test_tensorboard_started_on_the_run_folder_lists_every_documented_tag_and_th
     with new_run(tmp_path) as run:
         for step in (100, 200):
             run.log(step, dict.fromkeys(DOCUMENTED_TAGS, 0.5))
-        run.write_result({"eval": {"loss": 0.25}, "valid": {"profit": {"sharpe_ratio": 0.5}, "null": {"p": 0.31}}})
+        run.write_result(
+            RunResult.from_json(
+                {"eval": {"loss": 0.25}, "valid": {"profit": {"sharpe_ratio": 0.5}, "null": {"p": 0.31}}}
+            )
+        )
     with RunRecord.reopen(run.folder, 200) as again:  # a second event file, with the layout once more
         again.log(300, dict.fromkeys(DOCUMENTED_TAGS, 0.25))
     command = ["-m", "tensorboard.main", "--logdir", str(run.folder), "--host", "127.0.0.1", "--port", "0"]
