@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
-from hftraining.core.errors import UserError
+from hftraining.core.errors import ConfigError
 from hftraining.core.files import sha256
 from hftraining.core.values import flatten
 from hftraining.model.base import Forecaster, ModelFolderError
@@ -18,7 +18,7 @@ from hftraining.model.config import WEIGHTS
 FIXED = ("objective.horizons", "objective.quantiles", "objective.label", "objective.relative", "profit_tracker.lag")
 
 
-class BaseModelError(UserError):
+class BaseModelError(ConfigError):
     """A run cannot be started from, or not by this config: what differs, where, what to do, in one line."""
 
 

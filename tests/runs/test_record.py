@@ -35,6 +35,10 @@ DIFF = {"seed": 7, "training.learning_rate": 1e-5}
 MANIFEST = {"signature": "0123abcd", "seed": 7, "threads": 2}
 
 
+def result_of(**windows):
+    return RunResult.from_json({"eval": {"loss": 0.25}, **windows})
+
+
 def new_run(outputs: Path, name: str = "small") -> RunRecord:
     return RunRecord.create(outputs, "single", name, CONFIG, DIFF, MANIFEST)
 
