@@ -97,17 +97,8 @@ def prepare(
 
     symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
     rest = tuple(name for name in base.forecaster.symbols if name not in symbols) if base else ()
-
-    def part(names: tuple[str, ...]) -> tuple[Bars, Features, np.ndarray]:
-        if names == universe.symbols_S:
-            return seen, features, labels_TSH
-        columns = [universe.symbols_S.index(name) for name in names]
-        return seen.of(names), features.of(columns), labels_TSH[:, columns]
-
-    def cut(names: tuple[str, ...], rows: slice) -> Period:
-        return Period.cut(*part(names), objective.horizons, rows, lead)
-
-    own_bars, own_features, own_labels_TSH = own = part(symbols)
+    everything = (seen, features, labels_TSH)
+    own_bars, own_features, own_labels_TSH = own = _part(*everything, symbols)
     if isinstance(forecaster.model, Learner):
         forecaster.model.check(lesson_of(config, own_features, forecaster.scaler, own_labels_TSH, splits.train))
     sets = ("train", "valid") if sealed else ("train", "valid", "test")
@@ -119,7 +110,7 @@ def prepare(
         labels_TSH=own_labels_TSH,
         splits=splits,
         days=days,
-        periods={name: cut(symbols, getattr(splits, name)) for name in sets},
+        periods={name: Period.cut(*own, objective.horizons, getattr(splits, name), lead) for name in sets},
         forecaster=forecaster,
         tracker=tracker,
         proof=proof,
@@ -128,7 +119,7 @@ def prepare(
         windows=windows_of(config, *own, splits.train, forecaster) if isinstance(forecaster.model, Network) else None,
         sealed=sealed,
         base=base,
-        others=cut(rest, splits.valid) if rest else None,
+        others=Period.cut(*_part(*everything, rest), objective.horizons, splits.valid, lead) if rest else None,
     )
 
 
@@ -182,6 +173,16 @@ def _stocks_of(config: ExperimentConfig, base: BaseModel | None) -> StocksConfig
         return config.stocks
     everyone = list(dict.fromkeys([*base.forecaster.symbols, *config.stocks.symbols]))
     return dataclasses.replace(config.stocks, symbols=everyone, exclude=[])
+
+
+def _part(
+    bars: Bars, features: Features, labels_TSH: np.ndarray, symbols: tuple[str, ...]
+) -> tuple[Bars, Features, np.ndarray]:
+    """Bars, features and labels of some symbols; the market that features are relative to stays the universe."""
+    if symbols == bars.symbols_S:
+        return bars, features, labels_TSH
+    columns = [bars.symbols_S.index(name) for name in symbols]
+    return bars.of(symbols), features.of(columns), labels_TSH[:, columns]
 
 
 def _untrained(config: ExperimentConfig, features: Features, splits: Splits) -> Forecaster:
