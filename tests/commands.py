@@ -1,5 +1,6 @@
 """Our commands in processes of their own, as a user starts them."""
 
+import json
 import os
 import re
 import subprocess
@@ -51,3 +52,8 @@ def wait_for(condition: Callable, process: subprocess.Popen[str], seconds: float
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(every)
     return found
+
+
+def last_object(out: str) -> dict:
+    """What a command with --json prints last."""
+    return json.loads(out.splitlines()[-1])
