@@ -147,6 +147,7 @@ def test_nothing_is_written_when_the_data_cannot_be_used(folder, tmp_path):
 
 
 SHOWN_ELSEWHERE = {
+    "model.kind",  # tests/model/test_base.py: another kind has other fields, too
     "stocks.source",  # every test of this file runs source=files; tests/experiment/test_pipeline.py runs the sample
     "stocks.path",  # likewise
     "stocks.bad_rows",  # tests/market/test_files.py
