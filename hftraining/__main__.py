@@ -228,7 +228,7 @@ def _report(options: argparse.Namespace) -> int:
 def _leaks(options: argparse.Namespace) -> int:
     if not (options.run / "run.json").is_file():
         raise UserError(f"{options.run} is not a run: it has no run.json")
-    from hftraining.experiment.run import prove_run
+    from hftraining.experiment.proof import prove_run
 
     proof = prove_run(options.run, options.days)
     for line in proof.lines:
