@@ -1,12 +1,19 @@
 """Our commands in processes of their own, as a user starts them."""
 
+import contextlib
+import io
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "train.py"
@@ -51,3 +58,31 @@ def wait_for(condition: Callable, process: subprocess.Popen[str], seconds: float
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(every)
     return found
+
+
+def last_object(out: str) -> dict:
+    """What a command with --json prints last."""
+    return json.loads(out.splitlines()[-1])
+
+
+def train_here(cwd: Path, *overrides: str, **environment: str) -> tuple[int, str, str]:
+    """As train, but in this process, which saves the three seconds that a new one takes to import everything."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", [str(TRAIN), *overrides])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        GlobalHydra.instance().clear()
+        try:
+            runpy.run_path(str(TRAIN), run_name="__main__")  # so called, Hydra looks for conf/ beside the file
+            code = 0
+        except SystemExit as stopped:
+            code = stopped.code
+        finally:
+            GlobalHydra.instance().clear()
+    return code, out.getvalue(), err.getvalue()

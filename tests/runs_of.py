@@ -42,6 +42,8 @@ QUICK = (
     "profit_tracker.full_size_at=0.02",
     "profit_tracker.commission=0.0001",
     "profit_tracker.slippage=0.0001",
+    "evidence.null_draws=60",
+    "evidence.bootstrap_draws=200",
 )
 FAST = ("evidence.null_draws=40", "evidence.bootstrap_draws=100", "evidence.leak_days=1")
 FEW = ("training.max_steps=6", "training.batch_size=2", "training.warmup_steps=2", "training.learning_rate=0.003")

@@ -44,6 +44,8 @@ ONLY_KNOWN_BY = {
     "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "storage", "study", "worker")},
     "yfinance": {"hftraining/market/yahoo.py"},
 }
+MAY_IMPORT_LATE = {"train.py", "hftraining/__main__.py"}  # a command imports what it needs once it is valid
+OPTIONAL = {"lightgbm"}  # an extra: who does not use it need not have it
 PACKAGES = ("hftraining", "hfinference", "hydra_plugins")
 HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}
 
@@ -76,26 +78,39 @@ def room(path: Path, root: Path) -> str:
     return parts[0] if len(parts) == 1 or parts[0] != "hftraining" else parts[1]
 
 
-def wrong_imports(root: Path = ROOT) -> list[str]:
-    wrong = []
+def arrows(root: Path = ROOT) -> dict[tuple[str, str], list[str]]:
+    """From a room to another one that it imports, with every such import: "FILE imports NAME"."""
+    found: dict[tuple[str, str], list[str]] = {}
     for path in sources(root):
         own = room(path, root)
-        if own == "__init__":
-            continue
-        for name in imports(path):
+        for name in sorted(imports(path)):
             parts = name.split(".")
             known = parts[1] if parts[0] == "hftraining" else parts[0] if parts[0] in FLOORS else own
-            if known == own:
-                continue
-            if FLOORS[known] >= FLOORS[own]:
-                wrong.append(f"{path.relative_to(root)} imports {name}")
-    return wrong
+            if known != own:
+                found.setdefault((own, known), []).append(f"{path.relative_to(root)} imports {name}")
+    return found
+
+
+def wrong_imports(root: Path = ROOT) -> list[str]:
+    return [text for (own, known), texts in arrows(root).items() if FLOORS[known] >= FLOORS[own] for text in texts]
+
+
+def functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def late_imports(source: str) -> set[str]:
+    """What is imported inside functions, optional libraries apart."""
+    nodes = [node for function in functions(ast.parse(source)) for node in ast.walk(function)]
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    found = plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name for name in found if name.split(".")[0] not in OPTIONAL}
 
 
 def circles(root: Path = ROOT) -> list[str]:
     """Files of the package that lie on a circle of imports."""
     modules = {".".join(path.relative_to(root).with_suffix("").parts): path for path in sources(root)}
-    arrows = {
+    known = {
         name: {m for m in modules if any(i == m or i.startswith(m + ".") for i in imports(path)) and "." in m}
         for name, path in modules.items()
     }
@@ -103,7 +118,7 @@ def circles(root: Path = ROOT) -> list[str]:
     def reaches(start: str) -> set[str]:
         seen, todo = set(), [start]
         while todo:
-            for target in arrows[todo.pop()] - seen:
+            for target in known[todo.pop()] - seen:
                 seen.add(target)
                 todo.append(target)
         return seen
@@ -117,6 +132,39 @@ def test_every_room_stands_on_a_floor():
 
 def test_imports_run_down_only():
     assert wrong_imports() == []
+
+
+def test_the_house_is_small():
+    assert len(FLOORS) <= 18 and max(FLOORS.values()) <= 7
+    assert len(arrows()) <= 60, sorted(arrows())
+
+
+def test_market_trading_and_runs_do_not_know_each_other():
+    apart = {"market", "trading", "runs"}
+    assert [arrow for arrow in arrows() if set(arrow) <= apart] == []
+
+
+def test_a_file_has_at_most_400_lines():
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources()}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_a_function_has_at_most_60_lines():
+    lengths = {
+        f"{path.relative_to(ROOT)}: {function.name}": function.end_lineno - function.lineno + 1
+        for path in sources()
+        for function in functions(ast.parse(path.read_text()))
+    }
+    assert {name: length for name, length in lengths.items() if length > 60} == {}
+
+
+def test_imports_stand_at_the_top_of_a_file():
+    late = {str(path.relative_to(ROOT)): late_imports(path.read_text()) for path in sources()}
+    assert {name: found for name, found in late.items() if found and name not in MAY_IMPORT_LATE} == {}
+
+
+def test_a_late_import_would_be_seen():
+    assert late_imports("import a\nif a:\n    import b\ndef f():\n    import lightgbm\n    from c import d\n") == {"c"}
 
 
 def test_no_file_lies_on_a_circle_of_imports():

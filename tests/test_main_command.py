@@ -1,6 +1,5 @@
 """`python -m hftraining`: what it lists, what it refuses in one line, and what its last line is with --json."""
 
-import json
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from hftraining.__main__ import main
 from hftraining.runs.ledger import Ledger
 from hftraining.runs.record import RunRecord
 from hftraining.runs.result import RunResult
+from tests.commands import last_object
 
 WINDOWS = {"valid": ("2011-01-05", "2012-12-31"), "test": ("2013-01-04", "2015-12-31")}
 
@@ -50,10 +50,6 @@ def answer(capsys, *arguments: str) -> tuple[int, str, str]:
         code = stopped.code
     captured = capsys.readouterr()
     return code, captured.out, captured.err
-
-
-def last_object(text: str) -> dict:
-    return json.loads(text.splitlines()[-1])
 
 
 def test_the_ledger_lists_every_run_and_what_makes_up_n(outputs, capsys):

@@ -78,7 +78,7 @@ def read_run(folder: Path) -> RunFolder:
         raise UserError(f"{folder} is not a run: it has no run.json")
     return RunFolder(
         path=folder,
-        config=_yaml(folder / "config.yaml"),
+        config=_with_added_fields(_yaml(folder / "config.yaml")),
         config_diff=_yaml(folder / "config_diff.yaml"),
         manifest=_json(folder / "run.json"),
         history=read_metrics(folder),
@@ -113,6 +113,13 @@ def _runs_below(place: Path) -> list[Path]:
     if (place / "run.json").is_file():
         return [place]
     return sorted(path.parent for path in place.rglob("run.json")) if place.is_dir() else []
+
+
+def _with_added_fields(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run folder, with what an earlier version meant where it had no such field yet."""
+    if isinstance(config.get("model"), dict):
+        config["model"].setdefault("kind", "transformer")
+    return config
 
 
 def _text(path: Path) -> str:

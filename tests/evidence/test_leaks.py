@@ -150,6 +150,7 @@ def test_twenty_clean_configurations_pass(number):
     assert report.ok, report.lines
 
 
+@pytest.mark.slow
 def test_a_hundred_random_days_of_a_fresh_model_are_clean_whichever_seed_draws_them():
     """A ruined account closes within the day, and the scaler knows the last training day: neither is a leak."""
     config = compose_config("model=tiny")

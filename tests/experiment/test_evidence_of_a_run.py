@@ -73,12 +73,9 @@ def test_a_leak_in_a_feature_stops_the_run_before_anything_is_written(folder, tm
 
 
 def test_the_leaks_command_passes_a_trained_run_and_ends_with_1_when_its_features_look_ahead(
-    folder,
-    tmp_path,
-    capsys,
-    monkeypatch,
+    reference, capsys, monkeypatch
 ):
-    path = run(folder, tmp_path)["folder"]
+    path = reference["folder"]
     assert main(["leaks", path, "--days", "12", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"ok": True, "days": 12, "lines": []}
     monkeypatch.setattr(features, "_relative_volume", lambda volume_N: volume_N / volume_N.max())
@@ -107,8 +104,8 @@ def test_the_numbers_of_a_run_are_the_same_in_result_report_console_and_tensorbo
     assert kept["profit/sharpe_ratio"] == written["valid"]["profit"]["sharpe_ratio"]
 
 
-def test_the_evidence_stands_in_the_result_as_documented(folder, tmp_path):
-    result = json.loads((Path(run(folder, tmp_path)["folder"]) / "result.json").read_text())
+def test_the_evidence_stands_in_the_result_as_documented(reference):
+    result = json.loads((Path(reference["folder"]) / "result.json").read_text())
     for window in ("valid", "test"):
         part = result[window]
         assert 0 < part["null"]["p"] <= 1 and len(part["null"]["band"]) == 3

@@ -19,7 +19,7 @@ from hftraining.model.config import ModelConfig
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.ledger import Ledger
 from tests.compose import compose_config
-from tests.runs_of import trained
+from tests.runs_of import FAST, trained
 
 HORIZONS, LEVELS = (1, 5), (0.1, 0.5, 0.9)
 
@@ -132,7 +132,7 @@ def test_the_loss_profit_correlation_is_the_rank_correlation_with_fishers_interv
 
 
 def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothing_changes(tmp_path):
-    quick = ["model=tiny", "training.window=64", "training.learning_rate=3e-3", "training.threads=1"]
+    quick = ["model=tiny", "training.window=64", "training.learning_rate=3e-3", "training.threads=1", *FAST]
     losses = {}
     for steps in (1, 100):
         config = compose_config(*quick, f"training.max_steps={steps}", f"output_dir={tmp_path}")
@@ -148,6 +148,7 @@ SMALL = (
     "training.threads=1",
     "evidence.baselines=[trend]",
     "profit_tracker.every=10",
+    *FAST,
 )
 
 

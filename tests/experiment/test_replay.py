@@ -23,15 +23,12 @@ from tests.commands import ROOT, ended, python, run_folder, start_train, train, 
 from tests.runs_of import QUICK, edit_run_json, own_copy, run, snapshot_run
 
 
-@pytest.fixture(scope="module")
-def made_once(folder, tmp_path_factory) -> Path:
-    return Path(run(folder, tmp_path_factory.mktemp("made"))["folder"])
-
-
 @pytest.fixture
-def made(made_once, request) -> Path:
+def made(reference, tmp_path) -> Path:
     """A finished run whose folder a test may tamper with."""
-    return own_copy(made_once, made_once.parent / re.sub(r"\W", "-", request.node.name))
+    path = Path(reference["folder"])
+    outputs = own_copy(path.parents[2], tmp_path / "made")
+    return outputs / path.relative_to(path.parents[2])
 
 
 @pytest.fixture

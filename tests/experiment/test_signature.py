@@ -155,7 +155,7 @@ def composed(overrides, searchpath: Path | None = None) -> ExperimentConfig:
     return compose_config(*more, *overrides)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(settings_of_a_run())
 def test_neither_the_order_of_overrides_nor_the_way_of_giving_a_value_changes_the_signature(tmp_path, drawn):
     values, in_file, other_order = drawn

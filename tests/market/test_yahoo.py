@@ -15,10 +15,9 @@ from curl_cffi.requests import Session
 from hftraining.market import dividends, snapshots, yahoo
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.prices import load_bars
-from tests.commands import train
+from tests.commands import train_here
 from tests.yahoo_server import DOWN, NO_DATA, TOO_MANY, Answer, Chart, YahooServer, refusal, serving
 
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 DAYS = np.datetime_as_string(np.busday_offset("2014-01-06", np.arange(100), roll="forward"))
 
 
@@ -437,7 +436,7 @@ def train_behind(proxy: str, authority: str, folder: Path, *overrides: str) -> t
     """`python train.py model=tiny stocks=tech10 ...` as a user behind a proxy runs it."""
     trust = dict.fromkeys(("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"), authority)
     network = {"HTTPS_PROXY": proxy, "NO_PROXY": "", "https_proxy": proxy, "no_proxy": ""}
-    return train(folder, "model=tiny", "stocks=tech10", "training.max_steps=2", *overrides, **network, **trust)
+    return train_here(folder, "model=tiny", "stocks=tech10", "training.max_steps=2", *overrides, **network, **trust)
 
 
 def test_the_command_line_trains_on_what_the_source_answers(server, tmp_path):

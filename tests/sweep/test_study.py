@@ -35,15 +35,15 @@ def states(study):
     return [trial.state for trial in study.study.get_trials(deepcopy=False)]
 
 
-def test_two_hundred_trials_end_whatever_a_tenth_raises_and_a_tenth_has_no_number(tmp_path):
-    study = Study(search_config(n_trials=200), tmp_path)
-    failing, nan = set(range(3, 200, 10)), set(range(7, 200, 10))
+def test_a_hundred_trials_end_whatever_a_tenth_raises_and_a_tenth_has_no_number(tmp_path):
+    study = Study(search_config(n_trials=100), tmp_path)
+    failing, nan = set(range(3, 100, 10)), set(range(7, 100, 10))
     assert serve(study, SPACE, {}, Synthetic(tmp_path, failing=failing, nan=nan)) == FULL
     trials = study.trials()
-    assert [t.number for t in trials] == list(range(200))
+    assert [t.number for t in trials] == list(range(100))
     assert {t.number for t in trials if t.state == TrialState.FAIL} == failing
     assert {t.number for t in trials if t.state == TrialState.PRUNED} == nan
-    assert sum(t.state == TrialState.COMPLETE for t in trials) == 160
+    assert sum(t.state == TrialState.COMPLETE for t in trials) == 80
     failed = trials[3].user_attrs["facts"]
     assert failed["reason"] == "ValueError: trial 3 was told to fail" and "Traceback" in failed["traceback"]
     assert trials[7].user_attrs["facts"]["reason"] == "profit/sharpe_ratio is not finite"
@@ -76,7 +76,7 @@ def test_every_sampler_goes_with_every_pruner_on_two_objectives(tmp_path, sample
             watch(step, {"eval/loss": (1.0 - point["x"]) * (1.0 + 1.0 / step)})
         return metrics_at(point["x"])
 
-    n_trials = 14 if sampler == "gp" else 24  # its first ten points are random, each further one takes a second
+    n_trials = 12 if sampler == "gp" else 24  # its first ten points are random, each further one takes a second
     search = search_config(n_trials=n_trials, sampler=sampler, pruner=pruner, prune_on=["eval/loss"])
     study = Study(search, tmp_path)
     assert serve(study, SPACE, {}, run) == FULL
@@ -213,12 +213,12 @@ def test_fifty_kills_at_random_moments_leave_exactly_n_trials_and_none_counted_t
 
 def test_two_workers_on_one_sqlite_file_share_the_trials(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    workers = [worker(tmp_path, url, 30, 0.1) for _ in range(2)]
+    workers = [worker(tmp_path, url, 16, 0.1) for _ in range(2)]
     for process in workers:
         finish(process)
-    assert states(Study(search_config(url, 30), tmp_path)) == [TrialState.COMPLETE] * 30
+    assert states(Study(search_config(url, 16), tmp_path)) == [TrialState.COMPLETE] * 16
     lines = (tmp_path / "runs.txt").read_text().splitlines()
-    assert sorted(lines) == sorted(f"{what} {number}" for what in ("begin", "end") for number in range(30))
+    assert sorted(lines) == sorted(f"{what} {number}" for what in ("begin", "end") for number in range(16))
 
 
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)

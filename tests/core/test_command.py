@@ -1,0 +1,55 @@
+"""How a command of ours ends: one line and an exit code: hftraining/core/command.py."""
+
+import pytest
+
+from hftraining.core.command import Parser, positive, run_command
+from hftraining.core.errors import Interrupted, LeakError, UserError
+
+
+def parser():
+    parser = Parser(prog="ours")
+    parser.add_argument("--last", type=positive)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name in ("report", "replay"):
+        commands.add_parser(name)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("reprt", "error: reprt: there is no such command; did you mean report? (there are report, replay)"),
+        ("--last 0 report", "error: argument --last: 0 is not a positive number"),
+        ("--last x report", "error: argument --last: invalid positive value: 'x'"),
+        ("", "error: the following arguments are required: COMMAND"),
+    ],
+)
+def test_a_wrong_word_is_one_line_and_exit_code_2(capsys, words, line):
+    with pytest.raises(SystemExit) as stopped:
+        parser().parse_args(words.split())
+    captured = capsys.readouterr()
+    assert (stopped.value.code, captured.out, captured.err) == (2, "", line + "\n")
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "line"),
+    [
+        (UserError("here\n  and there"), 2, "error: here and there"),
+        (LeakError("it leaks"), 1, "error: it leaks"),
+        (Interrupted("after step 3"), 3, "interrupted: after step 3"),
+        (FileNotFoundError("no such file"), 2, "error: no such file"),
+        (KeyboardInterrupt(), 3, "interrupted"),
+    ],
+)
+def test_a_foreseen_end_is_one_line_and_its_exit_code(capsys, end, code, line):
+    def act(arguments):
+        raise end
+
+    assert run_command(act, []) == code
+    assert capsys.readouterr().err == line + "\n"
+
+
+def test_what_went_well_gives_its_own_exit_code_and_what_nobody_foresaw_is_raised():
+    assert run_command(lambda arguments: len(arguments), ["a"]) == 1
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda arguments: 1 // 0, [])

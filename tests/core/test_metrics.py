@@ -1,0 +1,39 @@
+"""The one table of metrics is that of what the engine computes: hftraining/core/metrics.py."""
+
+import numpy as np
+import pytest
+
+from hftraining.core.metrics import ALL_TAGS, BY_NAME, PROBED_TAGS, PROFIT, higher_is_better
+from hftraining.trading.config import ProfitTrackerConfig
+from hftraining.trading.metrics import summarize
+from hftraining.trading.simulator import simulate
+from tests.naive_engine import random_market
+
+
+def test_the_table_has_every_number_that_an_account_is_summarised_by_and_no_other():
+    market = random_market(np.random.default_rng(0), 60, 2, 0.0, 0.02)
+    config = ProfitTrackerConfig()
+    metrics = summarize(simulate(*market, np.full((60, 2), 0.2), config), config)
+    assert set(metrics) == set(BY_NAME) and len(BY_NAME) == len(PROFIT)
+
+
+def test_the_tags_are_those_that_other_peoples_scripts_read():
+    assert PROBED_TAGS == (
+        "eval/loss", "profit/total_return", "profit/sharpe_ratio", "profit/max_drawdown", "profit/win_rate",
+        "profit/trade_count",
+    )  # fmt: skip
+    assert set(PROBED_TAGS) < set(ALL_TAGS)
+
+
+@pytest.mark.parametrize(
+    ("tag", "higher"),
+    [("eval/loss", False), ("profit/sharpe_ratio", True), ("profit/max_drawdown", True), ("profit/costs", False)],
+)
+def test_a_loss_improves_downwards_and_a_drawdown_below_zero_upwards(tag, higher):
+    assert higher_is_better(tag) is higher
+
+
+@pytest.mark.parametrize("tag", ["profit/trade_count", "profit/exposure", "profit/luck"])
+def test_of_what_is_neither_better_nor_worse_no_direction_is_told(tag):
+    with pytest.raises(KeyError):
+        higher_is_better(tag)
