@@ -36,6 +36,7 @@ def conclude(
     A sealed run never sees the test days. decision: of a fine-tune, whose choice `fitted` is.
     """
     config, forecaster, train = ground.config, fitted.forecaster, ground.periods["train"]
+    base = ground.base if decision else None
     forecasts = {name: ground.periods[name].forecast(forecaster) for name in ("train", "valid")}
     openings = 0 if ground.sealed else row.open_test()
     if not ground.sealed:
@@ -65,7 +66,7 @@ def conclude(
         leak_proof=LeakProof(ground.proof.ok, ground.proof.days),
         warnings=[*_base_warnings(ground), *_warnings(config, ground.universe.warnings, openings)],
         decision=decision,
-        base=BaseFacts(str(ground.base.folder), ground.base.signature, ground.base.weights) if decision else None,
+        base=base and BaseFacts(str(base.folder), base.signature, base.weights),
     )
     row.judge(result, judged, openings)
     forecaster.save(record.model)
@@ -97,7 +98,7 @@ def _warnings(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: 
 
 
 def _base_warnings(ground: Ground) -> list[str]:
-    base, warnings = ground.base, []
+    base, warnings = ground.base, list[str]()
     if base is None:
         return warnings
     if ground.universe.symbols_S == base.forecaster.symbols and ground.universe.fingerprint() != base.fingerprint:

@@ -15,7 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 from hftraining.core.errors import ConfigError, did_you_mean
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig
-from hftraining.model.config import ModelConfig, ObjectiveConfig
+from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
 
@@ -56,6 +56,11 @@ class ExperimentConfig:
             raise ValueError(
                 "profit_tracker.policy=head trades the position head, but objective.profit_weight=0 does not train it: "
                 "use objective=mixed or objective=profit"
+            )
+        if self.model.kind in HEADLESS and tracker.policy == "head":
+            raise ValueError(
+                f"profit_tracker.policy=head trades the position head, which model.kind={self.model.kind} lacks: "
+                "use another policy"
             )
         if self.training.methods and not self.init_from:
             raise ValueError(f"training.methods={self.training.methods} needs a base model: init_from=outputs/base/...")

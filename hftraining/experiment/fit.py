@@ -77,7 +77,9 @@ def movable(forecaster: Forecaster) -> int:
 
 def beside_holding(report: ProfitReport | None) -> dict[str, Metrics] | None:
     """The metrics of a probe beside those of buy and hold, by the titles of their columns."""
-    return report and {"strategy": dict(report.metrics), "buy and hold": dict(report.buy_and_hold.metrics)}
+    if report is None:
+        return None
+    return {"strategy": dict(report.metrics), "buy and hold": dict(report.buy_and_hold.metrics)}
 
 
 def _say(console: Console, lines: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from hftraining.core.errors import did_you_mean
 
 KINDS = ("transformer", "ridge", "lightgbm")
+HEADLESS = ("ridge", "lightgbm")  # forecast, and give no position of their own
 WEIGHTS = "model.safetensors"  # which every kind of model writes
 LABELS = ("open", "close")
 

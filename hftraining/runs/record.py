@@ -192,7 +192,7 @@ class RunRecord:
         hparams = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in flatten(config).items()}
         metrics = {"result/eval_loss": result.eval_loss, "result/deflated_sharpe": result.deflated_sharpe}
         if valid := result.windows.get("valid"):
-            metrics["result/valid_p"] = valid.null and valid.null.p
+            metrics["result/valid_p"] = valid.null.p if valid.null else None
         for name, window in result.windows.items():
             for metric in ("total_return", "sharpe_ratio", "max_drawdown"):
                 metrics[f"result/{name}_{metric}"] = window.profit.get(metric)
