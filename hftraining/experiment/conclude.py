@@ -66,7 +66,7 @@ def conclude(
         leak_proof=LeakProof(ground.proof.ok, ground.proof.days),
         warnings=[*_base_warnings(ground), *_warnings(config, ground.universe.warnings, openings)],
         decision=decision,
-        base=base and BaseFacts(str(base.folder), base.signature, base.weights),
+        base=BaseFacts(str(base.folder), base.signature, base.weights) if base else None,
     )
     row.judge(result, judged, openings)
     forecaster.save(record.model)
