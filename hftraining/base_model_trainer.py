@@ -13,25 +13,26 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as train.py does, before torc
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
-from hftraining.core.errors import UserError
-from hftraining.experiment.compose import composed
+from hftraining.core.command import Parser, positive, run_command
+from hftraining.core.errors import EXIT_DONE
+from hftraining.experiment.base_run import BaseModel
+from hftraining.experiment.compose import composed, override
 from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
 from hftraining.experiment.finetune import run
+from hftraining.experiment.ground import steps_of_epochs
 from hftraining.experiment.inherit import inherit, open_base, signature_of
-from hftraining.experiment.processes import DONE, Outcome, attempt, exit_code, in_processes, in_turn, report
-
-if TYPE_CHECKING:
-    from hftraining.model.base import Forecaster
+from hftraining.experiment.processes import Outcome, attempt, exit_code, in_processes, in_turn, report
+from hftraining.model.base import Forecaster
 
 DATA = "tech10"  # ten technology stocks through yfinance
 
 
 class BaseModelTrainer:
-    """Trains a base model on many stocks and fine-tunes it for one at a time, by the same conductors as train.py.
+    """Trains a base model on many stocks and fine-tunes it for one at a time, as train.py does.
 
     >>> trainer = BaseModelTrainer(base_stocks=["AAPL", "MSFT", "IBM"], data="sample")
     >>> model, checkpoint = trainer.train_base_model(max_steps=600, batch_size=16)
@@ -40,7 +41,7 @@ class BaseModelTrainer:
     base_stocks: what the base model learns from; none: all that the data have. data: an option of the stocks group.
     output_dir: outputs below the working folder, unless that is hftraining/ itself: then the outputs beside it.
     settings, finetune_settings: more fields for the base run and for each fine-tune, as on train.py's command line.
-    resume: take runs of the same config that are there already, and go on with those that were cut off.
+    resume: use finished runs of the same config, and resume those that were cut off.
     Whatever the user can mend raises ConfigError or MarketDataError.
     """
 
@@ -58,28 +59,22 @@ class BaseModelTrainer:
         self.output_dir = Path(output_dir) if output_dir else default_outputs()
         self.settings, self.finetune_settings = list(settings), list(finetune_settings)
 
-    def train_base_model(
-        self, max_steps: int | None = None, batch_size: int | None = None
-    ) -> tuple["Forecaster", Path]:
+    def train_base_model(self, max_steps: int | None = None, batch_size: int | None = None) -> tuple[Forecaster, Path]:
         """Train the base model; returns it and its run folder, which is what a fine-tune starts from."""
-        config = self.base_config(max_steps, batch_size)
-        folder = Path(str(config.resume)) if is_finished(config) else Path(run(config)["folder"])
-        return model_of(folder), folder
+        return trained(self.base_config(max_steps, batch_size))
 
     def finetune_for_stock(
         self, stock_symbol: str, base_checkpoint_path: Path | str, num_epochs: int | None = None
-    ) -> tuple["Forecaster", Path]:
+    ) -> tuple[Forecaster, Path]:
         """Try what conf/training/finetune.yaml names on one stock; returns the recommended model and the run folder.
 
         The recommended model may be the base's; result.json and report.html of the folder say why. num_epochs: passes
         over the stock's training bars; none: the steps of finetune.yaml.
         """
-        config = self.finetune_config(stock_symbol, base_checkpoint_path, num_epochs)
-        folder = Path(str(config.resume)) if is_finished(config) else Path(run(config)["folder"])
-        return model_of(folder), folder
+        return trained(self.finetune_config(stock_symbol, base_checkpoint_path, num_epochs))
 
     def base_config(self, max_steps: int | None = None, batch_size: int | None = None) -> ExperimentConfig:
-        """The config of the base run, or of one to go on with."""
+        """The config of the base run, or of the one to resume."""
         settings = [
             *stocks_settings(self.data, self.base_stocks, self.output_dir),
             *self.settings,
@@ -97,24 +92,22 @@ class BaseModelTrainer:
         steps: int | None = None,
         batch_size: int | None = None,
     ) -> ExperimentConfig:
-        """The config of one fine-tune, or of one to go on with."""
+        """The config of one fine-tune, or of the one to resume."""
         settings = [
-            f"init_from={base}",
-            f"stocks.symbols=[{symbol}]",
-            f"output_dir={self.output_dir}",
+            override("init_from", str(base)),
+            override("stocks.symbols", [symbol]),
+            override("output_dir", str(self.output_dir)),
             *self.finetune_settings,
             *_given("training.max_steps", steps),
             *_given("training.batch_size", batch_size),
         ]
         config = inherit(composed(settings), settings)
         if epochs is not None:
-            from hftraining.experiment.finetune_ground import steps_of_epochs
-
             config.training.max_steps = steps_of_epochs(config, open_base(base), epochs)
         return self._to_resume(config, "finetuned", open_base(base))
 
-    def _to_resume(self, config: ExperimentConfig, kind: str, base: Any) -> ExperimentConfig:
-        """The config as it is or, with resume, that of the newest run of the same signature, to be gone on with."""
+    def _to_resume(self, config: ExperimentConfig, kind: str, base: BaseModel | None) -> ExperimentConfig:
+        """The config as it is or, with resume, that of the newest run with the same signature, set to be resumed."""
         if not self.resume:
             return config
         signature = signature_of(config, base)[1]
@@ -126,9 +119,12 @@ class BaseModelTrainer:
         return config
 
 
-def is_finished(config: ExperimentConfig) -> bool:
-    """Whether the config is that of a run to go on with, in which there is nothing left to do."""
-    return bool(config.resume) and (Path(str(config.resume)) / "result.json").is_file()
+def trained(config: ExperimentConfig) -> tuple[Forecaster, Path]:
+    """Run a config, unless it resumes a run that is finished; returns the model that it recommends and the folder."""
+    folder = Path(config.resume or "")
+    if not (config.resume and (folder / "result.json").is_file()):
+        folder = run(config).folder
+    return Forecaster.load(folder / "model"), folder
 
 
 def default_outputs() -> Path:
@@ -139,28 +135,16 @@ def default_outputs() -> Path:
 
 def stocks_settings(data: str, symbols: Sequence[str], output_dir: Path) -> list[str]:
     """The settings that choose the bars and where everything goes."""
-    chosen = [f"stocks.symbols=[{','.join(symbols)}]"] if symbols else []
-    return [f"stocks={data}", *chosen, f"output_dir={output_dir}", f"stocks.snapshots={output_dir / 'snapshots'}"]
+    return [
+        override("stocks", data),
+        *([override("stocks.symbols", list(symbols))] if symbols else []),
+        override("output_dir", str(output_dir)),
+        override("stocks.snapshots", str(output_dir / "snapshots")),
+    ]
 
 
 def _given(field: str, value: Any) -> list[str]:
-    return [] if value is None else [f"{field}={value}"]
-
-
-def model_of(folder: Path) -> "Forecaster":
-    """The model that a finished run recommends."""
-    from hftraining.model.base import Forecaster
-
-    return Forecaster.load(folder / "model")
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and ends with exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """As argparse, without the usage before it."""
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+    return [] if value is None else [override(field, value)]
 
 
 def parser_of(description: str, default_data: str) -> Parser:
@@ -176,7 +160,7 @@ def parser_of(description: str, default_data: str) -> Parser:
     parser.add_argument("--seed", type=int, metavar="N", help="of every training")
     parser.add_argument("--threads", type=positive, metavar="N", help="of each process")
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="stocks at a time, a process each")
-    parser.add_argument("--resume", action="store_true", help="skip what is finished, go on with what was cut off")
+    parser.add_argument("--resume", action="store_true", help="skip what is finished, resume what was cut off")
     parser.add_argument("--output-dir", type=Path, metavar="FOLDER", help="where runs go (outputs)")
     parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="more fields, as for train.py")
     parser.add_argument("--finetune-set", nargs="+", default=[], metavar="FIELD=VALUE", help="the same of fine-tunes")
@@ -184,18 +168,10 @@ def parser_of(description: str, default_data: str) -> Parser:
     return parser
 
 
-def positive(text: str) -> int:
-    """A number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
-
-
 def trainer_of(options: argparse.Namespace, data: str) -> BaseModelTrainer:
     """What the shared options describe."""
     everywhere = [*_given("seed", options.seed), *_given("training.threads", options.threads)]
-    methods = [f"training.methods=[{','.join(options.methods)}]"] if options.methods else []
+    methods = _given("training.methods", options.methods)
     return BaseModelTrainer(
         options.base_stocks or (),
         data=options.data or data,
@@ -216,7 +192,7 @@ def train_and_specialise(
     outcomes: list[Outcome] = []
     if base is None:
         outcomes = [attempt("base", trainer.base_config(options.base_steps, options.batch_size), sys.argv)]
-        if outcomes[0].status != DONE:
+        if outcomes[0].exit_code != EXIT_DONE:
             return conclude(outcomes, options)
         base = Path(str(outcomes[0].folder))
     known = open_base(base).forecaster.symbols
@@ -241,18 +217,6 @@ def conclude(outcomes: list[Outcome], options: argparse.Namespace) -> int:
     return exit_code(outcomes)
 
 
-def command(act: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
-    """Run a command; what the user can mend is one line and exit code 2."""
-    try:
-        return act(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 3
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = parser_of("Train a base model on many stocks, then a specialist for each.", DATA)
@@ -264,4 +228,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    sys.exit(run_command(main))

@@ -18,25 +18,21 @@ if __name__ in ("__main__", "__mp_main__") and not __package__:
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hftraining.base_model_trainer import (
     DATA,
     BaseModelTrainer,
-    command,
     conclude,
-    model_of,
     parser_of,
-    positive,
     run_all,
     train_and_specialise,
+    trained,
     trainer_of,
 )
+from hftraining.core.command import positive, run_command
+from hftraining.experiment.compose import override
 from hftraining.experiment.config import ExperimentConfig
-from hftraining.experiment.finetune import run
-
-if TYPE_CHECKING:
-    from hftraining.model.base import Forecaster
+from hftraining.model.base import Forecaster
 
 SINGLE = "single"  # one stock through yfinance
 TRAINED = "train one"  # --base-model without a run
@@ -50,24 +46,23 @@ def train_single_stock_with_profit(
     batch_size: int | None = None,
     output_dir: Path | str | None = None,
     settings: Sequence[str] = (),
-) -> tuple["Forecaster", Path]:
+) -> tuple[Forecaster, Path]:
     """Train on one stock alone; returns the model and its run folder, outputs/single/STOCK/DATE_TIME.
 
     data: an option of the stocks group, e.g. sample (offline). settings: more fields, as on train.py's command line.
     Whatever the user can mend raises ConfigError or MarketDataError.
     """
     trainer = BaseModelTrainer([stock], data=data, output_dir=output_dir, settings=settings)
-    folder = Path(run(single_config(trainer, stock, steps, batch_size))["folder"])
-    return model_of(folder), folder
+    return trained(single_config(trainer, stock, steps, batch_size))
 
 
 def single_config(trainer: BaseModelTrainer, stock: str, steps: int | None, batch_size: int | None) -> ExperimentConfig:
-    """The config of a run on one stock alone, or of one to go on with."""
+    """The config of a run on one stock alone, or of the one to resume."""
     alone = BaseModelTrainer(
         [stock],
         data=trainer.data,
         output_dir=trainer.output_dir,
-        settings=["training.symbols_per_window=1", f"name={stock}", *trainer.settings],
+        settings=["training.symbols_per_window=1", override("name", stock), *trainer.settings],
         resume=trainer.resume,
     )
     return alone.base_config(steps, batch_size)
@@ -101,4 +96,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    sys.exit(run_command(main))

@@ -18,11 +18,15 @@ class HftrainingSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Called by Hydra with the overrides of the command line."""
+        # Every start of Hydra imports this file to see what it has, so what is heavy is imported here.
         assert self.config is not None and self.launcher is not None
         if self.config.search is not None:
+            from hftraining.sweep.settings import search_of
+
+            search = search_of(self.config)
             from hftraining.sweep.sweeper import run_sweep
 
-            return run_sweep(self.config, arguments, self.n_trials, self.launcher)
+            return run_sweep(self.config, search, arguments, self.n_trials, self.launcher)
         from hftraining.sweep.multirun import refuse_search_settings, show_table
 
         refuse_search_settings(self.n_trials)

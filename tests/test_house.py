@@ -32,13 +32,14 @@ ONLY_KNOWN_BY = {
     "hydra": {
         "train.py",
         "hydra_plugins/hftraining_sweeper.py",
-        *(f"hftraining/sweep/{name}.py" for name in ("space", "sweeper", "trials", "worker")),
+        "hftraining/experiment/compose.py",
+        *(f"hftraining/sweep/{name}.py" for name in ("space", "sweeper", "worker")),
     },
     "omegaconf": {
         "train.py",
         "hftraining/experiment/config.py",
         "hftraining/experiment/compose.py",
-        *(f"hftraining/sweep/{name}.py" for name in ("settings", "space", "sweeper", "trials", "worker")),
+        *(f"hftraining/sweep/{name}.py" for name in ("settings", "space", "sweeper", "worker")),
     },
     "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "storage", "study", "worker")},
     "yfinance": {"hftraining/market/yahoo.py"},

@@ -11,6 +11,7 @@ import pytest
 from hftraining.__main__ import main
 from hftraining.runs.ledger import Ledger
 from hftraining.runs.record import RunRecord
+from hftraining.runs.result import RunResult
 
 WINDOWS = {"valid": ("2011-01-05", "2012-12-31"), "test": ("2013-01-04", "2015-12-31")}
 
@@ -123,7 +124,7 @@ def test_a_damaged_file_of_a_run_is_named_in_one_line(tmp_path, capsys, file):
     record = RunRecord.create(tmp_path, "base", "small", {"seed": 1}, {}, {"signature": "aaaa0001"})
     with record:
         record.log(1, {"train/loss": 1.0})
-        record.write_result({"signature": "aaaa0001"})
+        record.write_result(RunResult(signature="aaaa0001"))
     (record.folder / file).write_bytes(b"[{\x00\n[{\x00\n")
     code, out, err = answer(capsys, "report", str(record.folder))
     assert (code, out, err.count("\n")) == (2, "", 1) and file in err

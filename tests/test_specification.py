@@ -12,6 +12,7 @@ import pytest
 
 from hftraining import base_model_trainer, train_with_profit
 from hftraining.base_model_trainer import BaseModelTrainer
+from hftraining.core.command import run_command
 from hftraining.core.errors import ConfigError
 from hftraining.model.base import Forecaster
 from hftraining.runs.ledger import Ledger
@@ -239,7 +240,7 @@ def test_each_option_of_base_and_fine_tunes_changes_what_it_says(bench):
 def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
     try:
-        code = base_model_trainer.command(train_with_profit.main, words.split())
+        code = run_command(train_with_profit.main, words.split())
     except SystemExit as stopped:
         code = stopped.code
     error = capsys.readouterr().err
@@ -300,7 +301,7 @@ def test_a_killed_fine_tune_disturbs_no_other_and_resume_finishes_the_rest(folde
     checkpoints = output / "finetuned" / "S0"
     out, err = process.communicate(timeout=300)
     assert process.returncode == 3
-    assert "killed: S0: killed by signal 9; --resume goes on with it" in err
+    assert "killed: S0: killed by signal 9; --resume resumes it" in err
     (half,), (whole,) = checkpoints.iterdir(), (output / "finetuned" / "S1").iterdir()
     assert not (half / "result.json").exists() and (whole / "result.json").exists()
     written = (whole / "result.json").stat().st_mtime_ns

@@ -1,14 +1,17 @@
-"""`python train.py` as a user runs it: its endings, its folder, and going on after a kill."""
+"""`python train.py` as a user runs it: its endings, its folder, and how it is resumed after a kill."""
 
 import json
+import os
 import random
 import re
 import signal
+import statistics
 
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
-from tests.commands import TRAIN, python, run_folder, start_train, train, wait_for
+from tests.commands import ROOT, TRAIN, python, run_folder, start_train, train, wait_for
 
 TINY = (
     "model=tiny",
@@ -119,7 +122,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(undisturbed, tmp_p
         ("stocks=folder", "stocks.path is missing"),
         ("stocks=folder stocks.path=empty", "stocks.path=empty"),
         ("resume=nowhere", "nowhere/config.yaml does not exist"),
-        ("resume=nowhere seed=3", "resume=nowhere goes on under the run's own config: leave out seed=3"),
+        ("resume=nowhere seed=3", "resume=nowhere keeps the run's own config: leave out seed=3"),
         ("init_from=nowhere stocks.symbols=[AAPL]", "init_from=nowhere is not a run: give its folder"),
         ("training=finetune", "needs a base model: init_from=outputs/base/"),
         ("output_dir=/proc/nowhere", "output_dir: /proc/nowhere/base"),
@@ -142,14 +145,59 @@ def test_without_a_network_yahoo_is_said_to_be_out_of_reach_and_nothing_else_is_
     assert not list(tmp_path.rglob("run.json"))
 
 
+HELP, TAB = ("--help",), ("-sc", "query=bash")
+
+
+def completing(line: str) -> dict[str, str]:
+    text = f"python train.py {line}"
+    return {"COMP_LINE": text, "COMP_POINT": str(len(text))}
+
+
 def test_help_and_tab_completion_import_nothing_heavy(tmp_path):
-    for arguments in (["--help"], ["-sc", "query=bash"]):
-        environment = {"COMP_LINE": "python train.py model=", "COMP_POINT": "22"}
-        code, out, err = python("-X", "importtime", TRAIN, *arguments, cwd=tmp_path, **environment)
+    for arguments in (HELP, TAB):
+        code, out, err = python("-X", "importtime", TRAIN, *arguments, cwd=tmp_path, **completing("model="))
         imported = set(re.findall(r"\|\s+(\w+)$", err, re.MULTILINE))
-        assert code == 0 and "hydra" in imported
+        assert code == 0 and "omegaconf" in imported and ("hydra" in imported) == (arguments == TAB)
         assert not imported & {"torch", "pandas", "numba", "numpy", "optuna", "yfinance", "plotly"}
     assert "model=large" in out and "model=small" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(TRAIN, *HELP), (TRAIN, *TAB), ("-m", "hftraining", "--help")])
+def test_help_and_tab_completion_take_less_than_half_a_second_of_cpu(tmp_path, words):
+    def seconds(line: str) -> float:
+        before = os.times()
+        code, out, err = python(*words, cwd=tmp_path, PYTHONPATH=str(ROOT), **completing(line))
+        after = os.times()
+        assert code == 0 and out, err
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    for line in ("model=", "mod", "stocks=sample training."):
+        assert statistics.median(seconds(line) for _ in range(5)) < 0.5
+
+
+def fields_of_help(out: str) -> dict:
+    text = out[out.index("Fields (field=value):") :].partition("\n\n")[0]
+    return yaml.safe_load("\n".join(text.splitlines()[1:]))  # what a field means is a comment of YAML, too
+
+
+def test_help_shows_every_option_and_every_field_with_the_value_that_would_be_used(tmp_path):
+    code, out, _ = train(tmp_path, "--help")
+    assert code == 0 and out.startswith("hftraining: ")
+    assert yaml.safe_load(train(tmp_path, "--cfg", "job")[1]) == fields_of_help(out)
+    for option in ROOT.glob("conf/*/*.yaml"):
+        assert re.search(rf"^{option.parent.name}: .*\b{option.stem}\b", out, re.MULTILINE), option
+    assert re.search(r"^  commission: 0.001 +# of the traded value, each side$", out, re.MULTILINE)
+    assert re.search(r"^seed: 1$", out, re.MULTILINE) and re.search(r"^resume: null +# a run", out, re.MULTILINE)
+
+
+def test_help_with_overrides_shows_the_fields_that_they_make_and_hydras_own_options_still_work(tmp_path):
+    _, out, _ = train(tmp_path, "-m", "--help", "model=tiny", "search=profit")
+    fields = fields_of_help(out)
+    assert fields["model"]["hidden_size"] == 32 and fields["search"]["n_trials"] == 24
+    assert train(tmp_path, "-h", "model=smal")[0] == 2
+    assert "--shell-completion" in train(tmp_path, "--hydra-help")[1]
+    assert "hidden_size: 32" in train(tmp_path, "--config-dir", str(tmp_path), "--help", "model=tiny")[1]
 
 
 def test_a_multirun_makes_a_folder_for_each_run(tmp_path):

@@ -9,27 +9,20 @@ import argparse
 import contextlib
 import io
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import optuna
 import yaml
-from hydra import initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hftraining.sweep.config import Command, SearchConfig
-from hftraining.sweep.space import Param, is_searched, parse_space, parsed_param
+from hftraining.experiment.compose import Composer
+from hftraining.experiment.config import CONF
+from hftraining.sweep.config import SearchConfig
+from hftraining.sweep.space import Param, is_searched, parse_space
 from hftraining.sweep.study import Study, make_sampler
-from hftraining.sweep.trials import Composer
 from hftraining.sweep.worker import serve
 
-ROOT = Path(__file__).resolve().parents[2]
-CONF = ROOT / "conf"
-sys.path.insert(0, str(ROOT))  # where Hydra finds hydra_plugins/
 METRICS = {"eval/loss": 0.3, "profit/sharpe_ratio": 0.1, "profit/max_drawdown": -0.1, "profit/trade_count": 100.0}
 
 
@@ -59,7 +52,7 @@ def optuna_alone(search: SearchConfig, space: list[Param], folder: Path, trials:
 
 def ours(search: SearchConfig, space: list[Param], folder: Path) -> float:
     """CPU seconds of the same trials by a worker of ours, each with its composed and checked config."""
-    composer, study = Composer("config", []), Study(search, folder)
+    composer, study = Composer(), Study(search, folder)
     composer.config({})  # once a sweep
 
     def run(number, point, watch, facts):  # type: ignore[no-untyped-def]
@@ -78,18 +71,15 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    ConfigStore.instance().store(name="schema", node=Command)
     values = yaml.safe_load((CONF / "search" / "profit.yaml").read_text())["search"]
     search = SearchConfig(**values | {"name": "overhead", "n_trials": arguments.trials, "pruner": "none"})
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        syntax = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        searched = {n: text for n, text in search.params.items() if is_searched(parsed_param(n, text, syntax))}
-        space = parse_space(searched, search.when, syntax)
-        alone, with_us = [], []
-        for _ in range(arguments.rounds):
-            with tempfile.TemporaryDirectory() as folder:
-                alone.append(optuna_alone(search, space, Path(folder), arguments.trials) / arguments.trials)
-                with_us.append(ours(search, space, Path(folder)) / arguments.trials)
+    searched = {name: text for name, text in search.params.items() if is_searched(name, str(text))}
+    space = parse_space(searched, search.when)
+    alone, with_us = [], []
+    for _ in range(arguments.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            alone.append(optuna_alone(search, space, Path(folder), arguments.trials) / arguments.trials)
+            with_us.append(ours(search, space, Path(folder)) / arguments.trials)
     theirs, mine = statistics.median(alone), statistics.median(with_us)
     print(f"CPU a trial, medians of {arguments.rounds} rounds of {arguments.trials} trials:")
     print(f"Optuna alone {1e3 * theirs:.1f} ms, ours {1e3 * mine:.1f} ms: {1e3 * (mine - theirs):.1f} ms more")

@@ -1,7 +1,8 @@
 """The `evidence` group: how hard a run asks whether its profit is luck."""
 
-import difflib
 from dataclasses import dataclass, field
+
+from hftraining.core.errors import did_you_mean
 
 BASELINES = ("momentum", "trend", "reversal", "ridge", "lightgbm")
 
@@ -24,8 +25,7 @@ class EvidenceConfig:
                 raise ValueError(f"evidence.{name}={getattr(self, name)} must be at least {least}")
         for baseline in self.baselines:
             if baseline not in BASELINES:
-                close = difflib.get_close_matches(str(baseline), BASELINES, n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
+                hint = did_you_mean(str(baseline), BASELINES)
                 raise ValueError(
                     f"evidence.baselines={self.baselines}: {baseline} is not one of {', '.join(BASELINES)}{hint}"
                 )

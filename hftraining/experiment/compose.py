@@ -1,48 +1,182 @@
-"""Configs for callers without Hydra: the same groups and fields as on train.py's command line, from the same conf/."""
+"""The composer: what `python train.py OVERRIDES` composes, for callers anywhere; and values as Hydra reads them."""
 
-import dataclasses
-import difflib
-from collections.abc import Sequence
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hftraining.core.errors import ConfigError
-from hftraining.experiment.config import ExperimentConfig, explain
+from hftraining.core.errors import ConfigError, did_you_mean
+from hftraining.experiment.config import CONF, ExperimentConfig, explain, typed_config, unknown_key
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-GROUPS = tuple(entry.name for entry in dataclasses.fields(ExperimentConfig) if "Config" in str(entry.type))
+CONFIG = "config"  # conf/config.yaml
+SCHEMA = "hftraining_schema"  # what conf/config.yaml calls the dataclass of the tree
+_PLAIN_WORD = re.compile(r"(?!(?:null|true|false|nan|inf)\Z)[a-z_/][\w/.-]*", re.ASCII | re.IGNORECASE)
 
 
-def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """What `python train.py OVERRIDES` composes, without Hydra: group=option and field=value, the last wins.
+def register(schema: type[ExperimentConfig] = ExperimentConfig) -> None:
+    """Tell Hydra the dataclass that types and closes the tree. One that extends it, and is known already, stays."""
+    known = ConfigStore.instance().repo.get(f"{SCHEMA}.yaml")
+    if known is None or not issubclass(OmegaConf.get_type(known.node) or object, schema):
+        ConfigStore.instance().store(name=SCHEMA, node=schema)
 
-    Every field has a value of its type; only typed_config checks whether they go together. Raises ConfigError.
+
+def composed(overrides: Sequence[str] = (), config_name: str = CONFIG, *, search: bool = False) -> dict[str, Any]:
+    """What `python train.py OVERRIDES` composes, as nested values; only typed_config checks that they go together.
+
+    config_name: another file of conf/ to compose; that of one option, "training/finetune", gives what it sets alone.
+    search: with the search of a sweep, which is no part of a run. Hydra may be initialised, here or by an application
+    of its own, and stays as it was. Raises ConfigError.
     """
-    values: Any = OmegaConf.structured(ExperimentConfig)
-    try:
-        for text in overrides:
-            key, _, value = text.partition("=")
-            more = group_option(key, value) if key in GROUPS else OmegaConf.from_dotlist([text])
-            values = OmegaConf.merge(values, more)
-        plain = OmegaConf.to_container(values, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
-    assert isinstance(plain, dict)
-    return {str(name): value for name, value in plain.items()}
+    return _composed(overrides, config_name, search=search)
 
 
-def group_option(group: str, option: str) -> dict[str, Any]:
-    """What one option of a config group sets, from the top of the tree. Raises ConfigError, naming those there are."""
-    path = CONF / group / f"{option}.yaml"
-    if not path.is_file():
-        options = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        close = difflib.get_close_matches(option, options, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"{group}={option}: there is no such option{hint} (there are {', '.join(options)})")
-    values = OmegaConf.to_container(OmegaConf.load(path))
+def values_of(tree: DictConfig, *, resolve: bool = True, search: bool = False) -> dict[str, Any]:
+    """The nested values of what Hydra composed; see composed. Without resolve interpolations stay as they are."""
+    values = OmegaConf.to_container(tree, resolve=resolve)
     assert isinstance(values, dict)
-    is_global = path.read_text().startswith("# @package _global_")
-    return {str(name): value for name, value in values.items()} if is_global else {group: values}
+    return {str(name): value for name, value in values.items() if search or name != "search"}
+
+
+def options_of(group: str) -> list[str]:
+    """The options of a config group, e.g. of model; none where there is no such group."""
+    with _hydra_on_conf():
+        return list(GlobalHydra.instance().config_loader().get_group_options(group))
+
+
+class Composer:
+    """Configs that share overrides and differ in a few values, the points of a sweep.
+
+    Hydra composes once for each choice of groups; the values of fields are put in afterwards, as it would.
+    """
+
+    def __init__(self, pinned: Sequence[str] = (), config_name: str = CONFIG) -> None:
+        """pinned: the overrides that all configs share."""
+        self.pinned, self.config_name = list(pinned), config_name
+        self._composed: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._groups: dict[str, bool] = {}
+
+    def config(self, point: Mapping[str, Any]) -> ExperimentConfig:
+        """The checked config of a point: values by field or group. Raises ConfigError."""
+        groups = {name: value for name, value in point.items() if self.is_group(name)}
+        values = copy.deepcopy(self._of_groups(groups))
+        for name, value in point.items():
+            if name not in groups:
+                _put(values, name, value)
+        return typed_config(values)
+
+    def overrides(self, point: Mapping[str, Any]) -> list[str]:
+        """The same as a command line."""
+        return [*self.pinned, *(override(name, value) for name, value in point.items())]
+
+    def is_group(self, name: str) -> bool:
+        """Whether a name is that of a config group, e.g. model."""
+        if name not in self._groups:
+            self._groups[name] = "." not in name and bool(options_of(name))
+        return self._groups[name]
+
+    def _of_groups(self, groups: Mapping[str, Any]) -> dict[str, Any]:
+        chosen = tuple(override(name, groups[name]) for name in sorted(groups))
+        if chosen not in self._composed:
+            # Unresolved, so that what is made of a field, as the name of a run is, follows the point.
+            self._composed[chosen] = _composed([*self.pinned, *chosen], self.config_name, resolve=False)
+        return self._composed[chosen]
+
+
+def override(field: str, value: Any) -> str:
+    """`field=value` as Hydra reads it, on train.py's command line and here."""
+    return f"{field}={as_override(value)}"
+
+
+def as_override(value: Any) -> str:
+    """A value as Hydra reads it: text is quoted where it would be read as something else.
+
+    Of a dict only the keys that are plain words can be written.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(as_override, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{as_override(item)}' for key, item in value.items())}}}"
+    if isinstance(value, str) and not _PLAIN_WORD.fullmatch(value):
+        return str(QuotedString(text=value, quote=Quote.single).with_quotes())
+    return str(value)
+
+
+def one_line(error: BaseException, unknown: Callable[[str], str] = unknown_key) -> str:
+    """What is wrong with overrides, in one line. unknown: says it of a field that does not exist."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        hint = did_you_mean(option, error.options)
+        return f"{group}={option}: there is no such option{hint} (there are {', '.join(sorted(error.options))})"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        if isinstance(error.__cause__, OmegaConfBaseException) and "not in" not in str(error.__cause__):
+            return explain(error.__cause__)
+        return unknown(match[1])
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return explain(error.__cause__)
+    if match := re.search(r"Ambiguous value for argument '(.+)'", text):
+        return f"{match.group(1)}: several values need -m (a multirun), or brackets if they are one list"
+    if isinstance(error, HydraException):  # Hydra's second line says what to do
+        return " ".join(line.strip() for line in text.splitlines()[:2])
+    return explain(error)
+
+
+def _composed(overrides: Sequence[str], config_name: str, **how: bool) -> dict[str, Any]:
+    try:
+        with _hydra_on_conf() as more:
+            return values_of(compose(config_name, [*more, *overrides]), **how)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(one_line(error)) from error
+
+
+@contextmanager
+def _hydra_on_conf() -> Iterator[list[str]]:
+    """Hydra on our conf/ for as long as this lasts: train.py's own, which may know more folders, or a new one.
+
+    Gives the overrides that a new one needs. Hydra's initialize_config_dir alone would refuse where Hydra is
+    initialised already, and as a context would leave a copy of what was there.
+    """
+    register()
+    instance = GlobalHydra.instance()
+    if instance.is_initialized() and _reads_conf(instance):
+        yield []
+        return
+    version = VersionBase.instance()
+    before = instance.hydra, version.version_base
+    instance.clear()
+    try:
+        initialize_config_dir(str(CONF), version_base="1.3")
+        yield ["hydra/sweeper=basic"]  # our own is found only where hydra_plugins/ lies on the path
+    finally:
+        instance.hydra, version.version_base = before
+
+
+def _reads_conf(instance: GlobalHydra) -> bool:
+    path = instance.config_loader().get_search_path().get_path()
+    return any(entry.provider == "main" and Path(entry.path.removeprefix("file://")) == CONF for entry in path)
+
+
+def _put(values: dict[str, Any], name: str, value: Any) -> None:
+    *path, last = name.split(".")
+    for key in path:
+        if not isinstance(values.get(key), dict):
+            raise ConfigError(unknown_key(name))
+        values = values[key]
+    if last not in values:
+        raise ConfigError(unknown_key(name))
+    values[last] = value

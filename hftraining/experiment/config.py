@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
-from hftraining.core.errors import ConfigError
+from hftraining.core.errors import ConfigError, did_you_mean
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig
 from hftraining.model.config import ModelConfig, ObjectiveConfig
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# The folder of the config groups: within an installed package, or beside the package of a checkout.
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
 
 @dataclass
@@ -34,7 +37,7 @@ class ExperimentConfig:
     seed: int = 1
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
     output_dir: str = "outputs"
-    resume: str | None = None  # a run folder to go on with, under its own config
+    resume: str | None = None  # a run folder to resume, under its own config
     init_from: str | None = None  # fine-tune: the run folder of the base model; see finetuning/
 
     def __post_init__(self) -> None:
@@ -98,13 +101,12 @@ def explain(error: BaseException) -> str:
 
 def unknown_key(key: str) -> str:
     """The message for a field that does not exist, with the closest one that does."""
-    known = [name for name in _field_names(ExperimentConfig()) if ("." in name) == ("." in key)]
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not close:  # the right field, under a wrong group or none
-        close = [
-            name for name in _field_names(ExperimentConfig()) if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]
-        ][:1]
-    return f"{key}: there is no such field" + (f"; did you mean {close[0]}?" if close else "")
+    fields = _field_names(ExperimentConfig())
+    hint = did_you_mean(key, [name for name in fields if ("." in name) == ("." in key)])
+    if not hint:  # the right field, under a wrong group or none
+        elsewhere = [name for name in fields if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+        hint = f"; did you mean {elsewhere[0]}?" if elsewhere else ""
+    return f"{key}: there is no such field{hint}"
 
 
 def _field_names(config: Any, prefix: str = "") -> list[str]:

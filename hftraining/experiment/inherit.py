@@ -1,18 +1,16 @@
 """The config of a fine-tune: what the base run had, what fine-tuning changes, and what the user asks for."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hftraining.core.errors import ConfigError
-from hftraining.experiment.compose import group_option
+from hftraining.core.values import flatten
+from hftraining.experiment.base_run import BaseModel, BaseModelError
+from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, typed_config
-
-if TYPE_CHECKING:
-    from hftraining.experiment.base_run import BaseModel
+from hftraining.runs.identity import config_delta, signature
 
 OWN = ("name", "output_dir", "resume", "init_from")  # fields that are no base's to give
 SYMBOLS_IN_A_NAME = 3
@@ -26,11 +24,9 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
     not asked for are the base's, as days. Raises ConfigError where the base cannot be used, or is not the one that is
     asked for.
     """
-    from hftraining.core.values import flatten
-
     base = open_base(str(asked["init_from"]), asked["training"]["device"])
     values = dataclasses.asdict(typed_config({k: v for k, v in base.config.items() if k not in OWN}))
-    values["training"] |= group_option("training", "finetune")["training"]
+    values["training"] |= composed(config_name="training/finetune")["training"]
     values["stocks"] |= {"refresh": False, "name": "finetune"}
     wanted, defaults = flatten(asked), flatten(dataclasses.asdict(typed_config({})))
     keys = [text.lstrip("+~").split("=")[0] for text in overrides]
@@ -52,8 +48,6 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
 
 def open_base(init_from: str | Path, device: str = "cpu") -> BaseModel:
     """The verified base run of a folder. Raises ConfigError."""
-    from hftraining.experiment.base_run import BaseModel, BaseModelError
-
     try:
         return BaseModel.open(Path(init_from), device)
     except BaseModelError as error:
@@ -62,8 +56,6 @@ def open_base(init_from: str | Path, device: str = "cpu") -> BaseModel:
 
 def check(config: ExperimentConfig, base: BaseModel) -> None:
     """Raise ConfigError where a config and its base do not go together, with what differs."""
-    from hftraining.experiment.base_run import BaseModelError
-
     if not config.training.methods:
         raise ConfigError("training.methods is empty: name what to try, e.g. training.methods=[full,head,lora,scratch]")
     lacking = set(base.forecaster.symbols) - set(config.stocks.symbols)
@@ -102,8 +94,6 @@ def signature_of(
 
     candidate: set for one candidate of a fine-tune, which is another trial than a fine-tune that tries it alone.
     """
-    from hftraining.runs.identity import config_delta, signature
-
     delta = config_delta(dataclasses.asdict(config), dataclasses.asdict(typed_config({})))
     more = (base.identity if base else {}) | ({"candidate": candidate} if candidate else {})
     delta = dict(sorted((delta | more).items()))

@@ -1,4 +1,4 @@
-"""Several runs, one after the other or side by side, so that the end of one does not disturb the others."""
+"""Several runs, in turn or in processes of their own: how one of them ends does not disturb the others."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hftraining.core.errors import LeakError, UserError
+import torch
+
+from hftraining.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OURS, EXIT_USER, Ending, Interrupted
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.finetune import run
+from hftraining.runs.result import RunResult, read_result
 
-DONE, REFUSED, INTERRUPTED, FAILED, KILLED = "done", "refused", "interrupted", "failed", "killed"
-EXIT_CODES = {DONE: 0, FAILED: 1, REFUSED: 2, INTERRUPTED: 3, KILLED: 3}
-WORST_FIRST = (FAILED, REFUSED, INTERRUPTED, KILLED, DONE)
+DONE, REFUSED, INTERRUPTED, KILLED = "done", "refused", Interrupted.status, "killed"
 
 
 @dataclass(frozen=True)
@@ -34,40 +35,42 @@ class Outcome:
     status: str  # done, refused, interrupted, failed, killed
     folder: str | None = None
     text: str = ""
+    exit_code: int = EXIT_DONE
+
+    @classmethod
+    def of(cls, symbol: str, end: Ending) -> Outcome:
+        """The outcome of a run that this ended."""
+        status = REFUSED if end.exit_code == EXIT_USER else end.status
+        return cls(symbol, status, text=str(end), exit_code=end.exit_code)
 
     def summary(self) -> dict[str, Any]:
         """What a program that called us wants to know of this stock."""
         said: dict[str, Any] = {"status": self.status, "folder": self.folder, "text": self.text}
         if self.status == DONE and self.folder:
-            result = json.loads((Path(self.folder) / "result.json").read_text())
+            result = _result(self.folder)
             data = json.loads((Path(self.folder) / "run.json").read_text())["data"]
-            said |= {"verdict": result["verdict"], "data": f"{data['source']}, fingerprint {data['fingerprint']}"}
-            if "decision" in result:
-                said["choice"] = result["decision"]["choice"]
+            said |= {"verdict": result.verdict, "data": f"{data['source']}, fingerprint {data['fingerprint']}"}
+            if result.decision:
+                said["choice"] = result.decision.choice
         return said
 
 
 def exit_code(outcomes: list[Outcome]) -> int:
     """0 when all are done, else that of the worst: 1 our fault, 2 the user's input, 3 cut off and to be resumed."""
-    statuses = {outcome.status for outcome in outcomes}
-    return EXIT_CODES[next((status for status in WORST_FIRST if status in statuses), DONE)]
+    return min((outcome.exit_code for outcome in outcomes if outcome.exit_code), default=EXIT_DONE)
 
 
 def attempt(symbol: str, config: ExperimentConfig, argv: list[str] | None = None) -> Outcome:
-    """Run a config in this process, or take it as it is when it is one to go on with that is finished."""
-    from hftraining.core.errors import Diverged, Interrupted
-
+    """Run a config in this process. A run to resume that is finished already is left as it is."""
     if config.resume and (Path(config.resume) / "result.json").is_file():
-        return Outcome(symbol, DONE, config.resume, f"finished already: {_came_of(config.resume)}")
+        return Outcome(symbol, DONE, config.resume, f"finished already: {_came_of(_result(config.resume))}")
     try:
-        folder = str(run(config, argv)["folder"])
-    except UserError as error:
-        return Outcome(symbol, REFUSED, text=str(error))
-    except (Interrupted, KeyboardInterrupt) as interruption:
-        return Outcome(symbol, INTERRUPTED, text=str(interruption) or "interrupted")
-    except (Diverged, LeakError) as failure:
-        return Outcome(symbol, FAILED, text=str(failure))
-    return Outcome(symbol, DONE, folder, _came_of(folder))
+        finished = run(config, argv)
+    except KeyboardInterrupt:
+        return Outcome.of(symbol, Interrupted("interrupted"))
+    except Ending as end:
+        return Outcome.of(symbol, end)
+    return Outcome(symbol, DONE, str(finished.folder), _came_of(finished.result))
 
 
 def in_turn(configs: Mapping[str, ExperimentConfig], argv: list[str] | None = None) -> list[Outcome]:
@@ -123,7 +126,7 @@ def in_processes(
         for number, handler in before.items():
             signal.signal(number, handler)
     for symbol in waiting:
-        outcomes[symbol] = Outcome(symbol, INTERRUPTED, text="not begun")
+        outcomes[symbol] = Outcome.of(symbol, Interrupted("not begun"))
     return [outcomes[symbol] for symbol in configs]
 
 
@@ -134,8 +137,6 @@ def _say(line: str) -> None:
 def _in_a_process(
     symbol: str, config: ExperimentConfig, argv: list[str] | None, threads: int, answer: Connection, parent: int
 ) -> None:
-    import torch
-
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -159,13 +160,19 @@ def _outcome(symbol: str, process: Any, answer: Connection) -> Outcome:
             return outcome
     code = process.exitcode
     if code < 0:
-        return Outcome(symbol, KILLED, text=f"killed by signal {-code}; --resume goes on with it")
-    return Outcome(symbol, FAILED, text=f"ended with exit code {code}")
+        why = f"killed by signal {-code}; --resume resumes it"
+        return Outcome(symbol, KILLED, text=why, exit_code=EXIT_INTERRUPTED)
+    return Outcome(symbol, Ending.status, text=f"ended with exit code {code}", exit_code=EXIT_OURS)
 
 
-def _came_of(folder: str) -> str:
-    result = json.loads((Path(folder) / "result.json").read_text())
-    return str(result["decision"]["sentence"] if "decision" in result else result["verdict"])
+def _result(folder: str) -> RunResult:
+    result = read_result(Path(folder))
+    assert result is not None, "a run that is done has its result.json"
+    return result
+
+
+def _came_of(result: RunResult) -> str:
+    return result.decision.sentence if result.decision else str(result.verdict)
 
 
 def report(outcomes: list[Outcome]) -> None:
@@ -176,5 +183,5 @@ def report(outcomes: list[Outcome]) -> None:
             print(f"  data: {outcome.summary()['data']}")
             print(f"  run: {outcome.folder}", flush=True)
         else:
-            word = "error" if outcome.status in (REFUSED, FAILED) else outcome.status
+            word = outcome.status if outcome.exit_code == EXIT_INTERRUPTED else Ending.word
             print(f"{word}: {outcome.symbol}: {outcome.text}", file=sys.stderr)

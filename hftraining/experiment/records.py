@@ -16,6 +16,7 @@ from hftraining.core.errors import UserError
 from hftraining.core.files import write_json_atomically, write_text_atomically
 from hftraining.core.metrics import Unit
 from hftraining.core.values import plain
+from hftraining.experiment.compose import override
 from hftraining.reports.compare import HELD, LOSS, SHARPE, Comparison, compare_runs
 from hftraining.reports.compare_charts import Curve, growth_by_window, mean_curve
 from hftraining.reports.compare_words import between, headline, sentences
@@ -113,23 +114,6 @@ def repeat_command(group: Group) -> str:
     overrides = [override(field, value) for field, value in run.files.config_diff.items() if field not in skipped]
     words = ["python", "train.py", *(["-m"] if len(seeds) > 1 else []), *overrides]
     return " ".join(shlex.quote(word) for word in [*words, f"seed={','.join(map(str, seeds))}"])
-
-
-def override(field: str, value: Any) -> str:
-    """A field and its value in Hydra's override grammar."""
-    return f"{field}={_value(value)}"
-
-
-def _value(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(_value, value))}]"
-    plain_word = isinstance(value, str) and re.fullmatch(r"[A-Za-z_/.][\w/.-]*", value)
-    if isinstance(value, str) and (not plain_word or value.lower() in ("null", "true", "false", "nan", "inf")):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    return str(value)
 
 
 def curve(comparison: Comparison) -> bytes:

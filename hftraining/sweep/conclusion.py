@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hftraining.core.errors import ConfigError
 from hftraining.core.files import replacing, write_json_atomically, write_text_atomically
 from hftraining.evidence.deflation import probability_of_backtest_overfitting
+from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.run import run_experiment
 from hftraining.runs.result import FinishedRun, read_result
@@ -22,7 +23,7 @@ from hftraining.sweep.page import is_feasible, write_sweep_page
 from hftraining.sweep.space import Param, Value
 from hftraining.sweep.study import Study
 from hftraining.sweep.summary import Choice, OpenedDays, Overfitting, Summary, Tally
-from hftraining.sweep.trials import Composer, daily_returns_of, delta_of, metrics_of
+from hftraining.sweep.trials import daily_returns_of, delta_of, metrics_of
 
 BLOCKS = 16  # of the days, for the probability of backtest overfitting
 STEPS = {"trained": "steps", "unpruned": "max_steps"}  # in sweep.json: in the facts of a trial

@@ -4,24 +4,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from hftraining.core.metrics import ALL_TAGS, PROBED_TAGS
 from hftraining.experiment.config import ExperimentConfig
 
 SAMPLERS = ("tpe", "gp", "nsga2", "random", "qmc", "grid")
 PRUNERS = ("median", "hyperband", "wilcoxon", "none")
 DIRECTIONS = ("minimize", "maximize")
-LOSSES = ("eval/loss",)
-PROFITS = tuple(
-    f"profit/{name}"
-    for name in (
-        "total_return sharpe_ratio sortino_ratio calmar_ratio max_drawdown volatility win_rate trade_count turnover "
-        "costs exposure"
-    ).split()
-)
-METRICS = LOSSES + PROFITS
-PROBED = (
-    *LOSSES,
-    *(f"profit/{name}" for name in "total_return sharpe_ratio max_drawdown win_rate trade_count".split()),
-)
 _BOUND = re.compile(r"\s*(<=|>=)\s*([-+0-9.eE]+)\s*\Z")
 
 
@@ -57,8 +45,8 @@ class SearchConfig:
             raise ValueError("search.objectives is empty: choose a search, e.g. search=profit")
         for where, metrics in (("objectives", self.objectives), ("constraints", self.constraints)):
             for metric in metrics:
-                if metric not in METRICS:
-                    raise ValueError(f"search.{where}: {metric} is not one of {', '.join(METRICS)}")
+                if metric not in ALL_TAGS:
+                    raise ValueError(f"search.{where}: {metric} is not one of {', '.join(ALL_TAGS)}")
         for metric, direction in self.objectives.items():
             if direction not in DIRECTIONS:
                 raise ValueError(f"search.objectives: {metric}={direction} is neither minimize nor maximize")
@@ -72,14 +60,14 @@ class SearchConfig:
         ):
             if value not in known:
                 raise ValueError(f"search.{name}={value} is not one of {', '.join(known)}")
-        probed = tuple(metric for metric in self.objectives if metric in PROBED)
+        probed = tuple(metric for metric in self.objectives if metric in PROBED_TAGS)
         for metric in self.prune_on:
             if metric not in probed:
                 raise ValueError(f"search.prune_on={self.prune_on}: {metric} is not one of {', '.join(probed)}")
         if self.pruner != "none" and not probed:
             raise ValueError(
-                f"search.pruner={self.pruner}: no objective is probed during training ({', '.join(PROBED)} are): use "
-                "search.pruner=none"
+                f"search.pruner={self.pruner}: no objective is probed during training ({', '.join(PROBED_TAGS)} are): "
+                "use search.pruner=none"
             )
         for name in ("n_trials", "folds", "workers", "final_seeds"):
             if getattr(self, name) < 1:
@@ -102,8 +90,8 @@ class SearchConfig:
 
     @property
     def pruning_metrics(self) -> list[str]:
-        """The objectives that decide together whether a trial goes on."""
-        return self.prune_on or [metric for metric in self.objectives if metric in PROBED]
+        """The objectives that decide together whether a trial is pruned."""
+        return self.prune_on or [metric for metric in self.objectives if metric in PROBED_TAGS]
 
     @property
     def failures_allowed(self) -> int:
@@ -115,7 +103,7 @@ class SearchConfig:
 class Command(ExperimentConfig):
     """What a command line can say: a run, and how a sweep varies it. Trials and other runs have no search."""
 
-    search: SearchConfig | None = None
+    search: SearchConfig | None = None  # how a sweep varies the run: search=profit
 
 
 def violation(bound: str, value: float) -> float:

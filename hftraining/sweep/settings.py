@@ -1,14 +1,13 @@
 """How a sweep finds its settings in what Hydra composed."""
 
 import dataclasses
-import difflib
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hftraining.core.errors import ConfigError
+from hftraining.core.errors import ConfigError, did_you_mean
 from hftraining.experiment.config import explain
 from hftraining.sweep.config import SearchConfig
 
@@ -28,8 +27,7 @@ def unknown_search_key(key: str) -> str:
     known = [f"search.{entry.name}" for entry in dataclasses.fields(SearchConfig)]
     if key in known:
         return f"{key}: an entry that it does not have yet is added with a plus: +{key}={{...}}"
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"{key}: there is no such setting of a search" + (f"; did you mean {close[0]}?" if close else "")
+    return f"{key}: there is no such setting of a search{did_you_mean(key, known)}"
 
 
 def sweep_folder(composed: DictConfig) -> Path:

@@ -1,8 +1,9 @@
 """The search space: Hydra's sweep syntax as parameters, with conditions between them."""
 
 import math
+import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,13 @@ from hftraining.core.errors import ConfigError
 Value = Any  # a float, an int, a text, true, false, null, or a list of these
 _CONDITION = re.compile(r"\s*([\w./@-]+?)\s*(==|!=|>=|<=|=|>|<)\s*(.+?)\s*\Z")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "=": lambda a, b: a == b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    ">=": lambda a, b: a >= b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    "<": lambda a, b: a < b,
+    "=": operator.eq,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
 }
 
 
@@ -86,13 +87,13 @@ class Param:
         return list(self.choices.values()) if self.choices is not None else [self.low, self.high]
 
 
-def parse_space(params: Mapping[str, Any], when: Mapping[str, str], parser: OverridesParser) -> list[Param]:
+def parse_space(params: Mapping[str, Any], when: Mapping[str, str]) -> list[Param]:
     """The parameters, each after those that its condition names. Raises ConfigError."""
     conditions = {name: _condition(name, text) for name, text in when.items()}
     for name in conditions:
         if name not in params:
             raise ConfigError(f"search.when: {name} is not among search.params ({', '.join(params) or 'none'})")
-    space = {name: _param(name, text, conditions.get(name), parser) for name, text in params.items()}
+    space = {name: _param(name, text, conditions.get(name)) for name, text in params.items()}
     ordered: dict[str, Param] = {}
     waiting = dict(space)
     while waiting:
@@ -121,22 +122,26 @@ def points_of_grid(space: list[Param], fixed: Mapping[str, Value]) -> list[dict[
     return points
 
 
-def is_searched(override: Override) -> bool:
-    """Whether an override of the command line gives several values, and so a parameter instead of a fixed value."""
-    return override.is_sweep_override()
+def parsed_overrides(texts: Sequence[str]) -> list[Override]:
+    """Overrides of the command line as Hydra reads them; is_sweep_override() says which give several values."""
+    return OverridesParser.create().parse_overrides(list(texts))
 
 
-def parsed_param(name: str, text: Any, parser: OverridesParser) -> Override:
-    """An entry of search.params as Hydra reads it. Raises ConfigError."""
+def is_searched(name: str, text: str) -> bool:
+    """Whether an entry of search.params gives several values, a parameter. Raises ConfigError if it cannot be read."""
+    return _parsed(name, text).is_sweep_override()
+
+
+def _parsed(name: str, text: str) -> Override:
     try:
-        return parser.parse_override(f"{name}={text}")
+        return OverridesParser.create().parse_override(f"{name}={text}")
     except HydraException as error:
         raise ConfigError(f"search.params: {name}={text} cannot be read ({str(error).splitlines()[0]})") from error
 
 
-def _param(name: str, text: Any, condition: Condition | None, parser: OverridesParser) -> Param:
+def _param(name: str, text: Any, condition: Condition | None) -> Param:
     shown = str(text)
-    override = parsed_param(name, shown, parser)
+    override = _parsed(name, shown)
     assert override.is_sweep_override(), "run_sweep keeps single values apart"
     sweep: Any = override.value()
     log = "log" in getattr(sweep, "tags", ())

@@ -3,91 +3,109 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from hftraining.core.errors import ConfigError, Interrupted, SweepFailed
+from hftraining.experiment.compose import Composer, as_override, options_of, override
 from hftraining.experiment.config import ExperimentConfig, typed_config
 from hftraining.experiment.splits import splits_of
+from hftraining.market.prices import load_bars
+from hftraining.runs.identity import signature
 from hftraining.sweep.conclusion import conclude
 from hftraining.sweep.config import SearchConfig
-from hftraining.sweep.settings import search_of, sweep_folder, without_search
-from hftraining.sweep.space import Param, Value, is_searched, parse_space, parsed_param, points_of_grid
+from hftraining.sweep.settings import sweep_folder, without_search
+from hftraining.sweep.space import Param, Value, is_searched, parse_space, parsed_overrides, points_of_grid
 from hftraining.sweep.study import Study
 from hftraining.sweep.summary import Summary
-from hftraining.sweep.trials import Composer, as_override, delta_of, fixed_values, folds_of, signature_of
+from hftraining.sweep.trials import delta_of, fixed_values, folds_of, signature_of
 from hftraining.sweep.worker import FAILING, INTERRUPTED
 
 
-def run_sweep(composed: DictConfig, arguments: Sequence[str], n_trials: int | None, launcher: Launcher) -> Summary:
+def run_sweep(
+    composed: DictConfig, search: SearchConfig, arguments: list[str], n_trials: int | None, launcher: Launcher
+) -> Summary:
     """Search until the study has n_trials, then train what was chosen. Returns what sweep.json holds.
 
-    composed: without the overrides that give several values. Raises ConfigError before anything is run, SweepFailed,
-    Interrupted, and what run_experiment raises for the chosen configuration.
+    composed: without the overrides that give several values. search: its checked search; n_trials, where it is given,
+    replaces the size there. Raises ConfigError before anything is run, SweepFailed, Interrupted, and what
+    run_experiment raises for the chosen configuration.
     """
-    search = search_of(composed)
     if n_trials is not None:
         search = dataclasses.replace(search, n_trials=n_trials)
-    loader = GlobalHydra.instance().config_loader()
-    parser = OverridesParser.create(config_loader=loader)
-    given = [text for text in arguments if without_search([text])]
-    # Of a field that is given twice the last one holds, as in Hydra.
-    last = {
-        parsed.get_key_element(): (text, parsed)
-        for text, parsed in zip(given, parser.parse_overrides(given), strict=True)
-    }
-    ranges = {name: text.split("=", 1)[1] for name, (text, parsed) in last.items() if is_searched(parsed)}
-    pinned = [text for text, parsed in last.values() if not is_searched(parsed)]
-    pinned_names = {name.lstrip("+~") for name, (_, parsed) in last.items() if not is_searched(parsed)}
-    free = {name: text for name, text in {**search.params, **ranges}.items() if name not in pinned_names}
-    params = {name: text for name, text in free.items() if is_searched(parsed_param(name, text, parser))}
-    # A single value there is every trial's, as if it stood on the command line.
-    pinned += [f"{name}={as_override(value)}" for name, value in free.items() if name not in params]
-    when = {name: text for name, text in search.when.items() if name in params}
-    if not params:
-        raise ConfigError("search.params: every parameter has a fixed value, nothing is left to search")
+    params, pinned = _searched_and_pinned(search, arguments)
     if search.workers > 1 and "BasicLauncher" in type(launcher).__name__:
         raise ConfigError(
             f"search.workers={search.workers} needs a launcher that runs jobs at once: add hydra/launcher=joblib "
             "(pip install hydra-joblib-launcher)"
         )
-    space = parse_space(params, when, parser)
-    composer = Composer(str(composed.hydra.job.config_name), pinned)
+    when = {name: text for name, text in search.when.items() if name in params}
+    space = parse_space(params, when)
+    composer = _composer(search, pinned, str(composed.hydra.job.config_name))
     base = composer.config({})
-    if search.workers > 1 and base.training.threads == 0:
-        # Otherwise every worker would take all processors.
-        pinned = [*pinned, f"training.threads={max(1, (os.cpu_count() or 1) // search.workers)}"]
-        composer = Composer(composer.config_name, pinned)
-        base = composer.config({})
     _check_space(space, composer)
     fixed = fixed_values(base, space)
     first = _first_points(search, space, fixed)
     if search.sampler == "grid":
         search = dataclasses.replace(search, n_trials=len(first))
         print(f"search.sampler=grid: the grid has {len(first)} points, and each is a trial", flush=True)
-
-    from hftraining.market.prices import load_bars
-
-    bars = load_bars(base.stocks)
-    splits_of(base, bars)
-    for stocks in folds_of(base, search.folds):
-        splits_of(dataclasses.replace(base, stocks=stocks), bars)
+    fingerprint = _checked_data(base, search.folds)
     folder = sweep_folder(composed)
     study = Study(search, folder)
-    study.agree(_definition(search, params, when, base, bars.fingerprint()), first)
+    study.agree(_definition(search, params, when, base, fingerprint), first)
 
-    shared = [text for text in arguments if text not in given and text.lstrip("+").startswith(("search=", "search."))]
-    job = [*shared, *pinned, f"search.n_trials={search.n_trials}"]
+    of_the_search = [text for text in arguments if text.lstrip("+").startswith(("search=", "search."))]
+    job = [*of_the_search, *composer.pinned, f"search.n_trials={search.n_trials}"]
     _launch(study, launcher, job, search, folder)
     summary = conclude(study, space, composer, folder)
     print(f"sweep: {folder} ({folder / 'sweep.html'})\nrun: {summary.runs[0]}", flush=True)
     return summary
+
+
+def _searched_and_pinned(search: SearchConfig, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The parameters that are searched, as text in Hydra's sweep syntax, and the overrides that all trials share.
+
+    What the command line says of a parameter replaces what search.params says. Raises ConfigError.
+    """
+    given = without_search(arguments)
+    # Of a field that is given twice the last one holds, as in Hydra.
+    last = {
+        parsed.get_key_element(): (text, parsed.is_sweep_override())
+        for text, parsed in zip(given, parsed_overrides(given), strict=True)
+    }
+    pinned = [text for text, several in last.values() if not several]
+    pinned_names = {name.lstrip("+~") for name, (_, several) in last.items() if not several}
+    of_the_search = {name: text if isinstance(text, str) else as_override(text) for name, text in search.params.items()}
+    ranges = {name: text.split("=", 1)[1] for name, (text, several) in last.items() if several}
+    free = {name: text for name, text in (of_the_search | ranges).items() if name not in pinned_names}
+    params = {name: text for name, text in free.items() if is_searched(name, text)}
+    if not params:
+        raise ConfigError("search.params: every parameter has a fixed value, nothing is left to search")
+    # A single value there is every trial's, as if it stood on the command line.
+    return params, [*pinned, *(f"{name}={text}" for name, text in free.items() if name not in params)]
+
+
+def _composer(search: SearchConfig, pinned: list[str], config_name: str) -> Composer:
+    """The composer of all trials, with a share of the processors for each of several workers."""
+    composer = Composer(pinned, config_name)
+    if search.workers > 1 and composer.config({}).training.threads == 0:
+        # Otherwise every worker would take all processors.
+        share = max(1, (os.cpu_count() or 1) // search.workers)
+        composer = Composer([*pinned, override("training.threads", share)], config_name)
+    return composer
+
+
+def _checked_data(base: ExperimentConfig, folds: int) -> str:
+    """The fingerprint of the bars, once it is known that every fold has enough of them. Raises MarketDataError."""
+    bars = load_bars(base.stocks)
+    splits_of(base, bars)
+    for stocks in folds_of(base, folds):
+        splits_of(dataclasses.replace(base, stocks=stocks), bars)
+    return bars.fingerprint()
 
 
 def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConfig, folder: Path) -> None:
@@ -105,7 +123,7 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             if study.attempts() == attempts:  # no worker began a trial: the next ones would not either
                 raise SweepFailed(f"the workers of {search.name} cannot run: {reason}") from error
-            print(f"a worker died ({reason}); what is finished is kept, going on", file=sys.stderr, flush=True)
+            print(f"a worker died ({reason}); finished trials are kept, new workers start", file=sys.stderr, flush=True)
             endings = []
         started += wanted
         if INTERRUPTED in endings:
@@ -121,11 +139,11 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
 
 def _where_it_stands(study: Study) -> str:
     n = study.search.n_trials
-    return f"{study.finished()} of {n} trials are finished and kept: the same command goes on with the others"
+    return f"{study.finished()} of {n} trials are finished and kept: the same command resumes the study"
 
 
 def _definition(
-    search: SearchConfig, params: dict[str, Any], when: dict[str, str], base: ExperimentConfig, fingerprint: str
+    search: SearchConfig, params: Mapping[str, str], when: Mapping[str, str], base: ExperimentConfig, fingerprint: str
 ) -> dict[str, Any]:
     """What a study is: trials of another definition cannot be compared. Its size, sampler and pruner may change."""
     delta = delta_of(base)
@@ -135,8 +153,8 @@ def _definition(
         "objectives": search.objectives,
         "order": list(search.objectives),
         "constraints": search.constraints,
-        "params": {name: str(text) for name, text in params.items()},
-        "when": when,
+        "params": dict(params),
+        "when": dict(when),
         "seeds": search.seeds,
         "folds": search.folds,
         "data": fingerprint,
@@ -145,8 +163,6 @@ def _definition(
 
 
 def _counts(name: str, value: Any, nothing: str) -> bool:
-    from hftraining.runs.identity import signature
-
     return signature({name: value}) != nothing
 
 
@@ -160,8 +176,7 @@ def _check_space(space: Sequence[Param], composer: Composer) -> None:
             )
         for value in param.ends():
             if composer.is_group(param.name):
-                loader = GlobalHydra.instance().config_loader()
-                if value not in (options := loader.get_group_options(param.name)):
+                if value not in (options := options_of(param.name)):
                     raise ConfigError(f"search.params: {param.name}={value} is not one of {', '.join(options)}")
                 continue
             try:

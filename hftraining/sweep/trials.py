@@ -1,6 +1,5 @@
 """What a trial is: a config composed from a point of the space, trained on its folds and seeds, test days sealed."""
 
-import copy
 import dataclasses
 import math
 import time
@@ -11,16 +10,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+import pandas as pd
 
-from hftraining.core.errors import ConfigError
+from hftraining.core.errors import ConfigError, status_of
 from hftraining.core.metrics import higher_is_better
+from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import ExperimentConfig, typed_config, unknown_key
 from hftraining.experiment.run import run_experiment
 from hftraining.experiment.splits import splits_of
+from hftraining.market.config import StocksConfig
+from hftraining.market.prices import load_bars
 from hftraining.runs.identity import config_delta, signature
+from hftraining.runs.ledger import LEDGER_FILE, Ledger
 from hftraining.runs.result import RunResult
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.space import Param, Value
@@ -28,43 +29,8 @@ from hftraining.sweep.space import Param, Value
 Watch = Callable[[int, Mapping[str, float]], None]  # gets the step of a report, and what is pruned on by then
 
 
-class Composer:
-    """Configs of points. Hydra composes once for each choice of groups; values are put in afterwards, as it would."""
-
-    def __init__(self, config_name: str, pinned: Sequence[str]) -> None:
-        """pinned: the overrides that all trials share."""
-        self.config_name, self.pinned = config_name, list(pinned)
-        self._composed: dict[tuple[tuple[str, Value], ...], dict[str, Any]] = {}
-
-    def config(self, point: Mapping[str, Value]) -> ExperimentConfig:
-        """The checked config of a point. Raises ConfigError."""
-        groups = {name: value for name, value in point.items() if self.is_group(name)}
-        values = copy.deepcopy(self._base(groups))
-        for name, value in point.items():
-            if name not in groups:
-                _put(values, name, value)
-        return typed_config(values)
-
-    def overrides(self, point: Mapping[str, Value]) -> list[str]:
-        """The same as a command line."""
-        return [*self.pinned, *(f"{name}={as_override(value)}" for name, value in point.items())]
-
-    def is_group(self, name: str) -> bool:
-        """Whether a name is that of a config group, e.g. model."""
-        loader = GlobalHydra.instance().config_loader()
-        return "." not in name and bool(loader.get_group_options(name))
-
-    def _base(self, groups: Mapping[str, Value]) -> dict[str, Any]:
-        key = tuple(sorted(groups.items()))
-        if key not in self._composed:
-            chosen = [f"{name}={value}" for name, value in key]
-            composed = compose(self.config_name, [*self.pinned, *chosen])
-            self._composed[key] = plain_config(composed)
-        return self._composed[key]
-
-
 class Trials:
-    """Runs trials: the conductor, once for each fold and seed."""
+    """Runs trials: each of them is a run for each fold and seed."""
 
     def __init__(self, search: SearchConfig, composer: Composer, outputs: Path) -> None:
         self.search, self.composer, self.outputs = search, composer, outputs
@@ -127,10 +93,6 @@ class Trials:
         if self.search.folds == 1:
             yield
             return
-        from hftraining.core.errors import Interrupted, Pruned
-        from hftraining.market.prices import load_bars
-        from hftraining.runs.ledger import LEDGER_FILE, Ledger
-
         bars = load_bars(config.stocks)
         valid = bars.sessions_T[splits_of(config, bars).valid]
         ledger = Ledger(self.outputs / LEDGER_FILE)
@@ -146,9 +108,7 @@ class Trials:
         try:
             yield
         except BaseException as end:
-            stopped = isinstance(end, (Interrupted, KeyboardInterrupt))
-            status = "pruned" if isinstance(end, Pruned) else "interrupted" if stopped else "failed"
-            ledger.finish(row, status=status)
+            ledger.finish(row, status=status_of(end))
             raise
         dates, returns = daily_returns_of([self.outputs / "sweeps" / self.search.name / f for f in facts["folders"]])
         ledger.finish(row, status="done", valid_dates=dates, valid_returns=returns)
@@ -161,9 +121,8 @@ class _Progress:
         self, search: SearchConfig, part: ExperimentConfig, place: int, done: list[dict[str, float]], watch: Watch
     ) -> None:
         self.search, self.place, self.done, self.watch = search, place, done, watch
-        self.best_metric, self.sign = part.training.best_metric, 1.0
-        if higher_is_better(self.best_metric):
-            self.sign = -1.0
+        self.best_metric = part.training.best_metric
+        self.sign = -1.0 if higher_is_better(self.best_metric) else 1.0
         self.probes_a_part = math.ceil(part.training.max_steps / part.profit_tracker.every)
         self.best, self.probes, self.step = math.inf, 0, 0
         self.values: dict[str, float] = {}
@@ -190,17 +149,15 @@ class _Progress:
 
 def metrics_of(result: RunResult) -> dict[str, float]:
     """What a sweep can choose by, from a run's result: NaN for what the result has no number for."""
-    profit = {f"profit/{name}": value for name, value in result.valid.profit.items()}
-    metrics = {"eval/loss": result.eval_loss, **profit}
+    metrics = {"eval/loss": result.eval_loss}
+    metrics |= {f"profit/{name}": value for name, value in result.valid.profit.items()}
     return {name: math.nan if value is None else float(value) for name, value in metrics.items()}
 
 
-def folds_of(config: ExperimentConfig, folds: int) -> list[Any]:
+def folds_of(config: ExperimentConfig, folds: int) -> list[StocksConfig]:
     """The stocks configs of walk-forward folds: each validates on one piece of the validation days and trains on all
     days before it. Raises MarketDataError where a piece is shorter than the purge.
     """
-    from hftraining.market.prices import load_bars
-
     if folds == 1:
         return [config.stocks]
     bars = load_bars(config.stocks)
@@ -213,8 +170,6 @@ def folds_of(config: ExperimentConfig, folds: int) -> list[Any]:
 
 def daily_returns_of(folders: Sequence[Path]) -> tuple[list[str], list[float]]:
     """Dates and daily net validation returns of a trial: means over seeds, folds one after the other."""
-    import pandas as pd
-
     pieces = []
     for folder in folders:
         equity = pd.read_parquet(folder / "equity.parquet")
@@ -232,13 +187,6 @@ def signature_of(config: ExperimentConfig) -> str:
 def delta_of(config: ExperimentConfig) -> dict[str, Any]:
     """What differs from the defaults, by dotted name."""
     return config_delta(dataclasses.asdict(config), dataclasses.asdict(typed_config({})))
-
-
-def plain_config(composed: DictConfig) -> dict[str, Any]:
-    """What Hydra composed, without the search, as nested dicts with interpolations left as they are."""
-    values = OmegaConf.to_container(composed, resolve=False)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if key != "search"}
 
 
 def fixed_values(config: ExperimentConfig, space: Sequence[Param]) -> dict[str, Value]:
@@ -261,25 +209,3 @@ def fixed_values(config: ExperimentConfig, space: Sequence[Param]) -> dict[str, 
             value = getattr(value, name)
         fixed[other] = getattr(value, "name", value)  # a group goes by its name
     return fixed
-
-
-def _put(values: dict[str, Any], name: str, value: Value) -> None:
-    *path, last = name.split(".")
-    for key in path:
-        if not isinstance(values.get(key), dict):
-            raise ConfigError(unknown_key(name))
-        values = values[key]
-    if last not in values:
-        raise ConfigError(unknown_key(name))
-    values[last] = value
-
-
-def as_override(value: Value) -> str:
-    """A value as Hydra's command line wants it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ",".join(as_override(item) for item in value) + "]"
-    return repr(value) if isinstance(value, float) else str(value)

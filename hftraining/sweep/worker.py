@@ -5,17 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from optuna.trial import Trial
 
 from hftraining.core.errors import Interrupted, Pruned
+from hftraining.experiment.compose import Composer
 from hftraining.sweep.settings import search_of, sweep_folder, without_search
 from hftraining.sweep.space import Param, Value, parse_space
 from hftraining.sweep.study import Study
-from hftraining.sweep.trials import Composer, Trials, Watch, fixed_values
+from hftraining.sweep.trials import Trials, Watch, fixed_values
 
 FULL, FAILING, INTERRUPTED = "full", "failing", "interrupted"
 Run = Callable[[int, Mapping[str, Value], Watch, dict[str, Any]], dict[str, float]]  # see Trials.run
@@ -27,9 +26,8 @@ def work(composed: DictConfig) -> str:
     search = search_of(composed)
     study = Study(search, sweep_folder(composed))
     pinned = without_search(list(hydra.overrides.task))
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    space = parse_space(study.definition["params"], study.definition["when"], parser)
-    composer = Composer(str(hydra.job.config_name), pinned)
+    space = parse_space(study.definition["params"], study.definition["when"])
+    composer = Composer(pinned, str(hydra.job.config_name))
     trials = Trials(search, composer, Path(composed.output_dir))
     fixed = fixed_values(composer.config({}), space)
     return serve(study, space, fixed, trials.run)
@@ -69,7 +67,7 @@ def _run_one(study: Study, trial: Trial, space: Sequence[Param], fixed: Mapping[
     except (Interrupted, KeyboardInterrupt):
         raise
     except Exception as error:
-        # Whatever went wrong in one trial is written down with it; the others go on.
+        # Whatever went wrong in one trial is written down with it; other trials may still succeed.
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         study.fail(trial, reason, traceback.format_exc(), facts)
         _say(trial, f"FAILED: {reason}")

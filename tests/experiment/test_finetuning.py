@@ -18,7 +18,6 @@ from hftraining.market.features import FEATURES
 from hftraining.model.base import FORMAT, Forecaster
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Trainer
-from tests.compose import compose_config
 from tests.runs_of import FAST, QUICK, any_kind, hashes, moved, own_copy, tune, tuned_config, weights
 
 
@@ -217,18 +216,6 @@ def test_what_was_cut_off_in_the_middle_of_a_candidate_goes_on_to_the_same_bits(
     assert len(entries) == 5 and {entry.status for entry in entries} == {"done"}
     with pytest.raises(ConfigError, match="is finished"):
         any_kind(config, ["train.py"])
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["model=large", "stocks=tech10", "training.max_steps=2"],
-        ["objective=profit", "stocks.symbols=[A,B]", "training.learning_rate=3e-4", "seed=4"],
-        ["stocks=single", "profit_tracker=frictionless", "evidence.baselines=[trend]", "name=x"],
-    ],
-)
-def test_without_hydra_the_same_texts_compose_the_same_config(overrides):
-    assert typed_config(composed(overrides)) == compose_config(*overrides)
 
 
 # --- what is inherited, and what is refused ---------------------------------------------------------------------------

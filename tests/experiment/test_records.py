@@ -13,7 +13,7 @@ import yaml
 
 from hftraining.__main__ import main
 from hftraining.experiment.config import typed_config
-from hftraining.experiment.records import RecordNameError, override, write_record
+from hftraining.experiment.records import RecordNameError, write_record
 from hftraining.reports.png import Drawn, Panel, line_chart
 from hftraining.runs.identity import config_delta, signature
 from tests.compose import compose_config
@@ -57,19 +57,6 @@ def test_the_command_of_a_record_gives_the_signatures_of_its_runs(record):
             config = compose_config(*words[3:-1], f"seed={seed}")
             again = signature(config_delta(dataclasses.asdict(config), defaults))
             assert again in {run["signature"] for run in result["runs"] if run["group"] == group["label"]}
-
-
-@pytest.mark.parametrize(
-    "value", [None, True, 3, 0.5, "open", "my bars/x, y", "it's", "null", "True", "nan", "3", "a=b", ["A", "^GSPC"], []]
-)
-def test_a_value_comes_back_from_its_override_as_it_was(value):
-    field = "stocks.symbols" if isinstance(value, list) else "stocks.path"
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_override(override(field, value))
-    assert parsed.value() == value
-    if isinstance(value, str):
-        assert isinstance(parsed.value(), str) and str(parsed.value()) == value
 
 
 def test_the_table_of_records_gets_a_row_and_keeps_what_people_wrote(record, outputs, tmp_path):

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -153,10 +151,8 @@ def text_of(name, value) -> str:
 
 
 def composed(overrides, searchpath: Path | None = None) -> ExperimentConfig:
-    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
     more = [f"hydra.searchpath=[file://{searchpath}]"] if searchpath else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed_config(compose("config", [*more, *overrides]))
+    return compose_config(*more, *overrides)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,18 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from hydra import initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hftraining.core.errors import ConfigError
+from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import typed_config
 from hftraining.market.prices import load_bars
 from hftraining.runs.ledger import Ledger
-from hftraining.sweep.config import Command
 from hftraining.sweep.space import parse_space, points_of_grid
-from hftraining.sweep.trials import Composer, folds_of, signature_of
+from hftraining.sweep.trials import folds_of, signature_of
 from tests.browser import drawn, needs_browser
 from tests.commands import ended, run_folder, start_train, wait_for
 from tests.compose import CONF, compose_config
@@ -222,27 +218,18 @@ def test_a_browser_draws_the_page_of_a_sweep_without_an_error(tmp_path, study_fo
     assert document.count("<tr>") == 8
 
 
-@pytest.fixture
-def hydra():
-    ConfigStore.instance().store(name="schema", node=Command)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-
-
-def test_a_point_put_into_a_composed_config_is_what_hydra_composes_from_its_command_line(hydra):
-    composer = Composer("config", ["training=default", "training.batch_size=8"])
+def test_a_point_put_into_a_composed_config_is_what_is_composed_from_its_command_line():
+    composer = Composer(["training=default", "training.batch_size=8"])
     point = {"model": "tiny", "objective": "profit", "training.learning_rate": 0.001, "objective.horizons": [1, 5]}
-    config = composer.config(point)
-    GlobalHydra.instance().clear()
-    assert config == compose_config(*composer.overrides(point))
+    assert composer.config(point) == compose_config(*composer.overrides(point))
 
 
-def test_a_point_with_a_field_that_does_not_exist_is_refused(hydra):
+def test_a_point_with_a_field_that_does_not_exist_is_refused():
     with pytest.raises(ConfigError, match=r"did you mean training\.learning_rate"):
-        Composer("config", []).config({"training.learnin_rate": 1.0})
+        Composer().config({"training.learnin_rate": 1.0})
 
 
-def test_hydras_sweep_syntax_becomes_parameters(hydra):
+def test_hydras_sweep_syntax_becomes_parameters():
     texts = {
         "a": "interval(0.0, 1.0)",
         "b": "int(tag(log, interval(1, 64)))",
@@ -250,7 +237,7 @@ def test_hydras_sweep_syntax_becomes_parameters(hydra):
         "d": "choice(x, 3, [1, 2])",
         "e": "x,y",
     }
-    space = {param.name: param for param in parse_space(texts, {}, hydra)}
+    space = {param.name: param for param in parse_space(texts, {})}
     assert (space["a"].low, space["a"].high, space["a"].whole) == (0.0, 1.0, False)
     assert (space["b"].low, space["b"].high, space["b"].log, space["b"].whole) == (1, 64, True, True)
     assert space["c"].grid() == [1, 3, 5, 7]  # a range ends before its stop
@@ -258,15 +245,15 @@ def test_hydras_sweep_syntax_becomes_parameters(hydra):
     assert space["e"].grid() == ["x", "y"]
 
 
-def test_a_grid_has_every_point_once_and_leaves_out_what_a_condition_excludes(hydra):
-    space = parse_space({"depth": "range(1, 4)", "kind": "choice(a, b)"}, {"depth": "kind=b"}, hydra)
+def test_a_grid_has_every_point_once_and_leaves_out_what_a_condition_excludes():
+    space = parse_space({"depth": "range(1, 4)", "kind": "choice(a, b)"}, {"depth": "kind=b"})
     assert [param.name for param in space] == ["kind", "depth"]  # what a condition names comes first
     assert points_of_grid(space, {}) == [{"kind": "a"}, *({"kind": "b", "depth": depth} for depth in (1, 2, 3))]
 
 
-def test_conditions_that_go_round_in_a_circle_are_refused(hydra):
+def test_conditions_that_go_round_in_a_circle_are_refused():
     with pytest.raises(ConfigError, match="circle"):
-        parse_space({"a": "1,2", "b": "1,2"}, {"a": "b=1", "b": "a=1"}, hydra)
+        parse_space({"a": "1,2", "b": "1,2"}, {"a": "b=1", "b": "a=1"})
 
 
 def test_walk_forward_folds_cut_the_validation_days_and_train_on_all_before(tmp_path):

@@ -108,7 +108,7 @@ def test_folds_that_agree_prune_a_trial_by_wilcoxon(tmp_path):
     assert states(study) == [TrialState.COMPLETE, TrialState.PRUNED]
 
 
-def test_the_same_study_interrupted_and_gone_on_with_tries_the_same_points(tmp_path):
+def test_an_interrupted_study_that_is_resumed_tries_the_same_points(tmp_path):
     whole = Study(search_config(n_trials=16, sampler="tpe"), tmp_path / "whole")
     serve(whole, SPACE, {}, Synthetic(tmp_path))
     first = Study(search_config(n_trials=7, sampler="tpe"), tmp_path / "parts")
@@ -153,7 +153,7 @@ def test_another_definition_of_the_same_study_is_refused_with_the_difference(tmp
         study.agree({"objectives": OBJECTIVES, "fixed": {"model.context": 64}}, [])
 
 
-def test_a_worker_killed_twice_in_one_trial_fails_it_and_the_others_go_on(tmp_path):
+def test_a_worker_killed_twice_in_one_trial_fails_it_and_not_the_others(tmp_path):
     for _ in range(2):
         process = worker(tmp_path, n_trials=3, seconds=60)
         log = tmp_path / "runs.txt"
@@ -170,7 +170,7 @@ def test_a_worker_killed_twice_in_one_trial_fails_it_and_the_others_go_on(tmp_pa
 
 
 def killed_often(folder, url, kills, n_trials):
-    """Two workers at a time; again and again one of them or both are killed at a random moment, then both go on."""
+    """Two workers at a time; again and again one or both are killed at a random moment, and both started again."""
     rng, log = random.Random(5), folder / "runs.txt"
 
     def begun():
@@ -185,7 +185,7 @@ def killed_often(folder, url, kills, n_trials):
         time.sleep(rng.uniform(0.0, 0.3))
         first, second = workers
         first.kill()
-        if kill % 2:  # the other one goes on alone for a while
+        if kill % 2:  # the other one works alone for a while
             first.wait()
             time.sleep(rng.uniform(0.0, 0.3))
         second.kill()
