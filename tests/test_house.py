@@ -44,7 +44,8 @@ ONLY_KNOWN_BY = {
     "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "storage", "study", "worker")},
     "yfinance": {"hftraining/market/yahoo.py"},
 }
-MAY_IMPORT_LATE = {"train.py", "hftraining/__main__.py"}  # a command imports what it needs once it is valid
+# A command imports what it needs once it is valid, and every start of Hydra imports the plugin, completion too.
+MAY_IMPORT_LATE = {"train.py", "hftraining/__main__.py", "hydra_plugins/hftraining_sweeper.py"}
 OPTIONAL = {"lightgbm"}  # an extra: who does not use it need not have it
 PACKAGES = ("hftraining", "hfinference", "hydra_plugins")
 HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}

@@ -1,9 +1,11 @@
 """`python train.py` as a user runs it: its endings, its folder, and how it is resumed after a kill."""
 
 import json
+import os
 import random
 import re
 import signal
+import statistics
 
 import pytest
 import yaml
@@ -180,6 +182,20 @@ def test_help_and_tab_completion_import_nothing_heavy(tmp_path):
         assert code == 0 and "omegaconf" in imported and ("hydra" in imported) == (arguments == TAB)
         assert not imported & {"torch", "pandas", "numba", "numpy", "optuna", "yfinance", "plotly"}
     assert "model=large" in out and "model=small" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(TRAIN, *HELP), (TRAIN, *TAB), ("-m", "hftraining", "--help")])
+def test_help_and_tab_completion_take_less_than_half_a_second_of_cpu(tmp_path, words):
+    def seconds(line: str) -> float:
+        before = os.times()
+        code, out, err = python(*words, cwd=tmp_path, PYTHONPATH=str(ROOT), **completing(line))
+        after = os.times()
+        assert code == 0 and out, err
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    for line in ("model=", "mod", "stocks=sample training."):
+        assert statistics.median(seconds(line) for _ in range(5)) < 0.5
 
 
 def fields_of_help(out: str) -> dict:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hftraining.core.errors import ConfigError
 from hftraining.core.values import flatten
-from hftraining.experiment.base_run import BaseModel, BaseModelError
+from hftraining.experiment.base_run import BaseModel
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, typed_config
 from hftraining.runs.identity import config_delta, signature
@@ -48,10 +48,7 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
 
 def open_base(init_from: str | Path, device: str = "cpu") -> BaseModel:
     """The verified base run of a folder. Raises ConfigError."""
-    try:
-        return BaseModel.open(Path(init_from), device)
-    except BaseModelError as error:
-        raise ConfigError(str(error)) from error
+    return BaseModel.open(Path(init_from), device)
 
 
 def check(config: ExperimentConfig, base: BaseModel) -> None:
@@ -64,12 +61,9 @@ def check(config: ExperimentConfig, base: BaseModel) -> None:
             f"init_from={base.folder}: the base looks across its stocks (model.cross_asset=true), so it cannot "
             f"be tuned without {len(lacking)} of them: leave stocks.symbols out, or train another base model"
         )
-    try:
-        base.refuse_other(dataclasses.asdict(config))
-        if config.stocks.valid_start and config.stocks.test_start:
-            base.refuse_seen_days(config.stocks.valid_start, config.stocks.test_start)
-    except BaseModelError as error:
-        raise ConfigError(str(error)) from error
+    base.refuse_other(dataclasses.asdict(config))
+    if config.stocks.valid_start and config.stocks.test_start:
+        base.refuse_seen_days(config.stocks.valid_start, config.stocks.test_start)
 
 
 def candidate_config(config: ExperimentConfig, base: BaseModel, method: str) -> ExperimentConfig:
