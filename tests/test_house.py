@@ -46,7 +46,8 @@ ONLY_KNOWN_BY = {
 }
 # A command imports what it needs once it is valid, and every start of Hydra imports the plugin, completion too.
 MAY_IMPORT_LATE = {"train.py", "hftraining/__main__.py", "hydra_plugins/hftraining_sweeper.py"}
-OPTIONAL = {"lightgbm"}  # an extra: who does not use it need not have it
+# LightGBM is an extra, which not everybody has. yfinance takes half a second that offline runs need not spend.
+OPTIONAL = {"lightgbm", "yfinance", "curl_cffi"}
 PACKAGES = ("hftraining", "hfinference", "hydra_plugins")
 HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}
 

@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from arch.bootstrap import optimal_block_length
 from numba import njit
 
 from hftraining.trading.simulator import SESSIONS_PER_YEAR
@@ -66,8 +67,6 @@ def block_length(series_T: np.ndarray) -> float:
 
     Source: Politis and White (2004), Patton, Politis and White (2009), by `arch`.
     """
-    from arch.bootstrap import optimal_block_length
-
     if not series_T.std() > _NO_SPREAD:
         return 1.0
     length = float(optimal_block_length(series_T)["stationary"].iloc[0])

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
+from scipy.stats import t as student
 
 from hftraining.evidence.bootstrap import newey_west_error
 
@@ -106,8 +108,6 @@ def paired_difference(ours_T: np.ndarray, theirs_T: np.ndarray, overlap: int = 1
 
 def _score(daily_T: np.ndarray, overlap: int, no_skill: float = 0.0) -> Score:
     """Mean of a number a day, its error from the days. Days without a number are left out, also from the lags."""
-    from scipy.stats import t as student
-
     known_T = daily_T[np.isfinite(daily_T)]
     days = len(known_T)
     if days == 0:
@@ -163,7 +163,5 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 
 def _ranks(values_TS: np.ndarray, axis: int | None) -> np.ndarray:
     """Ranks within a day (axis 1) or over all pairs (None), ties share their mean; NaN stays."""
-    from scipy.stats import rankdata
-
     ranked = rankdata(values_TS, axis=axis, nan_policy="omit")
     return np.asarray(ranked, np.float64).reshape(values_TS.shape)

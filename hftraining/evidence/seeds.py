@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 
 from hftraining.evidence.bootstrap import COVERAGE, Interval
 
@@ -17,8 +18,6 @@ def mean_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     The ends are NaN with fewer than two values on a side, or without any spread; the value is NaN where a side is
     empty or holds a NaN. Source: Welch (1947), degrees of freedom after Satterthwaite (1946).
     """
-    from scipy import stats
-
     one, other = np.asarray(a, float), np.asarray(b, float)
     if not len(one) or not len(other):
         return Interval(math.nan, math.nan, math.nan)
@@ -62,8 +61,6 @@ def seeds_needed(a: Sequence[float], b: Sequence[float]) -> int | None:
 
 def power_of_t_test(effect: float, n: int, level: float = LEVEL) -> float:
     """Probability that a two-sided two-sample t test with n values a group finds an effect (Cohen's d, positive)."""
-    from scipy import stats
-
     freedom, centre = 2 * n - 2, effect * math.sqrt(n / 2.0)
     if freedom < 1:
         return 0.0

@@ -3,15 +3,15 @@
 Legend: T sessions, S symbols.
 """
 
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from hftraining.core.bars import Bars
 from hftraining.core.files import linked, replacing
 from hftraining.runs.record import RecordError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 DIGESTS_FILE = "bars.npz"
 DAYS_NAMED = 5  # of each symbol
@@ -21,9 +21,9 @@ DAYS_NAMED = 5  # of each symbol
 class BarDigests:
     """symbols_S: their names. sessions_T: datetime64[D]. digest_TS: uint32, 0 where there is no bar."""
 
-    symbols_S: "np.ndarray"
-    sessions_T: "np.ndarray"
-    digest_TS: "np.ndarray"
+    symbols_S: np.ndarray
+    sessions_T: np.ndarray
+    digest_TS: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,11 @@ class DataDelta:
         return lines
 
 
-def digest_bars(bars: Any) -> BarDigests:
-    """The digest of each bar, from the bits of its values. bars: market's Bars, which this floor does not know.
+def digest_bars(bars: Bars) -> BarDigests:
+    """The digest of each bar, from the bits of its values.
 
     Of changed bars one in two thousand million would go unseen here; the run's fingerprint sees it.
     """
-    import numpy as np
-
     arrays_ATS = [bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, bars.volume_TS]
     mixed_TS = np.zeros(arrays_ATS[0].shape, np.uint64)
     with np.errstate(over="ignore"):
@@ -82,7 +80,6 @@ def write_digests(digests: BarDigests, folder: Path, shared: Path | None = None)
 
     A hundred trials on the same bars then hold them once.
     """
-    import numpy as np
 
     def write(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,10 +96,6 @@ def write_digests(digests: BarDigests, folder: Path, shared: Path | None = None)
 
 def read_digests(folder: Path) -> BarDigests | None:
     """The digests of a run folder, None where it has none. Raises RecordError for a damaged file."""
-    import zipfile
-
-    import numpy as np
-
     path = folder / DIGESTS_FILE
     if not path.is_file():
         return None
@@ -115,8 +108,6 @@ def read_digests(folder: Path) -> BarDigests | None:
 
 def data_delta(first: BarDigests, second: BarDigests) -> DataDelta:
     """Which symbols and days differ between the bars of two runs."""
-    import numpy as np
-
     place = [{str(symbol): s for s, symbol in enumerate(part.symbols_S)} for part in (first, second)]
     shared = [symbol for symbol in place[0] if symbol in place[1]]
     sessions_T = np.union1d(first.sessions_T, second.sessions_T)

@@ -4,46 +4,24 @@ import functools
 import json
 import logging
 import math
-import os
 import re
-import socket
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
+import pandas as pd
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import UserError
 from hftraining.core.files import replacing, write_json_atomically, write_text_atomically
 from hftraining.core.values import flatten, plain, without_nan
+from hftraining.runs.board import Board
 from hftraining.runs.result import RunResult, write_result
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 LOGGER = logging.getLogger("hftraining")
-LAYOUT = (  # TensorBoard's custom scalars: what belongs on one page, as regular expressions of tags
-    (
-        "Loss against Sharpe",
-        (
-            ("loss", (r"train/loss", r"train/forecast_loss", r"eval/loss")),
-            ("Sharpe ratio of the probe", (r"profit/sharpe_ratio",)),
-            ("rank correlation of loss and profit", (r"profit/loss_correlation",)),
-        ),
-    ),
-    (
-        "Profit of the probe",
-        (
-            ("total return", (r"profit/total_return",)),
-            ("deepest drawdown", (r"profit/max_drawdown",)),
-            ("trades won", (r"profit/win_rate",)),
-            ("closed trades", (r"profit/trade_count",)),
-        ),
-    ),
-)
 EQUITY_COLUMNS = ("window", "date", "equity", "buy_and_hold")
 TRADE_COLUMNS = tuple(
     "window symbol side shares entry_date entry_price exit_date exit_price costs pnl exit_reason".split()
@@ -53,14 +31,7 @@ _SAFE_NAME = re.compile(r"[\w^=+@][\w^=+@,. -]{0,119}\Z")
 
 
 class RecordError(UserError):
-    """A run folder cannot be made or gone on with: what, where, in one line."""
-
-
-def dig(values: Any, *path: str) -> Any:
-    """The value at a path of nested dicts, None where the path ends early."""
-    for key in path:
-        values = values.get(key) if isinstance(values, dict) else None
-    return values
+    """A run folder cannot be made or resumed: what, where, in one line."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
@@ -199,15 +170,15 @@ class RunRecord:
         known = {tag: float(v) for tag, v in metrics.items() if v is not None and math.isfinite(v)}
         self._tensorboard().hparams(max(self.last_step, 0), hparams, known)
 
-    def write_equity(self, frame: "pd.DataFrame") -> None:
+    def write_equity(self, frame: pd.DataFrame) -> None:
         """Write equity.parquet: one row a day and window."""
         self._write_parquet("equity.parquet", frame, EQUITY_COLUMNS)
 
-    def write_trades(self, frame: "pd.DataFrame") -> None:
+    def write_trades(self, frame: pd.DataFrame) -> None:
         """Write trades.parquet: one row a trade, none if there was none."""
         self._write_parquet("trades.parquet", frame, TRADE_COLUMNS)
 
-    def write_null_band(self, frame: "pd.DataFrame") -> None:
+    def write_null_band(self, frame: pd.DataFrame) -> None:
         """Write null_band.parquet: one row a day and window, the fan of equity curves that luck alone makes."""
         self._write_parquet("null_band.parquet", frame, NULL_BAND_COLUMNS)
 
@@ -226,87 +197,16 @@ class RunRecord:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _tensorboard(self) -> "_Board":
+    def _tensorboard(self) -> Board:
         if self._board is None:
-            self._board = _Board(self.folder, self._purge_step)
+            self._board = Board(self.folder, self._purge_step)
         return self._board
 
-    def _write_parquet(self, name: str, frame: "pd.DataFrame", columns: tuple[str, ...]) -> None:
+    def _write_parquet(self, name: str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
         missing = [column for column in columns if column not in frame.columns]
         assert not missing, f"{name} lacks {missing}"
         with replacing(self.folder / name) as temporary:
             frame[list(columns)].to_parquet(temporary, index=False)
-
-
-class _Board:
-    """TensorBoard's event file, one record an event, flushed at once.
-
-    Not torch's SummaryWriter, which would pull torch into this floor, nor TensorBoard's EventFileWriter, whose
-    thread flushes late (a kill loses steps) and can flush at the same moment as the caller.
-    """
-
-    def __init__(self, folder: Path, purge_step: int | None) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        self._event, self._summary = Event, Summary
-        # TensorBoard reads event files in the order of their names: a resume within the same second must come later.
-        earlier = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
-        stamp = max([int(time.time()), *(second + 1 for second in earlier)])
-        name = f"events.out.tfevents.{stamp:010d}.{socket.gethostname()}.{os.getpid()}"
-        self._file = open(folder / name, "xb")
-        self._records = RecordWriter(self._file)
-        self._add(file_version="brain.Event:2")
-        if purge_step is not None:
-            self._add(step=purge_step, session_log=SessionLog(status=SessionLog.START))
-        self._add(step=0, summary=self._layout())
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        pairs = [self._summary.Value(tag=tag, simple_value=_number(value)) for tag, value in values.items()]
-        self._add(step=step, summary=self._summary(value=pairs))
-
-    def hparams(self, step: int, hparams: dict[str, Any], metrics: dict[str, float]) -> None:
-        from tensorboard.plugins.hparams import summary_v2 as api  # plugins.hparams.api would need tensorflow
-
-        names = [api.HParam(name) for name in hparams]
-        self._add(step=0, summary=api.hparams_config_pb(names, [api.Metric(tag) for tag in metrics]))
-        self._add(step=0, summary=api.hparams_pb(hparams, trial_id="."))
-        self.scalars(step, metrics)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _layout(self) -> Any:
-        """The summary of LAYOUT; custom_scalar.summary.pb makes the same, but wants tensorflow."""
-        from tensorboard.compat.proto.tensor_pb2 import TensorProto
-        from tensorboard.compat.proto.types_pb2 import DT_STRING
-        from tensorboard.plugins.custom_scalar import layout_pb2, metadata
-
-        layout = layout_pb2.Layout(
-            category=[
-                layout_pb2.Category(
-                    title=category,
-                    chart=[
-                        layout_pb2.Chart(
-                            title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{tag}$" for tag in tags])
-                        )
-                        for title, tags in charts
-                    ],
-                )
-                for category, charts in LAYOUT
-            ]
-        )
-        value = self._summary.Value(
-            tag=metadata.CONFIG_SUMMARY_TAG,
-            metadata=metadata.create_summary_metadata(),
-            tensor=TensorProto(dtype=DT_STRING, string_val=[layout.SerializeToString()]),
-        )
-        return self._summary(value=[value])
-
-    def _add(self, **fields: Any) -> None:
-        self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())
-        self._file.flush()
 
 
 def new_folder(parent: Path, called: str | None = None) -> Path:
