@@ -28,7 +28,7 @@ FLOORS = {
     "hydra_plugins": 7,
 }
 ONLY_KNOWN_BY = {
-    "tensorboard": {"hftraining/runs/record.py"},
+    "tensorboard": {"hftraining/runs/board.py"},
     "hydra": {
         "train.py",
         "hydra_plugins/hftraining_sweeper.py",

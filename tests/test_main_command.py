@@ -13,7 +13,7 @@ from hftraining.runs.record import RunRecord
 from hftraining.runs.result import RunResult
 from tests.commands import last_object
 
-WINDOWS = {"valid": ("2011-01-05", "2012-12-31"), "test": ("2013-01-04", "2015-12-31")}
+PERIODS = {"valid": ("2011-01-05", "2012-12-31"), "test": ("2013-01-04", "2015-12-31")}
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def outputs(tmp_path, monkeypatch) -> Path:
             signature=signature,
             fingerprint=fingerprint,
             symbols=["AAPL", "MSFT", "IBM", "GE", "XOM"],
-            windows=WINDOWS,
+            windows=PERIODS,
             started="2026-01-02T10:00:00+00:00",
         )
 

@@ -14,7 +14,7 @@ from hftraining.experiment.periods import score_losses
 from hftraining.experiment.probe import loss_profit_correlation
 from hftraining.reports.report import write_report
 from hftraining.runs.record import RunRecord
-from hftraining.runs.result import BaseFacts, Correlation, Decision, LeakProof, RunResult
+from hftraining.runs.result import BaseFacts, Correlation, LeakProof, Recommendation, RunResult
 
 TESTED = ("valid", "test")
 
@@ -29,14 +29,14 @@ class Conclusion:
 
 
 def conclude(
-    ground: Ground, fitted: Fitted, record: RunRecord, row: LedgerRow, decision: Decision | None = None
+    ground: Ground, fitted: Fitted, record: RunRecord, row: LedgerRow, recommendation: Recommendation | None = None
 ) -> Conclusion:
     """Score and judge, save the model, write all files of the run and finish its ledger row.
 
-    A sealed run never sees the test days. decision: of a fine-tune, whose choice `fitted` is.
+    A sealed run never sees the test days. recommendation: of a fine-tune, whose choice `fitted` is.
     """
     config, forecaster, train = ground.config, fitted.forecaster, ground.periods["train"]
-    base = ground.base if decision else None
+    base = ground.base if recommendation else None
     forecasts = {name: ground.periods[name].forecast(forecaster) for name in ("train", "valid")}
     openings = 0 if ground.sealed else row.open_test()
     if not ground.sealed:
@@ -61,11 +61,11 @@ def conclude(
         skipped_steps=fitted.progress.skipped_steps,
         eval_loss=ground.periods["valid"].loss(forecasts["valid"], config.objective, config.profit_tracker),
         loss={name: score_losses(period, train, forecasts[name]) for name, period in ground.periods.items()},
-        windows={name: part.result for name, part in judged.items()},
+        periods={name: part.result for name, part in judged.items()},
         profit_loss_correlation=Correlation(correlation, list(interval), len(fitted.losses)),
         leak_proof=LeakProof(ground.proof.ok, ground.proof.days),
         warnings=[*_base_warnings(ground), *_warnings(config, ground.universe.warnings, openings)],
-        decision=decision,
+        recommendation=recommendation,
         base=BaseFacts(str(base.folder), base.signature, base.weights) if base else None,
     )
     row.judge(result, judged, openings)

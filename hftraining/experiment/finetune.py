@@ -1,7 +1,7 @@
-"""A fine-tune: from a base model and some of its stocks to a decision table and the model to keep.
+"""A fine-tune: from a base model and some of its stocks to a table of candidates and the model to keep.
 
 The run folder is outputs/finetuned/NAME/DATE_TIME. What was tried lies in its candidates/, each a sealed run with its
-own checkpoints, metrics, model and report; model/ is the one that the decision recommends, which may be the base's.
+own checkpoints, metrics, model and report; model/ is the one that is recommended, which may be the base's.
 """
 
 import copy
@@ -14,13 +14,13 @@ from hftraining.core.errors import ConfigError
 from hftraining.experiment.baselines import baseline_forecast, rules_without_head
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
-from hftraining.experiment.decision import BASE, NOTHING, RIDGE, WORDS, Candidate, decide, nothing_changes
 from hftraining.experiment.fit import Fitted, fit, movable
 from hftraining.experiment.ground import Ground, prepare, windows_of
 from hftraining.experiment.inherit import candidate_config, check, open_base
 from hftraining.experiment.judging import judge
 from hftraining.experiment.opening import opened, opened_candidate
 from hftraining.experiment.probe import probes_of
+from hftraining.experiment.recommendation import BASE, NOTHING, RIDGE, WORDS, Candidate, nothing_changes, recommend
 from hftraining.experiment.run import opening_lines, run_experiment
 from hftraining.market.features import Scaler
 from hftraining.model.adapt import prepare as adapt
@@ -60,7 +60,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> Fin
         as_it_is, *simpler = references(ground)
         tried = [try_method(method, ground, record.folder) for method in config.training.methods]
         candidates = {row.name: row for row in (as_it_is, *tried, *simpler)}
-        decision = decide(
+        recommendation = recommend(
             candidates.values(),
             ground.periods["valid"],
             ground.others,
@@ -69,11 +69,11 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> Fin
             config.seed,
             bool(config.objective.forecast_weight),
         )
-        fitted = candidates[decision.choice].fitted
+        fitted = candidates[recommendation.choice].fitted
         assert fitted is not None
-        _copy_history(record, decision.choice)
-        conclusion = conclude(ground, fitted, record, row, decision)
-        console.decision(decision)
+        _copy_history(record, recommendation.choice)
+        conclusion = conclude(ground, fitted, record, row, recommendation)
+        console.recommendation(recommendation)
         console.summary(conclusion.result)
     return FinishedRun(record.folder, conclusion.result)
 

@@ -57,7 +57,7 @@ def fit(ground: Ground, record: RunRecord, watch: Watch | None = None, opening: 
         _say(console, opening)
 
         def on_step(step: int, values: dict[str, float]) -> None:
-            is_due = ground.base is None or step % report_every == 0  # the decision table has a candidate's end
+            is_due = ground.base is None or step % report_every == 0  # the table of candidates has a candidate's end
             console.step(step, values, beside_holding(probe.report) if is_due else None)
             if watch is not None and LOSS_TAG in values:
                 watch(step, values)

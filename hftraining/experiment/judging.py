@@ -15,7 +15,7 @@ from hftraining.evidence.nulls import NullBand, null_band
 from hftraining.evidence.scores import daily_scores, quantile_calibration
 from hftraining.experiment.periods import Period
 from hftraining.profit_tracker import ProfitTracker
-from hftraining.runs.result import Baseline, Calibration, Estimate, Null, Score, WindowResult
+from hftraining.runs.result import Baseline, Calibration, Estimate, Null, PeriodResult, Score
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import daily_returns, summarize
 from hftraining.trading.simulator import simulate
@@ -28,7 +28,7 @@ FAN = ("q05", "q25", "q50", "q75", "q95")
 class Judgement:
     """result: what result.json says of these days. The frames go into the run folder. returns_T: daily, net."""
 
-    result: WindowResult
+    result: PeriodResult
     equity: pd.DataFrame  # date, equity, buy_and_hold
     trades: pd.DataFrame
     fan: pd.DataFrame  # date, q05 .. q95: what luck would have made of the same book
@@ -67,7 +67,7 @@ def judge(
     scores, calibration = _scored(period, forecast, rules)
     dates = bars.sessions_T
     first, last = period.window
-    result = WindowResult(
+    result = PeriodResult(
         days=len(dates),
         first=first,
         last=last,

@@ -14,7 +14,7 @@ from hftraining.experiment.judging import Judgement
 from hftraining.experiment.periods import Period
 from hftraining.runs.ledger import LEDGER_FILE, Ledger, Trials, trials_of
 from hftraining.runs.record import RunRecord
-from hftraining.runs.result import RunResult, WindowResult
+from hftraining.runs.result import PeriodResult, RunResult
 
 
 class LedgerRow:
@@ -71,7 +71,7 @@ class LedgerRow:
 
 
 def _say_verdict(judged: Judgement, deflated: float, count: int) -> str:
-    window: WindowResult = judged.result
+    window: PeriodResult = judged.result
     assert window.null is not None and window.null.p is not None
     window.verdict = verdict(
         window.null.p, judged.difference, deflated_sharpe=deflated, n_trials=count, reason=window.null.reason

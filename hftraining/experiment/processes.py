@@ -50,8 +50,8 @@ class Outcome:
             result = _result(self.folder)
             data = json.loads((Path(self.folder) / "run.json").read_text())["data"]
             said |= {"verdict": result.verdict, "data": f"{data['source']}, fingerprint {data['fingerprint']}"}
-            if result.decision:
-                said["choice"] = result.decision.choice
+            if result.recommendation:
+                said["choice"] = result.recommendation.choice
         return said
 
 
@@ -172,7 +172,7 @@ def _result(folder: str) -> RunResult:
 
 
 def _came_of(result: RunResult) -> str:
-    return result.decision.sentence if result.decision else str(result.verdict)
+    return result.recommendation.sentence if result.recommendation else str(result.verdict)
 
 
 def report(outcomes: list[Outcome]) -> None:

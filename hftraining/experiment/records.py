@@ -24,7 +24,7 @@ from hftraining.reports.deltas import Group, Run, shown_value
 from hftraining.reports.format import number, plural
 from hftraining.reports.png import BENCHMARK, COLORS, Drawn, Panel, line_chart
 from hftraining.runs.folder import find_runs, read_run
-from hftraining.runs.result import WINDOWS
+from hftraining.runs.result import PERIODS
 
 NAME = re.compile(r"[A-Z][A-Za-z0-9]{1,59}\Z")
 TABLE = (  # path in the result, words, unit
@@ -92,7 +92,7 @@ def verdict(comparison: Comparison) -> list[str]:
         if not results:
             lines.append(f"{group.title}: no run is finished.")
             continue
-        windows = [result.windows.get("valid") for result in results]
+        windows = [result.periods.get("valid") for result in results]
         said = [
             (window and window.verdict) or result.verdict or "" for window, result in zip(windows, results, strict=True)
         ]
@@ -127,7 +127,7 @@ def curve(comparison: Comparison) -> bytes:
                 thin += [Drawn(_on(days, one), color, width=0.6, opacity=0.4) for one in known]
             if known:
                 strong.append(Drawn(_on(days, mean_curve(known)), color, group.title[:36]))
-        panels.append(Panel(f"{WINDOWS[window]} days", [*thin, *strong], (days[0], days[-1])))
+        panels.append(Panel(f"{PERIODS[window]} days", [*thin, *strong], (days[0], days[-1])))
     return line_chart("What one unit of money became, after all costs", panels)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hftraining.reports.format import plural
 from hftraining.runs.folder import RunFolder
-from hftraining.runs.result import WINDOWS, RunResult, WindowResult
+from hftraining.runs.result import PERIODS, PeriodResult, RunResult
 
 Figure = dict[str, Any]
 CALIBRATION_HOVER = "%{y:.1%} of %{customdata:,} days"
@@ -22,10 +22,10 @@ CALIBRATION_COLORS = ("--model", "--profit", "--benchmark", "--muted")
 def run_figures(run: RunFolder) -> dict[str, Figure]:
     """The charts of a report by the id of their element, those that the run has numbers for."""
     result = run.result or RunResult()
-    held = result.windows["valid"].held.get("sharpe_ratio") if "valid" in result.windows else None
+    held = result.periods["valid"].held.get("sharpe_ratio") if "valid" in result.periods else None
     figures = {
         "probes-chart": probes_chart(run.history, result.best_step, held),
-        "calibration-chart": calibration_chart(result.windows),
+        "calibration-chart": calibration_chart(result.periods),
     }
     if run.equity is not None and run.initial_capital is not None and len(run.equity):
         figures["equity-chart"] = equity_chart(run.equity, run.initial_capital, run.null_band)
@@ -34,7 +34,7 @@ def run_figures(run: RunFolder) -> dict[str, Figure]:
 
 
 def equity_chart(equity: pd.DataFrame, initial_capital: float, null_band: pd.DataFrame | None = None) -> Figure:
-    """The account and buy and hold in currency, both windows, the border between them marked, over the fan of luck."""
+    """The account and buy and hold in currency, both periods, the border between them marked, over the fan of luck."""
     figure = _by_window(equity, lambda values: values, "%{y:,.0f}")
     if null_band is not None:
         figure["data"] = _fan(null_band) + figure["data"]
@@ -93,21 +93,21 @@ def probes_chart(history: list[dict[str, float]], best_step: int | None, buy_and
     return {"data": data, "layout": layout}
 
 
-def calibration_chart(windows: Mapping[str, WindowResult]) -> Figure | None:
+def calibration_chart(periods: Mapping[str, PeriodResult]) -> Figure | None:
     """Of each quantile, its level against the share of outcomes below it: on the diagonal when it is honest."""
-    horizons = sorted({row.horizon for window in windows.values() for row in window.calibration})
+    horizons = sorted({row.horizon for period in periods.values() for row in period.calibration})
     if not horizons:
         return None
     layout, data = base_layout(), list[dict[str, Any]]()
     diagonal = {"type": "line", "x0": 0, "y0": 0, "x1": 1, "y1": 1, "line": stroke("--faint"), "layer": "below"}
     layout["shapes"].append(diagonal)
-    for name, window in windows.items():
+    for name, period in periods.items():
         for place, horizon in enumerate(horizons):
-            rows = sorted((row for row in window.calibration if row.horizon == horizon), key=lambda row: row.level)
+            rows = sorted((row for row in period.calibration if row.horizon == horizon), key=lambda row: row.level)
             if not rows:
                 continue
             color = CALIBRATION_COLORS[place % len(CALIBRATION_COLORS)]
-            label = f"{plural(horizon, 'day')}, {WINDOWS[name]}"
+            label = f"{plural(horizon, 'day')}, {PERIODS[name]}"
             trace = line(label, [r.level for r in rows], [finite(r.share) for r in rows], color, CALIBRATION_HOVER)
             trace |= {"mode": "lines+markers", "customdata": [row.days for row in rows]}
             trace["marker"] = {"size": 6, "symbol": "circle" if name == "valid" else "circle-open"}
@@ -120,10 +120,10 @@ def calibration_chart(windows: Mapping[str, WindowResult]) -> Figure | None:
 
 
 def _fan(null_band: pd.DataFrame) -> list[dict[str, Any]]:
-    """Where the same positions, moved in time at random, would have stood: two bands and their median, a window."""
+    """Where the same positions, moved in time at random, would have stood: two bands and their median, a period."""
     data = list[dict[str, Any]]()
-    for window in WINDOWS:
-        days = null_band[null_band["window"] == window]
+    for period in PERIODS:
+        days = null_band[null_band["window"] == period]
         if days.empty:
             continue
         dates = [str(day)[:10] for day in days["date"]]
@@ -146,8 +146,8 @@ def _by_window(equity: pd.DataFrame, change: Callable[[pd.Series], pd.Series], h
     layout, data = base_layout(), list[dict[str, Any]]()
     layout["xaxis"] |= {"type": "date"}
     layout["legend"] |= {"traceorder": "reversed"}  # the model is drawn last, on top, and named first
-    for window, label in WINDOWS.items():
-        days = equity[equity["window"] == window]
+    for period, label in PERIODS.items():
+        days = equity[equity["window"] == period]
         if days.empty:
             continue
         dates = [str(day)[:10] for day in days["date"]]
@@ -155,7 +155,7 @@ def _by_window(equity: pd.DataFrame, change: Callable[[pd.Series], pd.Series], h
             values = [finite(value) for value in change(days[column].astype(float))]
             trace = line(name, dates, values, color, hover)
             data.append(trace | {"legendgroup": name, "showlegend": len(data) < 2})
-        if len(data) > 2:  # both windows are there
+        if len(data) > 2:  # both periods are there
             layout["shapes"].append(vertical(dates[0]))
         layout["annotations"].append(note(label, dates[0], "--muted"))
     return {"data": data, "layout": layout}

@@ -35,7 +35,7 @@ from hftraining.reports.deltas import (
 )
 from hftraining.reports.format import capitalised
 from hftraining.runs.folder import RunFolder, find_runs, read_run
-from hftraining.runs.result import WINDOWS, Estimate
+from hftraining.runs.result import PERIODS, Estimate
 from hftraining.trading.metrics import daily_returns
 
 DRAWS, SEED = 2000, 0
@@ -62,13 +62,13 @@ def _shown_of(window: str) -> list[Shown]:
         ("null.p", "p against luck", Unit.SCORE),
         ("baselines.buy_and_hold.sharpe_ratio", "Sharpe ratio of buy and hold", Unit.RATIO),
     ]
-    return [Shown(f"{window}.{path}", f"{words}, {WINDOWS[window]}", unit) for path, words, unit in rows]
+    return [Shown(f"{window}.{path}", f"{words}, {PERIODS[window]}", unit) for path, words, unit in rows]
 
 
 LOSS = "eval.loss"
 PROFIT = ("sharpe_ratio", "total_return", "max_drawdown", "win_rate", "trade_count", "turnover")
-SHARPE = {window: f"{window}.profit.sharpe_ratio" for window in WINDOWS}
-HELD = {window: f"{window}.baselines.buy_and_hold.sharpe_ratio" for window in WINDOWS}
+SHARPE = {window: f"{window}.profit.sharpe_ratio" for window in PERIODS}
+HELD = {window: f"{window}.baselines.buy_and_hold.sharpe_ratio" for window in PERIODS}
 SHOWN = (Shown(LOSS, "Forecast loss, validation", Unit.LOSS), *_shown_of("valid"), *_shown_of("test"))
 TESTED = (LOSS, *SHARPE.values())
 
@@ -152,7 +152,7 @@ class Comparison:
         return [
             (difference, window, difference.sharpe[window], difference.sharpe_by_seeds(window))
             for difference in self.differences
-            for window in WINDOWS
+            for window in PERIODS
             if window in difference.sharpe
         ]
 
@@ -238,7 +238,7 @@ def _mean_returns(group: Group, window: str) -> dict[str, float]:
 def _difference(first: Group, other: Group) -> Difference:
     """How `other` stands against `first`: market noise for the Sharpe ratios, seed noise for every tested metric."""
     sharpe, seeds = {}, {}
-    for window in WINDOWS:
+    for window in PERIODS:
         theirs, ours = paired_returns(first, other, window)
         if len(ours):
             interval = sharpe_difference(ours, theirs, DRAWS, SEED)

@@ -8,7 +8,7 @@ from typing import Any
 from hftraining.reports.charts import Figure, base_layout, finite, level_line, line, note, vertical
 from hftraining.reports.deltas import Group
 from hftraining.runs.folder import RunFolder
-from hftraining.runs.result import WINDOWS, Estimate
+from hftraining.runs.result import PERIODS, Estimate
 
 COLORS = ("--model", "--rust", "--profit", "--plum", "--teal", "--muted")
 MOST_CURVES = len(COLORS)  # groups drawn; more would only be a tangle
@@ -35,14 +35,14 @@ def growth_chart(groups: Sequence[Group]) -> Figure | None:
         start = min(min(curve) for _, known in curves for curve in known)
         if not first:
             layout["shapes"].append(vertical(start))
-        layout["annotations"].append(note(WINDOWS[window], start, "--muted"))
+        layout["annotations"].append(note(PERIODS[window], start, "--muted"))
     layout["shapes"].append(level_line(1.0))
     return {"data": data, "layout": layout} if data else None
 
 
 def growth_by_window(groups: Sequence[Group]) -> Iterator[tuple[str, Curve, list[tuple[Group, list[Curve]]]]]:
     """For each window with any curve: its key, buy and hold, and the curves of each group's runs."""
-    for window in WINDOWS:
+    for window in PERIODS:
         runs = {group.label: [growth(run, window, "equity") for run in group.drawn] for group in groups}
         curves = [(group, [curve for curve in runs[group.label] if curve]) for group in groups]
         held = (growth(run, window, "buy_and_hold") for group in groups for run in group.drawn)

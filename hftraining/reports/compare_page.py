@@ -8,7 +8,7 @@ from hftraining.reports.compare_charts import COLORS, MOST_CURVES, growth_chart,
 from hftraining.reports.compare_words import headline, sentences
 from hftraining.reports.deltas import shown_value
 from hftraining.reports.page import write_page
-from hftraining.runs.result import WINDOWS
+from hftraining.runs.result import PERIODS
 
 LINES_SHOWN = 40  # of changed bars, for each group
 
@@ -19,7 +19,7 @@ def write_comparison(folder: Path, outputs: Path | None, comparison: Comparison)
     outputs: the outputs folder that it lies below, to share Plotly's script with.
     """
     differences = comparison.rows()
-    points = [(f"{difference.group}, {WINDOWS[window]}", days) for difference, window, days, _ in differences]
+    points = [(f"{difference.group}, {PERIODS[window]}", days) for difference, window, days, _ in differences]
     figures: dict[str, Figure | None] = {
         "interval-chart": interval_chart(points, "difference of the annual Sharpe ratio"),
         "growth-chart": growth_chart(comparison.groups),
@@ -37,7 +37,7 @@ def write_comparison(folder: Path, outputs: Path | None, comparison: Comparison)
         metrics=comparison.metrics(MOST_CURVES),
         differences=differences,
         colors=COLORS,
-        windows=WINDOWS,
+        windows=PERIODS,
         lines_shown=LINES_SHOWN,
         shown_value=shown_value,
     )

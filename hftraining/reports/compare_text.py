@@ -13,7 +13,7 @@ from hftraining.reports.compare import Comparison
 from hftraining.reports.compare_words import between, headline, sentences
 from hftraining.reports.deltas import Row, shown_value
 from hftraining.reports.format import estimate, number
-from hftraining.runs.result import WINDOWS
+from hftraining.runs.result import PERIODS
 
 GROUPS_ACROSS = 5  # more groups stand under each other
 LINES_SHOWN = 20  # of changed bars, for each group
@@ -94,6 +94,6 @@ def _print_differences(console: Console, comparison: Comparison) -> None:
     for difference, window, days, seeds in comparison.rows():
         by_seeds = estimate(seeds, Unit.RATIO) if seeds.low is not None else "-"
         by_days = (number(days.value, Unit.RATIO, signed=True), between(days))
-        table.add_row(difference.group, WINDOWS[window], *by_days, by_seeds, seeds.needed)
+        table.add_row(difference.group, PERIODS[window], *by_days, by_seeds, seeds.needed)
     console.print(table)
     console.print("by days: paired bootstrap of daily returns; by seeds: Welch's interval of the mean", style="dim")

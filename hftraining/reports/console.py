@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hftraining.core.metrics import PROFIT, Unit
-from hftraining.reports.decisions import COLUMNS
 from hftraining.reports.format import UNKNOWN, between, interval, is_known, number
-from hftraining.runs.result import WINDOWS, Decision, Null, Number, RunResult, WindowResult
+from hftraining.reports.recommendations import COLUMNS
+from hftraining.runs.result import PERIODS, Null, Number, PeriodResult, Recommendation, RunResult
 
 logger = logging.getLogger("hftraining")
 
@@ -89,36 +89,39 @@ class Console:
                 f'{words} days: forecast loss {number(model, Unit.LOSS)} {verb} that of "nothing changes" '
                 f"({number(nothing, Unit.LOSS)}); one constant forecast gives {number(losses.unconditional, Unit.LOSS)}"
             )
-        for name, window in result.windows.items():
-            self._window(name, window)
+        for name, period in result.periods.items():
+            self._window(name, period)
         opened = f"openings so far: {result.test_openings}, " if result.test else ""
         self.say(
-            f"verdict on the {WINDOWS['test' if opened else 'valid']} days ({opened}trials on these data: "
+            f"verdict on the {PERIODS['test' if opened else 'valid']} days ({opened}trials on these data: "
             f"{result.n_trials}): {result.verdict}"
         )
 
-    def decision(self, decision: Decision) -> None:
-        """The decision table of a fine-tune, and what it recommends."""
+    def recommendation(self, recommendation: Recommendation) -> None:
+        """The table of candidates of a fine-tune, and which of them it recommends."""
         rows = [
-            (name.replace("_", " ") + (" *" if name == decision.choice else ""), *(text(found) for *_, text in COLUMNS))
-            for name, found in decision.candidates.items()
+            (
+                name.replace("_", " ") + (" *" if name == recommendation.choice else ""),
+                *(text(found) for *_, text in COLUMNS),
+            )
+            for name, found in recommendation.candidates.items()
         ]
         self._table("on the validation days", [heading for _, heading, _ in COLUMNS], rows)
-        logger.info("decision: %s", decision)
-        self.say(f"  brackets hold 95 % intervals; trials on these data and days: {decision.n_trials}")
-        self.say(f"decision: {decision.sentence}")
+        logger.info("recommendation: %s", recommendation)
+        self.say(f"  brackets hold 95 % intervals; trials on these data and days: {recommendation.n_trials}")
+        self.say(f"recommendation: {recommendation.sentence}")
 
-    def _window(self, name: str, window: WindowResult) -> None:
-        baselines = {rival.replace("_", " "): found.metrics for rival, found in window.baselines.items()}
+    def _window(self, name: str, period: PeriodResult) -> None:
+        baselines = {rival.replace("_", " "): found.metrics for rival, found in period.baselines.items()}
         self._metrics(
-            f"{WINDOWS[name]} days, {window.first} to {window.last}", {"strategy": window.profit, **baselines}
+            f"{PERIODS[name]} days, {period.first} to {period.last}", {"strategy": period.profit, **baselines}
         )
-        null, (low, high) = window.null or Null(), window.interval or (None, None)
+        null, (low, high) = period.null or Null(), period.interval or (None, None)
         ends, luck = interval(low, high, Unit.RATIO), between(null.band, Unit.RATIO)
-        sharpe = number(window.profit.get("sharpe_ratio"), Unit.RATIO)
+        sharpe = number(period.profit.get("sharpe_ratio"), Unit.RATIO)
         self.say(f"  Sharpe {sharpe}, 95 % interval {ends or UNKNOWN}")
         self.say(f"  the same positions at other times, 5 to 95 %: {luck}, p = {number(null.p, Unit.SCORE)}")
-        self.say(f"  {window.verdict}")
+        self.say(f"  {period.verdict}")
 
     def _metrics(self, title: str, columns: Columns) -> None:
         rows = [

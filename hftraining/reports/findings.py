@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hftraining.core.metrics import Unit
 from hftraining.reports.format import UNKNOWN, between, estimate, is_known, number, plural, spread
 from hftraining.runs.folder import RunFolder
-from hftraining.runs.result import WINDOWS, Null, Number, RunResult, WindowResult
+from hftraining.runs.result import PERIODS, Null, Number, PeriodResult, RunResult
 
 CHANCE_P = 0.05  # as the verdict's rules have it: with a smaller p it was the number of trials that decided
 # How a verdict begins -> what it means to someone who reads only this.
@@ -31,7 +31,7 @@ def headline(run: RunFolder) -> tuple[str, str]:
     if run.result is None:
         steps = f"at step {run.history[-1]['step']:,}" if run.history else "before its first step"
         return f"Not finished: the run stands {steps}, not yet evaluated.", ""
-    return _beside_buy_and_hold(run.result.windows), ""
+    return _beside_buy_and_hold(run.result.periods), ""
 
 
 def sentences(run: RunFolder) -> list[str]:
@@ -59,7 +59,7 @@ def warnings(result: RunResult) -> list[str]:
     opened = result.test_openings or 0
     if opened > 1 and not any("test window" in warning for warning in said):
         said.append(
-            f"The test window of this data has been opened {opened} times: what it shows is no longer a first look."
+            f"The test period of this data has been opened {opened} times: what it shows is no longer a first look."
         )
     if result.leak_proof.ok is False:
         said.append("The leak proof failed: none of these numbers can be believed.")
@@ -88,16 +88,16 @@ def leak_proof(result: RunResult) -> str:
     return f"{'nothing leaked' if proof.ok else 'FAILED: later days changed earlier outputs'}, tried {where}"
 
 
-def evidence_rows(windows: Mapping[str, WindowResult]) -> list[tuple[str, str, list[str]]]:
-    """What luck makes of each window, and how sure the Sharpe ratio is: label, key in the result, text by window."""
+def evidence_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[str]]]:
+    """What luck makes of each period, and how sure the Sharpe ratio is: label, key in the result, text by period."""
     rows: dict[tuple[str, str], list[str]] = {}
-    for window in windows.values():
-        null, sharpe = window.null or Null(), window.profit.get("sharpe_ratio")
+    for period in periods.values():
+        null, sharpe = period.null or Null(), period.profit.get("sharpe_ratio")
         texts = {
             ("Chance that luck does as well, p", "null.p"): number(null.p, Unit.SCORE),
-            ("Sharpe ratio of the model", "interval"): spread(sharpe, window.interval, Unit.RATIO),
+            ("Sharpe ratio of the model", "interval"): spread(sharpe, period.interval, Unit.RATIO),
             ("Sharpe ratio of luck, 5% to 95%", "null.band"): between(null.band, Unit.RATIO),
-            ("Sharpe ratio less that of buy and hold", "difference"): estimate(window.difference, Unit.RATIO),
+            ("Sharpe ratio less that of buy and hold", "difference"): estimate(period.difference, Unit.RATIO),
             ("Chance that luck does as well if it also picks the stocks, p", "null.selection_p"): number(
                 null.selection_p, Unit.SCORE
             ),
@@ -108,13 +108,13 @@ def evidence_rows(windows: Mapping[str, WindowResult]) -> list[tuple[str, str, l
     return [(label, key, texts) for (label, key), texts in rows.items() if set(texts) - {UNKNOWN}]
 
 
-def _beside_buy_and_hold(windows: Mapping[str, WindowResult]) -> str:
+def _beside_buy_and_hold(periods: Mapping[str, PeriodResult]) -> str:
     how = {}
-    for name, window in windows.items():
-        ours, theirs = window.profit.get("total_return"), window.held.get("total_return")
+    for name, period in periods.items():
+        ours, theirs = period.profit.get("total_return"), period.held.get("total_return")
         if ours is not None and theirs is not None:
-            how[WINDOWS[name]] = "more than" if ours > theirs else "less than" if ours < theirs else "as much as"
-    if how and all(window.profit.get("exposure") == 0 for window in windows.values()):
+            how[PERIODS[name]] = "more than" if ours > theirs else "less than" if ours < theirs else "as much as"
+    if how and all(period.profit.get("exposure") == 0 for period in periods.values()):
         return "Took no position at all."
     if len(set(how.values())) == 2:
         (first, one), (second, other) = how.items()
@@ -131,10 +131,10 @@ def _earned(metrics: Mapping[str, Number], on: str = "") -> str:
 
 def _profit(result: RunResult) -> str:
     clauses = [
-        f"over the {plural(window.days, f'{WINDOWS[name]} day')} the model {_earned(window.profit)}, "
-        f"where buy and hold {_earned(window.held)}"
-        for name, window in result.windows.items()
-        if window.profit and window.held
+        f"over the {plural(period.days, f'{PERIODS[name]} day')} the model {_earned(period.profit)}, "
+        f"where buy and hold {_earned(period.held)}"
+        for name, period in result.periods.items()
+        if period.profit and period.held
     ]
     text = "; ".join(clauses)
     return f"{text[:1].upper()}{text[1:]}." if text else ""

@@ -6,10 +6,10 @@ from typing import Any
 from hftraining.core.metrics import PROFIT
 from hftraining.reports import findings, tables
 from hftraining.reports.charts import run_figures
-from hftraining.reports.decisions import CANDIDATES, COLUMNS
 from hftraining.reports.page import write_page
+from hftraining.reports.recommendations import CANDIDATES, COLUMNS
 from hftraining.runs.folder import RunFolder, read_run
-from hftraining.runs.result import WINDOWS, RunResult
+from hftraining.runs.result import PERIODS, RunResult
 
 
 def write_report(folder: Path) -> Path:
@@ -25,23 +25,23 @@ def write_report(folder: Path) -> Path:
 
 def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
     """What the template is filled with; an empty table or dict leaves its section out."""
-    windows = result.windows
-    measured = {name: w for name, w in windows.items() if w.null or w.interval or w.difference}
-    compared = {name: w for name, w in windows.items() if set(w.baselines) - {"buy_and_hold"}}
-    scored = {name: w for name, w in windows.items() if w.scores}
-    exit_windows, exits = ([], []) if run.trades is None else tables.exit_rows(run.trades)
+    periods = result.periods
+    measured = {name: w for name, w in periods.items() if w.null or w.interval or w.difference}
+    compared = {name: w for name, w in periods.items() if set(w.baselines) - {"buy_and_hold"}}
+    scored = {name: w for name, w in periods.items() if w.scores}
+    exit_periods, exits = ([], []) if run.trades is None else tables.exit_rows(run.trades)
     return {
         "title": f"{run.name or 'run'} - {run.signature or 'report'}",
         "figures": run_figures(run),
         "run": run,
         "result": result,
-        "words": {name: words.capitalize() for name, words in WINDOWS.items()},
+        "words": {name: words.capitalize() for name, words in PERIODS.items()},
         "headline": findings.headline(run),
         "sentences": findings.sentences(run),
-        "traded": {name: w for name, w in windows.items() if w.profit},
+        "traded": {name: w for name, w in periods.items() if w.profit},
         "warnings": findings.warnings(result),
         "candidates": CANDIDATES,
-        "decision_columns": COLUMNS,
+        "candidate_columns": COLUMNS,
         "measured": measured,
         "evidence_rows": findings.evidence_rows(measured),
         "draws": next((w.null.draws for w in measured.values() if w.null and w.null.draws), 0),
@@ -51,7 +51,7 @@ def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
         "correlation": findings.correlation(result),
         "score_headings": [tables.score_heading(name, w) for name, w in scored.items()],
         "score_rows": tables.score_rows(scored),
-        "exit_windows": exit_windows,
+        "exit_periods": exit_periods,
         "exits": exits,
         "trades": [] if run.trades is None else tables.trades_shown(run.trades),
         "leak_proof": findings.leak_proof(result),

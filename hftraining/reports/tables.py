@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from hftraining.reports.format import plural
-from hftraining.runs.result import WINDOWS, Baseline, Score, WindowResult
+from hftraining.runs.result import PERIODS, Baseline, PeriodResult, Score
 
 BASELINES = {
     "buy_and_hold": "Buy and hold, equal weights",
@@ -25,43 +25,43 @@ SCORES = {
 TRADES_SHOWN = 200  # at each end
 
 
-def baseline_rows(windows: Mapping[str, WindowResult]) -> list[tuple[str, str, list[tuple[str, Baseline]]]]:
-    """Label, kind, and for each window path and numbers: the model first, then the baselines that were traded."""
-    ours = [(f"{name}.profit", Baseline(window.profit, window.difference)) for name, window in windows.items()]
-    found = {name for window in windows.values() for name in window.baselines}
+def baseline_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[tuple[str, Baseline]]]]:
+    """Label, kind, and for each period path and numbers: the model first, then the baselines that were traded."""
+    ours = [(f"{name}.profit", Baseline(period.profit, period.difference)) for name, period in periods.items()]
+    found = {name for period in periods.values() for name in period.baselines}
     names = [name for name in BASELINES if name in found] + sorted(found - set(BASELINES))
     return [("The model", "ours", ours)] + [
         (
             BASELINES.get(name, name.replace("_", " ")),
             "theirs",
-            [(f"{w}.baselines.{name}", window.baselines.get(name, Baseline({}))) for w, window in windows.items()],
+            [(f"{w}.baselines.{name}", period.baselines.get(name, Baseline({}))) for w, period in periods.items()],
         )
         for name in names
     ]
 
 
-def score_rows(windows: Mapping[str, WindowResult]) -> list[tuple[str, str, list[tuple[str, Score]]]]:
-    """Label, meaning, and for each window path and score; a score that no window has is left out."""
+def score_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[tuple[str, Score]]]]:
+    """Label, meaning, and for each period path and score; a score that no period has is left out."""
     return [
-        (label, meaning, [(f"{w}.scores.{name}", window.scores.get(name, Score())) for w, window in windows.items()])
+        (label, meaning, [(f"{w}.scores.{name}", period.scores.get(name, Score())) for w, period in periods.items()])
         for name, (label, meaning) in SCORES.items()
-        if any(name in window.scores for window in windows.values())
+        if any(name in period.scores for period in periods.values())
     ]
 
 
-def score_heading(name: str, window: WindowResult) -> str:
-    """What stands over the scores of a window."""
-    return f"{WINDOWS[name].capitalize()}, {plural(max(score.days for score in window.scores.values()), 'day')}"
+def score_heading(name: str, period: PeriodResult) -> str:
+    """What stands over the scores of a period."""
+    return f"{PERIODS[name].capitalize()}, {plural(max(score.days for score in period.scores.values()), 'day')}"
 
 
 def exit_rows(trades: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[tuple[int, float]]]]]:
-    """The windows with trades; and each way out, the most frequent first: how many took it, and what they earned."""
-    windows = [window for window in WINDOWS if (trades["window"] == window).any()]
+    """The periods with trades; and each way out, the most frequent first: how many took it, and what they earned."""
+    periods = [period for period in PERIODS if (trades["window"] == period).any()]
     rows = []
     for reason in trades["exit_reason"].value_counts().index:
-        ended = [trades[(trades["exit_reason"] == reason) & (trades["window"] == window)] for window in windows]
+        ended = [trades[(trades["exit_reason"] == reason) & (trades["window"] == period)] for period in periods]
         rows.append((str(reason), [(len(part), float(part["pnl"].sum())) for part in ended]))
-    return windows, rows
+    return periods, rows
 
 
 def trades_shown(trades: pd.DataFrame) -> list[list[dict[Any, Any]]]:

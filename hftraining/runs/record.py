@@ -162,9 +162,9 @@ class RunRecord:
         config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
         hparams = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in flatten(config).items()}
         metrics = {"result/eval_loss": result.eval_loss, "result/deflated_sharpe": result.deflated_sharpe}
-        if valid := result.windows.get("valid"):
+        if valid := result.periods.get("valid"):
             metrics["result/valid_p"] = valid.null.p if valid.null else None
-        for name, window in result.windows.items():
+        for name, window in result.periods.items():
             for metric in ("total_return", "sharpe_ratio", "max_drawdown"):
                 metrics[f"result/{name}_{metric}"] = window.profit.get(metric)
         known = {tag: float(v) for tag, v in metrics.items() if v is not None and math.isfinite(v)}

@@ -15,7 +15,7 @@ from hftraining.core.files import write_json_atomically
 from hftraining.core.values import flatten, plain, without_nan
 
 RESULT_FILE = "result.json"
-WINDOWS = {"valid": "validation", "test": "test"}  # the windows that are traded, and what people call them
+PERIODS = {"valid": "validation", "test": "test"}  # the periods that are traded, and what people call them
 Number = float | None
 Metrics = dict[str, Number]  # by the names of core/metrics.py
 
@@ -71,7 +71,7 @@ class Baseline:
 
 
 @dataclass
-class WindowResult:
+class PeriodResult:
     """What the validation or the test days say. interval: low and high end of the annual Sharpe ratio."""
 
     days: int = 0
@@ -129,7 +129,7 @@ class BaseFacts:
 
 @dataclass
 class CandidateResult:
-    """One row of the decision table of a fine-tune. moved: how many weights could move."""
+    """One row of the table of candidates of a fine-tune. moved: how many weights could move."""
 
     steps: int = 0
     best_step: int | None = None
@@ -146,7 +146,7 @@ class CandidateResult:
 
 
 @dataclass
-class Decision:
+class Recommendation:
     """What a fine-tune recommends, and why."""
 
     choice: str
@@ -158,7 +158,7 @@ class Decision:
 
 @dataclass
 class RunResult:
-    """Everything that result.json holds. windows: valid, and test unless it stayed sealed."""
+    """Everything that result.json holds. periods: valid, and test unless it stayed sealed."""
 
     signature: str | None = None
     steps: int | None = None
@@ -166,7 +166,7 @@ class RunResult:
     skipped_steps: int = 0
     eval_loss: Number = None
     loss: dict[str, Losses] = field(default_factory=dict)  # by train, valid, test
-    windows: dict[str, WindowResult] = field(default_factory=dict)
+    periods: dict[str, PeriodResult] = field(default_factory=dict)
     n_trials: int | None = None
     deflated_sharpe: Number = None
     test_openings: int | None = None
@@ -174,34 +174,35 @@ class RunResult:
     profit_loss_correlation: Correlation = field(default_factory=Correlation)
     leak_proof: LeakProof = field(default_factory=LeakProof)
     warnings: list[str] = field(default_factory=list)
-    decision: Decision | None = None
+    recommendation: Recommendation | None = None  # of a fine-tune; "decision" in the file
     base: BaseFacts | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The object of result.json: windows at its top, eval_loss as eval.loss, a baseline's metrics as its own."""
+        """The object of result.json: periods at its top, eval_loss as eval.loss, a baseline's metrics as its own."""
         values: dict[str, Any] = asdict(self)
-        windows = values.pop("windows")
-        for window in windows.values():
-            for name, baseline in window["baselines"].items():
+        periods = values.pop("periods")
+        for period in periods.values():
+            for name, baseline in period["baselines"].items():
                 difference = {"difference": baseline["difference"]} if baseline["difference"] else {}
-                window["baselines"][name] = baseline["metrics"] | difference
-        values |= {"eval": {"loss": values.pop("eval_loss")}, **windows}
+                period["baselines"][name] = baseline["metrics"] | difference
+        values |= {"eval": {"loss": values.pop("eval_loss")}, "decision": values.pop("recommendation"), **periods}
         return without_nan(plain({name: value for name, value in values.items() if value is not None}))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunResult":
         """The other way round; what an older version did not write has its default. Raises pydantic.ValidationError."""
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
-        windows = {name: dict(values[name]) for name in WINDOWS if isinstance(values.get(name), dict)}
-        for window in windows.values():
-            window["baselines"] = {
+        periods = {name: dict(values[name]) for name in PERIODS if isinstance(values.get(name), dict)}
+        for period in periods.values():
+            period["baselines"] = {
                 name: {
                     "metrics": {key: value for key, value in metrics.items() if key != "difference"},
                     "difference": metrics.get("difference"),
                 }
-                for name, metrics in (window.get("baselines") or {}).items()
+                for name, metrics in (period.get("baselines") or {}).items()
             }
-        known |= {"windows": windows, "eval_loss": (values.get("eval") or {}).get("loss")}
+        known |= {"periods": periods, "recommendation": values.get("decision")}
+        known["eval_loss"] = (values.get("eval") or {}).get("loss")
         return _ADAPTER.validate_python(known)
 
     def number(self, path: str) -> Number:
@@ -210,14 +211,14 @@ class RunResult:
         return float(value) if isinstance(value, (int, float)) else None
 
     @property
-    def valid(self) -> WindowResult:
+    def valid(self) -> PeriodResult:
         """The validation days."""
-        return self.windows["valid"]
+        return self.periods["valid"]
 
     @property
-    def test(self) -> WindowResult | None:
+    def test(self) -> PeriodResult | None:
         """The test days; None while they are sealed."""
-        return self.windows.get("test")
+        return self.periods.get("test")
 
 
 @dataclass(frozen=True)

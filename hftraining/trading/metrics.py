@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from hftraining.trading.config import TradingRules
-from hftraining.trading.records import OPEN
+from hftraining.trading.dtypes import OPEN
 from hftraining.trading.simulator import SESSIONS_PER_YEAR, Simulation
 
 Number = float | np.ndarray

@@ -14,7 +14,7 @@ import pandas as pd
 from hftraining.trading import step as engine
 from hftraining.trading.checks import check_sessions, check_shapes, check_values, last_bars
 from hftraining.trading.config import TradingRules
-from hftraining.trading.records import ACCOUNT, POSITION, REASONS, RULES, TRADE
+from hftraining.trading.dtypes import ACCOUNT, POSITION, REASONS, RULES, TRADE
 
 SESSIONS_PER_YEAR = 252
 
@@ -25,7 +25,7 @@ class Simulation:
 
     equity_T: cash + shares * close; 0 for good after a bankruptcy. cash_T. shares_TS: signed. gross_T: sum of
     |shares| * close as a fraction of equity. traded_T: value of the session's fills. costs_T: commission,
-    slippage and borrow of the session. trades: structured array (dtype records.TRADE), closed ones in the order
+    slippage and borrow of the session. trades: structured array (dtype dtypes.TRADE), closed ones in the order
     of their exits, then those that are open at the end.
     """
 

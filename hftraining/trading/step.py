@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numba import njit
 
-from hftraining.trading.records import BANKRUPT, DELISTED, OPEN, SIGNAL, STOP_LOSS, TAKE_PROFIT, TRADE
+from hftraining.trading.dtypes import BANKRUPT, DELISTED, OPEN, SIGNAL, STOP_LOSS, TAKE_PROFIT, TRADE
 
 # A common factor below this is what rounding leaves of a full book, not an order.
 SMALLEST_FACTOR = 1e-9

@@ -1,4 +1,4 @@
-"""Fine-tuning, from a base run to the decision: hftraining/finetuning/ and hftraining/experiment/base_run.py."""
+"""Fine-tuning, from a base run to the recommendation: experiment/finetune.py, inherit.py and base_run.py."""
 
 import dataclasses
 import json
@@ -351,7 +351,7 @@ def test_the_decision_stands_on_the_console_and_in_the_report(base, tmp_path, ca
     result = tune(base, tmp_path, "training.methods=[head]")
     console = capsys.readouterr().out
     page = (Path(result["folder"]) / "report.html").read_text()
-    assert f"decision: {result['decision']['sentence']}" in console
+    assert f"recommendation: {result['decision']['sentence']}" in console
     head = result["decision"]["candidates"]["head"]
     assert f"{head['loss']:.4f}" in console
     assert f'data-metric="decision.head.loss">{head["loss"]:.4f}<' in page

@@ -4,7 +4,16 @@ import pytest
 
 from hftraining.core.metrics import PROFIT
 from hftraining.reports.console import Console
-from hftraining.runs.result import Baseline, CandidateResult, Decision, Estimate, Losses, Null, RunResult, WindowResult
+from hftraining.runs.result import (
+    Baseline,
+    CandidateResult,
+    Estimate,
+    Losses,
+    Null,
+    PeriodResult,
+    Recommendation,
+    RunResult,
+)
 
 METRICS = {metric.name: 0.5 for metric in PROFIT} | {"trade_count": 1234.0, "win_rate": float("nan")}
 
@@ -13,8 +22,8 @@ def lines_of(capsys: pytest.CaptureFixture) -> list[str]:
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-def a_window() -> WindowResult:
-    return WindowResult(
+def a_window() -> PeriodResult:
+    return PeriodResult(
         days=3,
         first="2020-01-01",
         last="2020-01-03",
@@ -43,7 +52,7 @@ def test_the_summary_sets_every_metric_beside_the_baselines_and_ends_with_the_ve
 
 def test_a_sealed_run_without_a_known_loss_speaks_of_the_validation_days_alone(capsys):
     nothing = {"train": Losses(float("nan"), 0.25), "valid": Losses()}
-    Console(10, 0, 5).summary(RunResult(loss=nothing, windows={"valid": WindowResult()}, n_trials=1, verdict="none"))
+    Console(10, 0, 5).summary(RunResult(loss=nothing, periods={"valid": PeriodResult()}, n_trials=1, verdict="none"))
     lines = lines_of(capsys)
     assert not [line for line in lines if "forecast loss" in line or "test" in line]
     assert "Sharpe -, 95 % interval -" in lines
@@ -63,8 +72,8 @@ def test_a_decision_names_the_choice_and_shows_each_candidate(capsys):
         "base": CandidateResult(loss=0.3, profit={"total_return": 0.1}),
         "nothing_changes": CandidateResult(loss=0.31, loss_difference=Estimate(0.01, -0.02, 0.03)),
     }
-    Console(10, 0, 5).decision(Decision("base", "keep the base model", n_trials=3, candidates=candidates))
+    Console(10, 0, 5).recommendation(Recommendation("base", "keep the base model", n_trials=3, candidates=candidates))
     lines = lines_of(capsys)
     assert "base * 0.3000 - +10.0% - - - -" in lines
     assert "nothing changes 0.3100 +0.0100 [-0.0200, 0.0300] - - - - -" in lines
-    assert lines[-1] == "decision: keep the base model"
+    assert lines[-1] == "recommendation: keep the base model"

@@ -18,7 +18,7 @@ from hftraining.reports.format import number, typeset
 from hftraining.reports.report import write_report
 from hftraining.reports.tables import TRADES_SHOWN
 from hftraining.runs.record import RunRecord
-from hftraining.runs.result import CandidateResult, Decision, Estimate, RunResult, write_result
+from hftraining.runs.result import CandidateResult, Estimate, Recommendation, RunResult, write_result
 from tests.browser import drawn, found_in, needs_browser
 
 HOSTILE = "<script>alert(1)</script>"
@@ -350,18 +350,18 @@ def test_the_report_says_whether_the_forecast_beats_no_change_and_a_constant(tmp
     assert "does not beat &ldquo;nothing changes&rdquo;" in html_of(a_run(tmp_path, worse))
 
 
-def a_decision() -> Decision:
+def a_decision() -> Recommendation:
     candidates = {
         "base": CandidateResult(loss=0.3, profit={"total_return": 0.1, "sharpe_ratio": float("nan")}),
         "full": CandidateResult(loss=0.31, loss_difference=Estimate(0.01, -0.02, 0.03), p=0.25),
         f"odd_{HOSTILE}": CandidateResult(difference=Estimate(-0.5, None, None)),
     }
-    return Decision("base", "keep the base model", n_trials=3, other_symbols=4, candidates=candidates)
+    return Recommendation("base", "keep the base model", n_trials=3, other_symbols=4, candidates=candidates)
 
 
 def test_the_decision_of_a_fine_tune_has_a_row_for_each_candidate(tmp_path):
     folder = a_run(tmp_path, some_result())
-    write_result(folder, RunResult(decision=a_decision()))
+    write_result(folder, RunResult(recommendation=a_decision()))
     page = html_of(folder)
     assert (
         cell(page, "decision.base.total_return") == "+10.0%" and cell(page, "decision.base.sharpe_ratio") == "&ndash;"

@@ -16,7 +16,7 @@ from hftraining.runs import ledger as ledger_module
 from hftraining.runs.ledger import ENDINGS, Ledger, LedgerError, daily_sharpe, window_text
 
 ROOT = Path(__file__).parents[2]
-WINDOWS = {
+PERIODS = {
     "train": ("2001-01-02", "2010-12-31"),
     "valid": ("2011-01-05", "2012-12-31"),
     "test": ("2013-01-04", "2015-12-31"),
@@ -43,7 +43,7 @@ def begin(ledger: Ledger, signature: str, **others) -> int:
         "signature": signature,
         "fingerprint": "f00d",
         "symbols": ["AAPL", "MSFT"],
-        "windows": WINDOWS,
+        "windows": PERIODS,
     }
     return ledger.begin(**(row | others))
 
@@ -54,7 +54,7 @@ def finish(ledger: Ledger, row: int, returns: list[float], status: str = "done")
 
 
 def trials(ledger: Ledger):
-    return ledger.trials("f00d", WINDOWS["valid"])
+    return ledger.trials("f00d", PERIODS["valid"])
 
 
 def python(code: str, ledger: Ledger) -> subprocess.Popen:
@@ -113,11 +113,11 @@ def test_other_data_and_other_validation_days_are_other_counts(tmp_path):
     ledger = new_ledger(tmp_path)
     begin(ledger, "aa")
     begin(ledger, "bb", fingerprint="beef")
-    begin(ledger, "cc", windows=WINDOWS | {"valid": ("2011-01-05", "2012-12-28")})
-    begin(ledger, "dd", windows=WINDOWS | {"test": ("2013-01-04", "2014-12-31")})
+    begin(ledger, "cc", windows=PERIODS | {"valid": ("2011-01-05", "2012-12-28")})
+    begin(ledger, "dd", windows=PERIODS | {"test": ("2013-01-04", "2014-12-31")})
     assert trials(ledger).count == 2
     assert ledger.trials("beef", "2011-01-05 to 2012-12-31").count == 1
-    assert ledger.trials("none", WINDOWS["valid"]).count == 0
+    assert ledger.trials("none", PERIODS["valid"]).count == 0
 
 
 def test_the_variance_is_of_the_daily_sharpe_ratios_that_are_known(tmp_path):
@@ -182,9 +182,9 @@ def test_the_outputs_folder_may_move_and_its_runs_are_still_found(tmp_path):
 def test_every_opening_of_a_test_window_is_counted_whoever_opens_it(tmp_path):
     ledger = new_ledger(tmp_path)
     first, second = begin(ledger, "aa"), begin(ledger, "bb", kind="finetuned")
-    other_days = begin(ledger, "cc", windows=WINDOWS | {"test": ("2014-01-02", "2015-12-31")})
+    other_days = begin(ledger, "cc", windows=PERIODS | {"test": ("2014-01-02", "2015-12-31")})
     assert [ledger.open_test(row) for row in (first, second, first, other_days)] == [1, 2, 3, 1]
-    assert ledger.openings("f00d", WINDOWS["test"]) == 3
+    assert ledger.openings("f00d", PERIODS["test"]) == 3
     with pytest.raises(LedgerError, match="has no row 99"):
         ledger.open_test(99)
 
@@ -194,7 +194,7 @@ def test_the_same_look_again_teaches_nothing_and_is_counted_once(tmp_path):
     run, replay, other_code = begin(ledger, "aa"), begin(ledger, "aa"), begin(ledger, "aa")
     looks = [(run, "aa code1"), (replay, "aa code1"), (other_code, "aa code2"), (run, ""), (run, "")]
     assert [ledger.open_test(row, look) for row, look in looks] == [1, 1, 2, 3, 4]
-    assert ledger.openings("f00d", WINDOWS["test"]) == 4
+    assert ledger.openings("f00d", PERIODS["test"]) == 4
 
 
 def test_openings_of_a_ledger_from_before_looks_had_names_count_one_each(tmp_path, monkeypatch):
@@ -208,7 +208,7 @@ def test_openings_of_a_ledger_from_before_looks_had_names_count_one_each(tmp_pat
             )
     monkeypatch.undo()
     ledger = new_ledger(tmp_path)
-    assert ledger.openings("f00d", WINDOWS["test"]) == 3
+    assert ledger.openings("f00d", PERIODS["test"]) == 3
     assert ledger.open_test(row, "aa code1") == 4
 
 
@@ -228,7 +228,7 @@ for i in range(40):
     assert [process.returncode for process in processes] == [0, 0, 0], answers
     numbers = sorted(int(line) for out, _ in answers for line in out.split())
     assert numbers == list(range(1, 121))  # no two openings were told the same count
-    assert Ledger(ledger.path).trials("f00d", WINDOWS["valid"]).count == 120
+    assert Ledger(ledger.path).trials("f00d", PERIODS["valid"]).count == 120
     with sqlite3.connect(ledger.path) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

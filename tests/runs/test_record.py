@@ -19,16 +19,16 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hftraining.core.files import write_json_atomically
+from hftraining.runs.board import LAYOUT
 from hftraining.runs.record import (
     EQUITY_COLUMNS,
-    LAYOUT,
     NULL_BAND_COLUMNS,
     TRADE_COLUMNS,
     RunRecord,
     replacing,
     write_text_atomically,
 )
-from hftraining.runs.result import RunResult, WindowResult
+from hftraining.runs.result import PeriodResult, RunResult
 
 CONFIG = {"seed": 7, "training": {"learning_rate": 1e-5}, "stocks": {"symbols": ["AAPL", "BRK.B"], "path": None}}
 DIFF = {"seed": 7, "training.learning_rate": 1e-5}
@@ -224,10 +224,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_result_is_strict_json_whatever_numbers_it_holds(tmp_path):
     with new_run(tmp_path) as run:
-        window = WindowResult(
+        window = PeriodResult(
             days=np.int64(2), interval=[0.5, float("-inf")], profit={"sharpe_ratio": np.float64("nan")}
         )
-        run.write_result(RunResult(eval_loss=np.float64("nan"), windows={"valid": window}, warnings=("one",)))
+        run.write_result(RunResult(eval_loss=np.float64("nan"), periods={"valid": window}, warnings=("one",)))
     written = json.loads((run.folder / "result.json").read_text(), parse_constant=pytest.fail)
     assert written["eval"] == {"loss": None} and written["warnings"] == ["one"]
     valid = written["valid"]

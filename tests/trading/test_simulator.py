@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hftraining.trading.config import TradingRules
-from hftraining.trading.records import REASONS
+from hftraining.trading.dtypes import REASONS
 from hftraining.trading.simulator import Account, simulate, simulate_draws
 from tests.naive_engine import naive_simulate, random_market, random_rules, random_weights
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hftraining.trading.config import TradingRules
-from hftraining.trading.records import REASONS
+from hftraining.trading.dtypes import REASONS
 from hftraining.trading.simulator import simulate
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "trading.md"

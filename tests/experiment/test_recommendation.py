@@ -5,10 +5,10 @@ import pytest
 
 from hftraining.core.forecast import Forecast
 from hftraining.evidence.config import EvidenceConfig
-from hftraining.experiment.decision import Candidate, decide, nothing_changes
 from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import judge
 from hftraining.experiment.periods import Period
+from hftraining.experiment.recommendation import Candidate, nothing_changes, recommend
 from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
 from hftraining.model.base import Forecaster
 from hftraining.model.config import ModelConfig
@@ -49,7 +49,7 @@ def candidate(name, valid, forecaster, skill, seed=0, steps=0):
 
 
 def decided(valid, *candidates, **fields):
-    return decide(candidates, valid, None, TRIALS, EVIDENCE, 1, **({"has_forecast_loss": True} | fields))
+    return recommend(candidates, valid, None, TRIALS, EVIDENCE, 1, **({"has_forecast_loss": True} | fields))
 
 
 def test_a_specialist_that_knows_more_takes_the_place_of_the_base_and_the_best_of_several_is_taken(valid, model):

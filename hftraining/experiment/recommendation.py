@@ -1,4 +1,4 @@
-"""The decision table of a fine-tune: the base as it is beside everything that was tried, and which of them to keep.
+"""The table of candidates of a fine-tune: the base as it is beside all that was tried, and which of them to keep.
 
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
@@ -20,7 +20,7 @@ from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import Judgement, estimate_of
 from hftraining.experiment.periods import Period
 from hftraining.runs.ledger import Trials, daily_sharpe
-from hftraining.runs.result import CandidateResult, Decision, Estimate
+from hftraining.runs.result import CandidateResult, Estimate, Recommendation
 from hftraining.training.trainer import Progress
 
 BASE, RIDGE, NOTHING = "base", "ridge", "nothing_changes"
@@ -63,7 +63,7 @@ class _Yardstick:
     seed: int
 
 
-def decide(
+def recommend(
     candidates: Iterable[Candidate],
     valid: Period,
     others: Period | None,
@@ -71,7 +71,7 @@ def decide(
     evidence: EvidenceConfig,
     seed: int,
     has_forecast_loss: bool,
-) -> Decision:
+) -> Recommendation:
     """The table, the choice and the sentence that says why.
 
     valid: the validation days of the stocks that are fine-tuned. others: those of the base's other stocks, on which
@@ -104,7 +104,7 @@ def decide(
     models = {name: lead for name, lead in better.items() if rows[name].fitted is not None}
     choice = max(models, key=models.__getitem__) if models else BASE
     n_others = len(others.bars.symbols_S) if others else 0
-    return Decision(choice, _sentence(choice, table, better), trials.count, n_others, table)
+    return Recommendation(choice, _sentence(choice, table, better), trials.count, n_others, table)
 
 
 def _compare_losses(row: Candidate, said: CandidateResult, yardstick: _Yardstick) -> None:

@@ -1,4 +1,4 @@
-"""The decision table of a fine-tune, the same on the console and in the report: the base beside everything tried."""
+"""The table of candidates of a fine-tune, on the console and in the report: the base beside all that was tried."""
 
 from collections.abc import Callable
 
