@@ -39,7 +39,7 @@ def test_the_summary_sets_every_metric_beside_the_baselines_and_ends_with_the_ve
     losses = {"train": Losses(0.24, 0.25, 0.23), "valid": Losses(0.26, 0.25, 0.23)}
     windows = {"valid": a_window(), "test": a_window()}
     Console(10, 0, 5).summary(
-        RunResult(loss=losses, windows=windows, n_trials=2, test_openings=3, verdict="beats chance")
+        RunResult(loss=losses, periods=windows, n_trials=2, test_openings=3, verdict="beats chance")
     )
     lines = lines_of(capsys)
     assert lines[0].startswith('training days: forecast loss 0.2400 is below that of "nothing changes" (0.2500)')
