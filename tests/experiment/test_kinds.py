@@ -1,0 +1,110 @@
+"""Every kind of model is a whole run: the same folder, evidence, leak proof, replay, comparison and ensembles."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfinference import average_predictions, load_model
+from hftraining.core.errors import ConfigError, LeakError
+from hftraining.experiment.proof import prove_run
+from hftraining.experiment.replay import replay
+from hftraining.market import features
+from hftraining.market.config import StocksConfig
+from hftraining.market.prices import load_bars
+from hftraining.reports.compare import compare
+from hftraining.runs.ledger import Ledger
+from tests.compose import compose_config
+from tests.runs_of import FAST, QUICK, any_kind, run, trained, tuned_config
+
+KINDS = ("ridge", "lightgbm")
+# What shapes the transformer has no meaning for them.
+SHAPELESS = ("model.hidden_size", "model.context", "model.dropout")
+
+
+def run_of_kind(kind, folder, output, *overrides):
+    if kind == "lightgbm":
+        pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install -e '.[baselines]'")
+    quick = [text for text in QUICK if not text.startswith((*SHAPELESS, "model="))]
+    config = compose_config(*quick, *FAST, f"model={kind}", f"stocks.path={folder}", f"output_dir={output}", *overrides)
+    return trained(config)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(request, folder, tmp_path_factory):
+    """The result of a run of that kind, and its kind."""
+    return run_of_kind(request.param, folder, tmp_path_factory.mktemp(request.param)), request.param
+
+
+def test_the_folder_of_a_run_of_any_kind_holds_what_that_of_a_transformer_holds(made, reference):
+    result, kind = made
+    ours, theirs = (
+        {path.name.split(".tfevents")[0] for path in Path(r["folder"]).iterdir()} for r in (result, reference)
+    )
+    assert ours == theirs
+    assert result.keys() == reference.keys() and result["valid"].keys() == reference["valid"].keys()
+    assert (result["steps"], result["best_step"]) == (1, 1)
+    (line,) = (Path(result["folder"]) / "metrics.jsonl").read_text().splitlines()
+    tags = json.loads(line).keys()
+    assert {"train/loss", "eval/loss", "profit/sharpe_ratio", "profit/trade_count"} <= tags
+    assert kind in (Path(result["folder"]) / "config.yaml").read_text()
+    (entry,) = Ledger(Path(result["folder"]).parents[2] / "ledger.sqlite").entries()
+    assert entry.status == "done" and len(entry.valid_returns) == result["valid"]["days"] - 1
+
+
+def test_a_kind_earns_as_the_model_what_it_earns_as_the_baseline_of_another_model(made, folder, tmp_path):
+    result, kind = made
+    beside = run(folder, tmp_path, f"evidence.baselines=[{kind}]")
+    for period in ("valid", "test"):
+        baseline = {k: v for k, v in beside[period]["baselines"][kind].items() if k != "difference"}
+        assert baseline == result[period]["profit"]
+
+
+def test_a_run_of_any_kind_is_replayed_to_the_bit_and_proved_to_leak_nothing(made, tmp_path):
+    result, _ = made
+    again = replay(Path(result["folder"]), tmp_path, say=lambda line: None)
+    assert again.bits.equal and again.bits.steps == 1
+    assert prove_run(Path(result["folder"]), days=4).ok
+
+
+def test_a_leak_stops_a_run_of_any_kind_before_anything_is_written(made, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "_relative_volume", lambda volume_N: volume_N / volume_N.max())
+    with pytest.raises(LeakError, match="nothing was trained"):
+        run_of_kind(made[1], folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_kinds_are_averaged_together_and_compared_with_each_other(made, reference, folder):
+    result, _ = made
+    models = [load_model(r["folder"]) for r in (result, reference)]
+    bars = load_bars(StocksConfig(source="files", path=str(folder)))
+    mean, own = average_predictions(models, bars), [model.forecast(bars) for model in models]
+    known = np.isfinite(mean.quantiles_TSHQ)
+    assert known.any()
+    by_hand = (own[0].quantiles_TSHQ + own[1].quantiles_TSHQ) / 2.0
+    assert np.allclose(mean.quantiles_TSHQ[known], by_hand[known], rtol=1e-12)
+    comparison = compare([reference["folder"], result["folder"]])
+    assert comparison.config[0].field == "model"
+
+
+def test_a_run_of_any_kind_without_days_to_learn_from_ends_in_one_line_and_writes_nothing(made, folder, tmp_path):
+    with pytest.raises(ValueError, match="training days with features and labels are too few to be halved"):
+        run_of_kind(made[1], folder, tmp_path / "out", "training.history=13", "evidence.baselines=[]")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_only_the_transformer_has_is_refused(made, folder, tmp_path):
+    _, kind = made
+    with pytest.raises(ConfigError, match=f"policy=head trades the position head, which model.kind={kind} lacks"):
+        run_of_kind(kind, folder, tmp_path / "out", "profit_tracker.policy=head")
+    with pytest.raises(ConfigError, match=f"model.hidden_size=32 belongs to model.kind=transformer, not {kind}"):
+        run_of_kind(kind, folder, tmp_path / "out", "model.hidden_size=32")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_that_is_no_transformer_cannot_be_fine_tuned(made, tmp_path):
+    result, kind = made
+    with pytest.raises(ConfigError, match=f"a {kind} model cannot be fine-tuned"):
+        any_kind(tuned_config(Path(result["folder"]), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
