@@ -18,10 +18,10 @@ def load_model(path: Path | str, device: str = "cpu") -> Forecaster:
     """The forecaster of a run with a model of any kind, verified by its checksums.
 
     path: a run folder, or the model folder in it. `.forecast(bars)` gives a Forecast; `.symbols` is the universe that
-    the model learned from, `.days` are the days that it has seen, `.kind` is transformer, ridge or lightgbm. The model
-    of a fine-tuned run is the one that its decision table recommends; the others lie in its candidates/.
-    Raises ModelFolderError (a ValueError) in one line where there is no model, or where it is damaged or has a format
-    that this version does not read; MissingDependency where LightGBM is needed and not installed.
+    the model learned from, `.days` are the first and last day of its periods, `.kind` is transformer, ridge or
+    lightgbm. Of a fine-tuned run it is the recommended model; the others lie in candidates/.
+    Raises ModelFolderError (a ValueError) in one line for a model that is missing, damaged or of a format that this
+    version does not read; MissingDependency where LightGBM is needed and not installed.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -34,15 +34,14 @@ def load_model(path: Path | str, device: str = "cpu") -> Forecaster:
 
 
 def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
-    """The mean of what several models forecast, each with the same weight, at every session and symbol of the bars.
+    """The mean forecast of several models of any kinds, weighted equally, at every session and symbol of the bars.
 
-    The models may be of any kinds. Quantiles are averaged level by level (Vincent 1912; Lichtendahl, Grushka-Cockayne
-    and Winkler 2013), and so are positions. A value is NaN where that of any model is: a model without a position of
-    its own, such as ridge, leaves the average without one. The bars should begin 252 bars and the longest
-    receptive_field before the first day of interest.
-    Raises ValueError without models, and where models do not fit each other or the bars: other horizons, other
-    quantiles, another universe (features such as the market's return are means over it), or bars that lack a symbol of
-    it. Symbols beyond it are forecast, too, and count in the market of the day.
+    It averages quantiles level by level (Vincent 1912; Lichtendahl, Grushka-Cockayne and Winkler 2013), and positions.
+    A value is NaN where any model's is: with a model that has no position of its own, such as ridge, the average has
+    none. The bars should begin 252 bars and the longest receptive_field before the first day of interest.
+    Raises ValueError without models, for models with different horizons, quantiles or universes (features such as the
+    market's return are means over the universe), and for bars that lack a symbol of the universe. Further symbols are
+    forecast, too, and count in the market of the day.
     """
     if not models:
         raise ValueError("average_predictions: there are no models to average")
@@ -57,8 +56,9 @@ def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
                 shown = f"{_without(ours, theirs)} where the first has {_without(theirs, ours)}"
                 raise ValueError(f"average_predictions: model {number} has other {what} than the first: {shown}")
     if lacking := [symbol for symbol in first.symbols if symbol not in bars.symbols_S]:
-        named = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-        raise ValueError(f"average_predictions: the bars lack {named}, which the models take for a part of the market")
+        raise ValueError(
+            f"average_predictions: the bars lack {_listed(lacking)}, which the models take for a part of the market"
+        )
     features = make_features(bars)
     forecasts = [model.forecast_features(features) for model in models]
     quantiles_TSHQ = np.mean([forecast.quantiles_TSHQ for forecast in forecasts], axis=0)
@@ -67,6 +67,8 @@ def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
 
 
 def _without(some: Sequence[object], others: Sequence[object]) -> str:
-    """The items of one list that the other does not have, as people write lists."""
-    only = [str(item) for item in some if item not in others]
-    return ", ".join(only[:5]) + (f" and {len(only) - 5} more" if len(only) > 5 else "") if only else "no other"
+    return _listed([item for item in some if item not in others]) or "no other"
+
+
+def _listed(items: Sequence[object]) -> str:
+    return ", ".join(map(str, items[:5])) + (f" and {len(items) - 5} more" if len(items) > 5 else "")

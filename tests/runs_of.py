@@ -173,7 +173,7 @@ def values_of(*overrides: str) -> dict:
 @functools.cache
 def facts_here() -> dict:
     data = {"fingerprint": "ab" * 8, "source": "x", "symbols": ["A"], "first": "2001-01-02", "last": "2015-12-31"}
-    return manifest(signature="", seed=1, threads=1, **data)
+    return manifest(signature="", seed=1, threads=1, data=data)
 
 
 def begun(outputs: Path, *overrides: str) -> Path:

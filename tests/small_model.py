@@ -1,4 +1,4 @@
-"""A model of two layers that trains in milliseconds, for what a checkpoint must bring back."""
+"""A model of two layers that trains in milliseconds, for tests of checkpoints."""
 
 import torch
 

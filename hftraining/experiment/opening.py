@@ -72,20 +72,16 @@ def _open_record(ground: Ground, argv: list[str] | None, kind: str, name: str, c
         return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest())
     delta, signature = signature_of(config, base)
     patch = code_patch()
-    facts = manifest(
-        signature=signature,
-        seed=config.seed,
-        threads=torch.get_num_threads(),
-        fingerprint=prints["fingerprint"],
-        source=bars.source,
-        symbols=bars.symbols_S,
-        first=str(bars.sessions_T[0]),
-        last=str(bars.sessions_T[-1]),
-        snapshot=bars.snapshot,
-        argv=argv,
-        patch=patch,
-    )
-    facts["data"] |= prints
+    data = {
+        **prints,
+        "source": bars.source,
+        "symbols": list(bars.symbols_S),
+        "first": str(bars.sessions_T[0]),
+        "last": str(bars.sessions_T[-1]),
+        "snapshot": bars.snapshot,
+    }
+    threads = torch.get_num_threads()
+    facts = manifest(signature=signature, seed=config.seed, threads=threads, data=data, argv=argv, patch=patch)
     if base:
         facts["base"] = {"folder": str(base.folder), "signature": base.signature, "weights": base.weights}
     outputs = Path(config.output_dir)

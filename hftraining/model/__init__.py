@@ -1,1 +1,1 @@
-"""What can be learned: one kind of model a file, behind one face."""
+"""Models: one kind a file, behind one face."""

@@ -1,4 +1,4 @@
-"""Fine-tuning: which weights of a base model are trained, and what pulls them back to where they started."""
+"""Fine-tuning: which weights of a base model are trained, and what pulls them back to the base."""
 
 import math
 from typing import TypeVar
@@ -11,10 +11,10 @@ from hftraining.model.network import Network
 
 
 class LowRank(nn.Module):
-    """A frozen linear layer plus a trainable change of low rank, up @ down, which begins at zero.
+    """A frozen linear layer plus a trainable change of low rank, up @ down, which starts at zero.
 
-    Source: Hu et al. (2021), LoRA: Low-Rank Adaptation of Large Language Models; without their scale alpha / r,
-    which the learning rate can carry.
+    Source: Hu et al. (2021), LoRA: Low-Rank Adaptation of Large Language Models; without their scale alpha / r, since
+    the learning rate does the same.
     """
 
     def __init__(self, linear: nn.Linear, rank: int):
@@ -26,7 +26,7 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the linear layer, with the change added."""
+        """The output of the linear layer plus that of the change."""
         return self.linear(x) + F.linear(F.linear(x, self.down), self.up)
 
     @torch.no_grad()
@@ -37,10 +37,10 @@ class LowRank(nn.Module):
 
 
 def prepare(model: Network, method: str, rank: int) -> int:
-    """Freeze every weight that the method does not train; returns how many it trains.
+    """Freeze the weights that the method does not train; returns how many it trains.
 
-    full and scratch train all weights, head those of the model's last layers. lora trains a change of at most `rank`
-    on every linear layer; half of it is drawn from torch's random state.
+    full and scratch train all weights, head the last layers, lora a change of at most `rank` on every linear layer,
+    half of it drawn from torch's random state.
     """
     if method == "head":
         model.requires_grad_(False)
@@ -54,17 +54,17 @@ def prepare(model: Network, method: str, rank: int) -> int:
 
 
 def merge(model: Network) -> None:
-    """Turn a prepared model back into a plain one with the same forecasts and no frozen weights."""
+    """Merge the low-rank changes: a plain model with the same forecasts and no frozen weights."""
     for parent, name, layer in _children(model, LowRank):
         setattr(parent, name, layer.merged())
     model.requires_grad_(True)
 
 
 def pull_back(optimizer: optim.Optimizer, shrinkage: float) -> None:
-    """After each step, move the optimiser's weights shrinkage * learning rate of the way back to their values of now.
+    """After each step, move the optimiser's weights back to their present values by shrinkage * learning rate.
 
-    An L2 penalty on the distance from the base (Li, Grandvalet and Davoine 2018, L2-SP), decoupled from Adam's
-    moments as AdamW decouples its decay. Call it before weights are restored from a checkpoint.
+    An L2 penalty on the distance from the base (Li, Grandvalet and Davoine 2018, L2-SP), decoupled from Adam's moments
+    as AdamW decouples its decay. Call it before restoring weights from a checkpoint.
     """
     start = {p: p.detach().clone() for group in optimizer.param_groups for p in group["params"]}
 

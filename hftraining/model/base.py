@@ -1,4 +1,4 @@
-"""The face of a model, and the Forecaster: a model with its scaler; bars in, forecasts out; saved without any pickle.
+"""The face of a model, and the Forecaster: a model with its scaler, from bars to forecasts, saved without pickle.
 
 Legend: T sessions, S symbols, F features, H horizons, Q quantiles.
 """
@@ -26,7 +26,7 @@ from hftraining.model.transformer import BarTransformer
 from hftraining.model.trees import TreesModel
 
 FORMAT = 3  # of the model folder
-READ = (2, FORMAT)  # format 2 has transformers only, and does not name their kind
+READ = (2, FORMAT)  # format 2 has only transformers, and does not name their kind
 CONFIG, SCALER = "config.json", "scaler.json"
 
 
@@ -35,7 +35,7 @@ class ModelFolderError(UserError):
 
 
 class Model(Protocol):
-    """The face: what every kind of model does. It knows scaled features, and no bars.
+    """The face: what every kind of model does. It knows scaled features, not bars.
 
     has_head: whether it gives a position of its own. training.Trainer trains a Network; a Learner learns by itself.
     """
@@ -49,31 +49,31 @@ class Model(Protocol):
         ...
 
     def predict(self, scaled_TSF: np.ndarray, known_TS: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
-        """quantiles_TSHQ in volatility units, and head_TS in [-1, 1] or, without a head, all NaN; float64.
+        """quantiles_TSHQ in volatility units, and head_TS in [-1, 1], or all NaN without a head; float64.
 
-        scaled_TSF: what Scaler.scale gives. known_TS: where a symbol has features; elsewhere both are NaN.
+        scaled_TSF: from Scaler.scale. known_TS: where a symbol has features; elsewhere both results are NaN.
         """
         ...
 
     def save(self, folder: Path) -> list[str]:
-        """Write its files into a folder, model.safetensors among them; returns their names."""
+        """Write the model's files into a folder, with model.safetensors; returns their names."""
         ...
 
     def load(self, folder: Path) -> None:
-        """Read what save wrote. Raises OSError, RuntimeError, ValueError or SafetensorError for anything else."""
+        """Read what save wrote. Raises OSError, RuntimeError, ValueError or SafetensorError for other files."""
         ...
 
 
 @runtime_checkable
 class Learner(Protocol):
-    """A model that brings its own learning."""
+    """A model that learns by itself."""
 
     def check(self, lesson: Lesson) -> None:
         """Raise LearningError where the training days are too few to learn from."""
         ...
 
     def learn(self, lesson: Lesson) -> None:
-        """Fit everything on the training days. Raises LearningError as check does."""
+        """Fit the model on the training days. Raises LearningError as check does."""
         ...
 
 
@@ -84,8 +84,8 @@ KINDS: dict[str, Callable[..., Model]] = {"transformer": BarTransformer, "ridge"
 class Forecaster:
     """A model with all it needs to turn bars into forecasts.
 
-    symbols: the universe that it learned from, whose mean is "the market" in its features. days: first and last day
-    of its training, validation and test sets. Both are empty for a model that no run has made.
+    symbols: the universe that it learned from, whose mean is "the market" in its features. days: period -> first and
+    last day. Both are empty for a model that no run has made.
     """
 
     model: Model
@@ -107,17 +107,18 @@ class Forecaster:
     ) -> "Forecaster":
         """An untrained model of any kind. Its forecasts depend on every feature, so that a leak would show in them.
 
-        A Network draws its weights from torch's random state; every other kind is always the same. Raises
+        A Network draws its weights from torch's random state; other kinds start always the same. Raises
         MissingDependency without the library that a kind needs.
         """
-        model = KINDS[config.kind](config, len(scaler.features), tuple(horizons), tuple(levels))
+        horizons, levels = tuple(horizons), tuple(levels)
+        model = KINDS[config.kind](config, len(scaler.features), horizons, levels)
         if isinstance(model, Network):
             model.to(device)
-        return cls(model, scaler, tuple(horizons), tuple(levels), device)
+        return cls(model, scaler, horizons, levels, device)
 
     @property
     def kind(self) -> str:
-        """What kind of model it is: transformer, ridge or lightgbm."""
+        """transformer, ridge or lightgbm."""
         return self.model.config.kind
 
     @property
@@ -128,20 +129,20 @@ class Forecaster:
     def forecast(self, bars: Bars) -> Forecast:
         """Forecasts of log returns at every session of the bars, in one pass. See Forecast for the arrays.
 
-        A forecast at t is made of bars <= t alone, and comes out the same to 1e-6 whether the bars end at t or
-        go on, and wherever they begin as long as they hold the model's receptive field and 252 bars before it.
+        A forecast at t depends on bars <= t alone. It is the same to 1e-6 whether the bars end at t or later, and
+        wherever they begin, if they hold the model's receptive field and 252 bars before it.
         """
         return self.forecast_features(make_features(bars))
 
     def forecast_features(self, features: Features) -> Forecast:
-        """As forecast, from features that are at hand already."""
+        """As forecast, from the features of the bars."""
         scaled_TSF = self.scaler.scale(features.values_TSF)
         quantiles_TSHQ, head_TS = self.model.predict(scaled_TSF, features.known_TS, self.device)
         span_TSH = features.volatility_TS[:, :, None] * np.sqrt(np.asarray(self.horizons, float))
         return Forecast(quantiles_TSHQ * span_TSH[..., None], head_TS, self.horizons, self.levels)
 
     def save(self, folder: Path) -> None:
-        """Write the model's files, scaler.json, and config.json with their sha256 into a folder, made if need be."""
+        """Write the model's files, scaler.json, and config.json with their sha256 into a folder, made if absent."""
         folder.mkdir(parents=True, exist_ok=True)
         names = [*self.model.save(folder), SCALER]
         (folder / SCALER).write_text(json.dumps(dataclasses.asdict(self.scaler), indent=2) + "\n")
@@ -158,10 +159,10 @@ class Forecaster:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Forecaster":
-        """Read what save wrote, now or in the version before.
+        """Read what save wrote in this version or the one before.
 
-        Raises ModelFolderError where the folder is incomplete, damaged, of another format or made for other features,
-        MissingDependency where the kind of model needs a library that is not installed.
+        Raises ModelFolderError for a folder that is incomplete, damaged, of another format or for other features, and
+        MissingDependency for a kind of model whose library is not installed.
         """
         config = _read_json(folder / CONFIG)
         if (found := config.get("format")) not in READ:
@@ -171,10 +172,8 @@ class Forecaster:
             raise ModelFolderError(f"{folder}: model format {found}, where this version reads {known}, {what}")
         try:
             _check_files(folder, config["sha256"])
-            scaler = _read_scaler(folder)
-            forecaster = cls.fresh(
-                ModelConfig(**config["model"]), scaler, config["horizons"], config["quantiles"], device
-            )
+            shape, scaler = ModelConfig(**config["model"]), _read_scaler(folder)
+            forecaster = cls.fresh(shape, scaler, config["horizons"], config["quantiles"], device)
             forecaster.symbols = tuple(config["symbols"])
             forecaster.days = {name: (first, last) for name, (first, last) in config["days"].items()}
         except (ModelFolderError, LearningError):
@@ -189,7 +188,7 @@ class Forecaster:
 
 
 def _check_files(folder: Path, hashes: dict[str, str]) -> None:
-    """Refuse a folder that lacks a file, or has another one than was saved, before any is parsed."""
+    """Refuse a folder with a missing or changed file, before any is parsed."""
     for name in (WEIGHTS, SCALER, *hashes):
         if not (folder / name).is_file():
             raise ModelFolderError(f"{folder / name} is missing: not a whole model folder")

@@ -1,4 +1,4 @@
-"""The `model` and `objective` groups: what kind of model it is, its shape, and what it learns to do."""
+"""The `model` and `objective` groups: the kind and shape of a model, and what its training minimises."""
 
 import itertools
 from dataclasses import dataclass, field, fields
@@ -6,36 +6,35 @@ from dataclasses import dataclass, field, fields
 from hftraining.core.errors import did_you_mean
 
 KINDS = ("transformer", "ridge", "lightgbm")
-HEADLESS = ("ridge", "lightgbm")  # forecast, and give no position of their own
-WEIGHTS = "model.safetensors"  # which every kind of model writes
+HEADLESS = ("ridge", "lightgbm")  # without a position of their own
+WEIGHTS = "model.safetensors"  # every kind of model writes it
 LABELS = ("open", "close")
 
 
 @dataclass
 class ModelConfig:
-    """A kind of model. All fields after `kind` shape the transformer; no other kind takes them."""
+    """A kind of model. The fields after `kind` shape the transformer; other kinds refuse them."""
 
     name: str = "small"
     kind: str = "transformer"  # transformer, ridge or lightgbm
-    hidden_size: int = 64  # width; must be a multiple of num_heads, with an even share each
+    hidden_size: int = 64  # width; a multiple of 2 * num_heads
     num_layers: int = 3
     num_heads: int = 4
-    context: int = 64  # bars that one layer looks back on, today included
+    context: int = 64  # bars that one layer sees, today included
     dropout: float = 0.2  # higher fits the training days less
     cross_asset: bool = False  # attention across the symbols of one session
 
     def __post_init__(self) -> None:
-        """Refuse kinds that do not exist, and shapes that cannot be built."""
+        """Refuse unknown kinds, and shapes that cannot be built."""
         if self.kind not in KINDS:
             hint = did_you_mean(self.kind, KINDS)
             raise ValueError(f"model.kind={self.kind} is not one of {', '.join(KINDS)}{hint}")
         if self.kind != "transformer":
             for entry in fields(self):
-                value = getattr(self, entry.name)
-                if entry.name not in ("name", "kind") and value != entry.default:
-                    raise ValueError(
-                        f"model.{entry.name}={value} belongs to model.kind=transformer, not {self.kind}: leave it out"
-                    )
+                name, value = entry.name, getattr(self, entry.name)
+                if name not in ("name", "kind") and value != entry.default:
+                    what = f"belongs to model.kind=transformer, not {self.kind}: leave it out"
+                    raise ValueError(f"model.{name}={value} {what}")
         for name in ("hidden_size", "num_layers", "num_heads", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1")
@@ -57,11 +56,11 @@ class ObjectiveConfig:
     profit_weight: float = 0.02  # higher moves the position head, and the trunk, towards profit after costs
     horizons: list[int] = field(default_factory=lambda: [1, 5, 20])  # sessions
     quantiles: list[float] = field(default_factory=lambda: [0.1, 0.25, 0.5, 0.75, 0.9])
-    label: str = "open"  # open: what a decision can earn; close: close to close, for comparison, not tradeable
-    relative: bool = False  # learn the return minus the universe's mean of the day
+    label: str = "open"  # open: what a decision can earn; close: close to close, which cannot be traded, to compare
+    relative: bool = False  # learn the return less the universe's mean of the day
 
     def __post_init__(self) -> None:
-        """Refuse objectives without a task or with a malformed one."""
+        """Refuse an objective without a task, or with a malformed one."""
         if self.forecast_weight < 0 or self.profit_weight < 0 or self.forecast_weight + self.profit_weight == 0:
             raise ValueError(
                 f"objective.forecast_weight={self.forecast_weight} and profit_weight={self.profit_weight} "

@@ -1,8 +1,8 @@
 """The fill engine as a differentiable function: weights in, equity out, for many independent accounts at once.
 
-The same rules as trading/step.py for lag, order sizing, costs, borrow, gross cap, missing bars, delisting and
-bankruptcy, in fractional shares, without stops, targets and band. Forward and backward are compiled loops: as
-torch operations they would be some thirty a session.
+It follows trading/step.py in lag, order sizing, costs, borrow, gross cap, missing bars, delisting and bankruptcy, in
+fractional shares, without stops, targets and band. Forward and backward are compiled loops, because torch would need
+some thirty operations a session.
 
 Legend: W windows (an account each), T sessions, S symbols.
 """
@@ -27,11 +27,11 @@ def account_equity(open_WTS: Tensor, close_WTS: Tensor, weights_WTS: Tensor, rul
     """Equity_WT at each close, in currency, with a gradient for weights_WTS.
 
     open, close_WTS: prices, both NaN where a symbol has no bar. weights_WTS: target weights after each close,
-    finite, already within the caps of caps.cap_weights. The result has the type and device of the weights; the
-    sums are done in float64. stop_loss, take_profit, rebalance_band and whole_shares of the rules are not used.
+    finite, already within the caps of caps.cap_weights. The result has the type and device of the weights; sums are
+    in float64. It ignores stop_loss, take_profit, rebalance_band and whole_shares of the rules.
     The gradient is exact where the account is smooth. Costs have a kink at zero weights and at weights that exactly
-    keep or close what is held; their gradient counts as 0 there, so it is always finite. After a bankruptcy equity
-    and gradient are 0. There is no second derivative. Raises ValueError for other shapes or non-finite weights.
+    keep or close a position; their gradient counts as 0 there, so it is always finite. After a bankruptcy equity and
+    gradient are 0. There is no second derivative. Raises ValueError for other shapes or non-finite weights.
     """
     if not open_WTS.shape == close_WTS.shape == weights_WTS.shape or weights_WTS.ndim != 3:
         raise ValueError(
@@ -83,8 +83,15 @@ def _marks(close_TS):
 
 
 @njit(cache=True, nogil=True)
-def _split_orders(t, lag, open_S, close_TS, mark_S, weights_TS, equity_T, held_S, desired_S, reduced_S):
-    """What the orders of session t want, and what is left where they only reduce. Returns prices at the open."""
+def _reduce(
+    t, lag, open_S, close_TS, mark_S, weights_TS, equity_T, held_S, cash, costs, leverage, desired_S, reduced_S
+):
+    """Split the orders of session t into what they reduce, which is paid here, and what they open.
+
+    Writes the desired shares, and those held after the reductions. Returns the prices at the open, the cash after the
+    reductions, and the leverage that the openings want and the factor by which they are scaled to fit the gross cap.
+    """
+    side_cost, mean_cost = costs
     price_S = mark_S.copy()
     for s in range(held_S.size):
         desired_S[s] = held_S[s]
@@ -93,50 +100,48 @@ def _split_orders(t, lag, open_S, close_TS, mark_S, weights_TS, equity_T, held_S
             if t >= lag and not math.isnan(close_TS[t - lag, s]):
                 desired_S[s] = weights_TS[t - lag, s] * equity_T[t - lag] / close_TS[t - lag, s]
         reduced_S[s] = min(max(desired_S[s], min(held_S[s], 0.0)), max(held_S[s], 0.0))
-    return price_S
-
-
-@njit(cache=True, nogil=True)
-def _sums(price_S, reduced_S, desired_S, cash, commission, slippage):
-    """Equity and gross exposure before the openings, their value, and their costs."""
-    equity, gross, added, costs = cash, 0.0, 0.0, 0.0
-    for s in range(price_S.size):
+    for s in range(held_S.size):
+        cash -= _paid(price_S[s], reduced_S[s] - held_S[s], costs)
+    equity, gross, added, spent = cash, 0.0, 0.0, 0.0
+    for s in range(held_S.size):
         opening = desired_S[s] - reduced_S[s]
         equity += reduced_S[s] * price_S[s]
         gross += abs(reduced_S[s]) * price_S[s]
         added += abs(opening) * price_S[s]
-        costs += (commission * slippage * opening + (commission + slippage) * abs(opening)) * price_S[s]
-    return equity, gross, added, costs
+        spent += (side_cost * opening + mean_cost * abs(opening)) * price_S[s]
+    wanted = added + leverage * spent
+    factor = max(0.0, min(1.0, (leverage * equity - gross) / wanted)) if added > 0.0 else 1.0
+    return price_S, cash, wanted, factor
+
+
+@njit(cache=True, nogil=True)
+def _paid(price, traded, costs):
+    """What an order costs in cash, negative for a sale."""
+    side_cost, mean_cost = costs
+    return price * (traded * (1.0 + side_cost) + mean_cost * abs(traded))
 
 
 @njit(cache=True, nogil=True)
 def _forward(open_WTS, close_WTS, weights_WTS, last_WS, commission, slippage, borrow, leverage, lag, initial):
-    """Equity_WT, and for the way back shares_WTS and cash_WT after each close."""
+    """Equity_WT and, for the backward pass, shares_WTS and cash_WT after each close."""
     n_windows, n_sessions, n_symbols = open_WTS.shape
     equity_WT = np.zeros((n_windows, n_sessions))
     shares_WTS = np.zeros(open_WTS.shape)
     cash_WT = np.zeros((n_windows, n_sessions))
     desired_S, reduced_S = np.empty(n_symbols), np.empty(n_symbols)
-    side_cost = commission * slippage  # a buy costs this much more than the mean of both sides, a sale less
-    mean_cost = commission + slippage
+    # A buy costs side_cost more than the mean of both sides, a sale as much less.
+    side_cost, mean_cost = costs = commission * slippage, commission + slippage
     for w in range(n_windows):
         mark_TS, last_S = _marks(close_WTS[w]), last_WS[w]
         cash, held_S = initial, np.zeros(n_symbols)
         for t in range(n_sessions):
-            mark_S = mark_TS[max(t - 1, 0)]
-            price_S = _split_orders(
-                t, lag, open_WTS[w, t], close_WTS[w], mark_S, weights_WTS[w], equity_WT[w], held_S, desired_S, reduced_S
-            )
-            for s in range(n_symbols):
-                traded = reduced_S[s] - held_S[s]
-                cash -= price_S[s] * (traded * (1.0 + side_cost) + mean_cost * abs(traded))
-            equity, gross, added, costs = _sums(price_S, reduced_S, desired_S, cash, commission, slippage)
-            factor = 1.0
-            if added > 0.0:
-                factor = max(0.0, min(1.0, (leverage * equity - gross) / (added + leverage * costs)))
+            price_S, cash, _, factor = _reduce(
+                t, lag, open_WTS[w, t], close_WTS[w], mark_TS[max(t - 1, 0)], weights_WTS[w], equity_WT[w],
+                held_S, cash, costs, leverage, desired_S, reduced_S,
+            )  # fmt: skip
             for s in range(n_symbols):
                 traded = factor * (desired_S[s] - reduced_S[s])
-                cash -= price_S[s] * (traded * (1.0 + side_cost) + mean_cost * abs(traded))
+                cash -= _paid(price_S[s], traded, costs)
                 held_S[s] = reduced_S[s] + traded
                 if last_S[s] == t:
                     cash += close_WTS[w, t, s] * (held_S[s] * (1.0 + side_cost) - mean_cost * abs(held_S[s]))
@@ -156,7 +161,7 @@ def _forward(open_WTS, close_WTS, weights_WTS, last_WS, commission, slippage, bo
 
 @njit(cache=True, nogil=True)
 def _through_close(t, d_equity, d_cash, close_S, mark_S, after_S, last_S, costs, borrow, d_held_S):
-    """The way back through a close: adds to d_held_S what one more share held after the orders of t is worth."""
+    """Backward through a close: adds to d_held_S what one more share held after the orders of t is worth."""
     side_cost, mean_cost = costs
     for s in range(after_S.size):
         if last_S[s] == t:
@@ -169,22 +174,10 @@ def _through_close(t, d_equity, d_cash, close_S, mark_S, after_S, last_S, costs,
 
 
 @njit(cache=True, nogil=True)
-def _worth_of_factor(price_S, reduced_S, desired_S, d_held_S, d_cash, costs):
-    """What one more unit of the openings' common factor is worth."""
-    side_cost, mean_cost = costs
-    d_factor = 0.0
-    for s in range(price_S.size):
-        opening = desired_S[s] - reduced_S[s]
-        paid = price_S[s] * (opening * (1.0 + side_cost) + mean_cost * abs(opening))
-        d_factor += d_held_S[s] * opening - d_cash * paid
-    return d_factor
-
-
-@njit(cache=True, nogil=True)
 def _through_order(
     price, held, reduced, desired, d_held, d_cash, d_cash_before, factor, d_room, d_wanted, leverage, costs
 ):
-    """The way back through one symbol's order: what one more share held before it, and one more desired, are worth."""
+    """Backward through one symbol's order: what one more share held before it, and one more desired, are worth."""
     side_cost, mean_cost = costs
     side = np.sign(desired - reduced)
     d_opening = d_held - d_cash * price * (1.0 + side_cost + mean_cost * side)
@@ -196,7 +189,7 @@ def _through_order(
     d_before, d_desired = -d_traded, d_opening
     if min(held, 0.0) < desired < max(held, 0.0):
         d_desired += d_reduced
-    elif reduced != 0.0:  # the order enlarges: all that was held is kept
+    elif reduced != 0.0:  # the order enlarges the position
         d_before += d_reduced
     return d_before, d_desired
 
@@ -206,11 +199,11 @@ def _backward(
     open_WTS, close_WTS, weights_WTS, last_WS, equity_WT, shares_WTS, cash_WT, gradient_WT,
     commission, slippage, borrow, leverage, lag,
 ):  # fmt: skip
-    """The gradient for the weights: `_forward` from its end to its start, d_x being what one more x is worth."""
+    """The gradient for the weights: `_forward` from end to start; d_x is what one more x is worth."""
     n_windows, n_sessions, n_symbols = open_WTS.shape
     d_weights_WTS = np.zeros(open_WTS.shape)
     desired_S, reduced_S = np.empty(n_symbols), np.empty(n_symbols)
-    side_cost, mean_cost = costs = commission * slippage, commission + slippage
+    costs = commission * slippage, commission + slippage
     for w in range(n_windows):
         mark_TS, last_S = _marks(close_WTS[w]), last_WS[w]
         d_equity_T = gradient_WT[w].copy()
@@ -226,22 +219,16 @@ def _backward(
             for s in range(n_symbols):
                 if t and last_S[s] != t - 1:
                     held_S[s] = shares_WTS[w, t - 1, s]
-            price_S = _split_orders(
+            price_S, cash, wanted, factor = _reduce(
                 t, lag, open_WTS[w, t], close_WTS[w], mark_TS[max(t - 1, 0)], weights_WTS[w], equity_WT[w],
-                held_S, desired_S, reduced_S,
+                held_S, cash, costs, leverage, desired_S, reduced_S,
             )  # fmt: skip
-            for s in range(n_symbols):
-                traded = reduced_S[s] - held_S[s]
-                cash -= price_S[s] * (traded * (1.0 + side_cost) + mean_cost * abs(traded))
-            equity, gross, added, spent = _sums(price_S, reduced_S, desired_S, cash, commission, slippage)
-            room, wanted = leverage * equity - gross, added + leverage * spent
-            factor = max(0.0, min(1.0, room / wanted)) if added > 0.0 else 1.0
             d_factor = 0.0
-            if 0.0 < factor < 1.0:
-                d_factor = _worth_of_factor(price_S, reduced_S, desired_S, d_held_S, d_cash, costs)
-            d_room, d_wanted = d_factor / wanted if wanted else 0.0, 0.0
-            if wanted:
-                d_wanted = -d_factor * factor / wanted
+            for s in range(n_symbols if 0.0 < factor < 1.0 else 0):
+                opening = desired_S[s] - reduced_S[s]
+                d_factor += d_held_S[s] * opening - d_cash * _paid(price_S[s], opening, costs)
+            d_room = d_factor / wanted if wanted else 0.0
+            d_wanted = -d_factor * factor / wanted if wanted else 0.0
             d_cash_before = d_cash + d_room * leverage
             for s in range(n_symbols):
                 d_held_S[s], d_desired = _through_order(
@@ -253,6 +240,6 @@ def _backward(
                     d_weights_WTS[w, t - lag, s] += d_desired * (equity_WT[w, t - lag] / decided)
                     d_equity_T[t - lag] += d_desired * weights_WTS[w, t - lag, s] / decided
                 else:
-                    d_held_S[s] += d_desired  # without an order what is desired is what is held
+                    d_held_S[s] += d_desired  # without an order, desired shares are held shares
             d_cash = d_cash_before
     return d_weights_WTS

@@ -4,11 +4,10 @@ Legend: F features, H horizons, P penalties, N rows (a symbol on a day), M later
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from hftraining.model.learner import MeanModel, load_arrays, save_arrays
+from hftraining.model.learner import MeanModel
 
 PENALTIES_P = 10.0 ** np.arange(-4, 3)  # the largest leaves about a hundredth of a slope
 
@@ -31,11 +30,11 @@ class Ridge:
         return mean_HN.T
 
 
-def fit_ridge(x_NF: np.ndarray, label_NH: np.ndarray, penalty_H: np.ndarray) -> Ridge:
-    """Each horizon by itself: least mean((label - intercept - x @ slope)^2) + penalty * |slope|^2, closed form.
+def fit_ridge(x_NF: np.ndarray, label_NH: np.ndarray, penalty_H: np.ndarray, *, seed: int = 0) -> Ridge:
+    """Minimise mean((label - intercept - x @ slope)^2) + penalty * |slope|^2 for each horizon, in closed form.
 
-    Labels are finite. The penalty is a row's, so that it means the same on few days and on many; the intercept has
-    none. Source: Hoerl and Kennard (1970).
+    Labels are finite. The loss is a mean over rows, so a penalty means the same on few days and on many; the intercept
+    has none. seed: unused. Source: Hoerl and Kennard (1970).
     """
     mean_F, mean_H = x_NF.mean(axis=0), label_NH.mean(axis=0)
     # Scaled features have means near 0 and deviations near 1, so that nothing is lost by centring afterwards.
@@ -47,8 +46,10 @@ def fit_ridge(x_NF: np.ndarray, label_NH: np.ndarray, penalty_H: np.ndarray) -> 
     return Ridge(mean_H - mean_F @ slope_FH, slope_FH)
 
 
-def choose_penalties(x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray) -> np.ndarray:
-    """penalty_H: of PENALTIES_P those that, fitted on the N rows, have the least squared error on the M later rows."""
+def choose_penalties(
+    x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
+    """penalty_H, each from PENALTIES_P: fitted on the N rows, it has the least squared error on the M later rows."""
     n_horizons = label_NH.shape[1]
     penalty_K = np.tile(PENALTIES_P, n_horizons)  # K: each horizon with each penalty
     ridge = fit_ridge(x_NF, np.repeat(label_NH, len(PENALTIES_P), axis=1), penalty_K)
@@ -57,27 +58,10 @@ def choose_penalties(x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, l
 
 
 class RidgeModel(MeanModel[Ridge]):
-    """`model=ridge`. Its penalties are chosen; it has no seed."""
+    """`model=ridge`. It chooses its penalties, and needs no seed."""
+
+    choose, fit = staticmethod(choose_penalties), staticmethod(fit_ridge)
 
     def _untrained(self) -> Ridge:
         n_horizons = len(self.horizons)
         return Ridge(np.zeros(n_horizons), np.random.default_rng(0).normal(0.0, 0.1, (self.n_features, n_horizons)))
-
-    def _choose(
-        self, x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray, *, seed: int
-    ) -> np.ndarray:
-        return choose_penalties(x_NF, label_NH, x_MF, label_MH)
-
-    def _fit(self, x_NF: np.ndarray, label_NH: np.ndarray, chosen_H: np.ndarray, *, seed: int) -> Ridge:
-        return fit_ridge(x_NF, label_NH, chosen_H)
-
-    def save(self, folder: Path) -> list[str]:
-        """Write intercepts, slopes and the quantiles of the residuals; returns the file's name."""
-        return save_arrays(folder, {"residual_QH": self.residual_QH, **vars(self.mean)})
-
-    def load(self, folder: Path) -> None:
-        """Read what save wrote. Raises OSError, SafetensorError or ValueError where it is not what it should be."""
-        shapes = {name: array.shape for name, array in {"residual_QH": self.residual_QH, **vars(self.mean)}.items()}
-        arrays = load_arrays(folder, shapes)
-        self.residual_QH = arrays.pop("residual_QH")
-        self.mean = Ridge(**arrays)

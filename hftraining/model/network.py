@@ -1,4 +1,4 @@
-"""What all torch models share: forecasts for all sessions in one pass, and weights as safetensors.
+"""What all torch models share: forecasts of all sessions in one pass, and weights as safetensors.
 
 Legend: T sessions, S symbols, W windows, K symbols in each, L bars, F features, H horizons, Q quantiles.
 """
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from hftraining.model.config import WEIGHTS, ModelConfig
 
-TOKENS_AT_ONCE = 65_536  # bars of all symbols in one pass; bounds the memory of a wide universe
+TOKENS_AT_ONCE = 65_536  # bars of all symbols in one pass, which bounds memory
 
 
 class Network(nn.Module, ABC):
-    """A torch model of the face in model/base.py, which training.Trainer trains.
+    """A torch Model (see model/base.py), which training.Trainer trains.
 
-    A kind adds its layers and what is abstract here. It is built from (config, n_features, horizons, levels), and draws
+    A kind adds its layers and the abstract methods. It is built from (config, n_features, horizons, levels), and draws
     its weights from torch's random state.
     """
 
@@ -38,21 +38,20 @@ class Network(nn.Module, ABC):
     def forward(self, x_WKLF: Tensor, present_WKL: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled features and where they are known -> quantiles_WKLHQ in volatility units, head_WKL in (-1, 1).
 
-        Row l depends on rows <= l alone. Quantiles do not cross. Rows that are not present give numbers without a
-        meaning.
+        Row l depends on rows <= l alone. Quantiles do not cross. Where a row is not present, its result means nothing.
         """
 
     @abstractmethod
     def heads(self) -> list[nn.Module]:
-        """The last layers, which turn what the others have learned into quantiles and a position."""
+        """The last layers, which give quantiles and a position."""
 
     @torch.inference_mode()
     def predict(self, scaled_TSF: np.ndarray, known_TS: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
-        """quantiles_TSHQ in volatility units and head_TS in (-1, 1), float64; NaN where features are not known."""
+        """As every Model."""
         n_sessions, n_symbols = known_TS.shape
         x_STF = torch.from_numpy(scaled_TSF).transpose(0, 1)
         present_ST = torch.from_numpy(known_TS.T.copy())
-        # Symbols that look at each other must lie in one pass.
+        # Symbols that see each other must be in one pass.
         at_once = n_symbols if self.config.cross_asset else max(1, TOKENS_AT_ONCE // max(1, n_sessions))
         self.eval()
         parts = [
@@ -70,5 +69,5 @@ class Network(nn.Module, ABC):
         return [WEIGHTS]
 
     def load(self, folder: Path) -> None:
-        """Read what save wrote. Raises where the file is not there, or holds other weights than this model has."""
+        """Read what save wrote. Raises OSError, SafetensorError or RuntimeError for other files."""
         self.load_state_dict(load_file(folder / WEIGHTS))

@@ -13,12 +13,12 @@ from hftraining.model.differentiable import account_equity
 from hftraining.trading.config import TradingRules
 from hftraining.trading.simulator import SESSIONS_PER_YEAR
 
-VARIANCE_FLOOR = 1e-8  # of daily returns, (0.01 %)^2: a book that does not trade has no Sharpe, but a gradient
+VARIANCE_FLOOR = 1e-8  # of daily returns, (0.01 %)^2, so that an account that never trades has a gradient
 
 
 @dataclass(frozen=True)
 class Loss:
-    """total is what is minimised; the parts are unweighted. A part that the objective leaves out is NaN."""
+    """total is minimised; the parts are unweighted. A part without a weight in the objective is NaN."""
 
     total: Tensor
     forecast: Tensor
@@ -41,7 +41,7 @@ class Objective:
         open_WKL: Tensor,
         close_WKL: Tensor,
     ) -> Loss:
-        """The loss of a batch, see Batch for the arrays. Only what has a weight is computed."""
+        """The loss of a batch; see Batch for the arrays. Computes only parts with a weight."""
         config = self.config
         forecast = profit = torch.full((), torch.nan, device=head_WKL.device)
         total = torch.zeros((), device=head_WKL.device)
@@ -55,16 +55,16 @@ class Objective:
             weights_WLK = position_weights(head_WLK, present_WLK, self.rules)
             if torch.isfinite(weights_WLK).all():
                 profit = -net_sharpe(account_equity(open_WLK, close_WLK, weights_WLK, self.rules))
-            else:  # the model has diverged: no account, and a loss that the trainer skips and counts
+            else:  # the model has diverged; the trainer skips and counts this loss
                 profit = weights_WLK.sum()
             total = total + config.profit_weight * profit
         return Loss(total, forecast, profit)
 
 
 def position_weights(head_BK: Tensor, present_BK: Tensor, rules: TradingRules) -> Tensor:
-    """Target weights of the position head in (-1, 1), as the policy `head` makes them; K symbols share an account.
+    """Target weights from the position head, as in the policy `head`; K symbols share an account.
 
-    Zero where a symbol is not present; scaled down together where their sum would exceed max_gross.
+    Zero where a symbol is not present; scaled down together where their gross sum would exceed max_gross.
     """
     weights_BK = torch.where(present_BK, head_BK, 0.0) * rules.max_position_size
     if not rules.allow_short:
@@ -77,7 +77,7 @@ def pinball_loss(quantiles_BHQ: Tensor, label_BH: Tensor, levels_Q: Tensor) -> T
     """Mean pinball (quantile) loss over the labels that are known, in the unit of the labels.
 
     quantiles: (..., H, Q); label: (..., H), NaN where unknown; levels: (Q,) in (0, 1). Returns a scalar, 0 without
-    a single label. At level 0.5 it is half the mean absolute error. Source: Koenker and Bassett (1978).
+    labels. At level 0.5 it is half the mean absolute error. Source: Koenker and Bassett (1978).
     """
     known_BH = torch.isfinite(label_BH)
     error_BHQ = torch.where(known_BH, label_BH, 0.0)[..., None] - quantiles_BHQ
@@ -87,10 +87,10 @@ def pinball_loss(quantiles_BHQ: Tensor, label_BH: Tensor, levels_Q: Tensor) -> T
 
 
 def net_sharpe(equity_WL: Tensor) -> Tensor:
-    """Annual Sharpe ratio of the daily returns of W accounts, pooled, after the costs that equity has paid.
+    """Annual Sharpe ratio of the pooled daily returns of W accounts, after costs.
 
-    Pooling gives one ratio of a mean over a spread instead of W noisy ones. The variance has a floor, so that
-    an account that stays flat scores 0 and still has a gradient.
+    One pooled ratio is less noisy than W ratios. The variance has a floor, so that a flat account scores 0 and still
+    has a gradient.
     """
     return_WL = equity_WL[:, 1:] / equity_WL[:, :-1] - 1.0
     return return_WL.mean() / (return_WL.var() + VARIANCE_FLOOR).sqrt() * SESSIONS_PER_YEAR**0.5

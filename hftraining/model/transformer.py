@@ -1,4 +1,4 @@
-"""The causal transformer over bars, all of it in this file: a forecast at every bar from one pass.
+"""The whole causal transformer over bars: one pass gives a forecast at every bar.
 
 Legend: W windows, K symbols in each, L bars, F features, D width, N heads, E width of a head, H horizons,
 Q quantiles, C bars of context. Pre-norm, rotary positions, sliding-window attention over C bars.
@@ -27,18 +27,18 @@ class BarTransformer(Network):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        # Start from the forecast of a driftless normal return, which is what labels in volatility units look like.
+        # Start from a driftless normal return: labels in volatility units look like it.
         normal_Q = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64)).float()
         with torch.no_grad():
             self.quantiles.bias.copy_(normal_Q.repeat(self.n_horizons))
 
     @property
     def receptive_field(self) -> int:
-        """Each layer looks back on context - 1 bars more."""
+        """Each layer sees context - 1 bars further back."""
         return self.config.num_layers * (self.config.context - 1) + 1
 
     def heads(self) -> list[nn.Module]:
-        """The linear layers behind the last norm."""
+        """The linear layers after the last norm."""
         return [self.quantiles, self.position]
 
     def forward(self, x_WKLF: Tensor, present_WKL: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_WKLD: Tensor, mask: Tensor, rotation: Tensor, present_WKL: Tensor) -> Tensor:
-        """Three residual steps; mask and rotation are those of TimeAttention."""
+        """Three residual steps; mask and rotation as in TimeAttention."""
         x_WKLD = x_WKLD + self.dropout(self.time(self.time_norm(x_WKLD), mask, rotation))
         if self.assets is not None and self.assets_norm is not None:
             x_WKLD = x_WKLD + self.dropout(self.assets(self.assets_norm(x_WKLD), present_WKL))
@@ -84,7 +84,7 @@ class TimeAttention(nn.Module):
     """Sliding-window attention: bar l sees bars l-C+1 .. l of its own symbol.
 
     Computed in blocks of C queries against their own and the previous block of keys, so cost and memory grow
-    with L * 2C. The band is exact: where a block begins does not change what a bar sees.
+    with L * 2C. The band is exact: block borders do not change what a bar sees.
     """
 
     def __init__(self, config: ModelConfig):
@@ -111,14 +111,14 @@ class TimeAttention(nn.Module):
 
 
 def _with_previous_block(part_BLNE: Tensor, context: int) -> Tensor:
-    """(B, blocks * C, N, E) -> (B * blocks, N, 2C, E): each block behind the one before it."""
+    """(B, blocks * C, N, E) -> (B * blocks, N, 2C, E): each block after the one before it."""
     block_BXCNE = part_BLNE.unflatten(1, (-1, context))
     previous_BXCNE = F.pad(block_BXCNE[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
     return torch.cat([previous_BXCNE, block_BXCNE], dim=2).flatten(0, 1).transpose(1, 2)
 
 
 class AssetAttention(nn.Module):
-    """Attention across the symbols that are present at the same session; no order among them."""
+    """Attention across the symbols that are present at the same session, which have no order."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -127,7 +127,7 @@ class AssetAttention(nn.Module):
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x_WKLD: Tensor, present_WKL: Tensor) -> Tensor:
-        """A symbol that is absent is seen by itself alone."""
+        """No other symbol sees one that is absent."""
         n_windows, n_symbols, length, _ = x_WKLD.shape
         x_BKD = x_WKLD.transpose(1, 2).flatten(0, 1)
         qkv = self.qkv(x_BKD).float().unflatten(-1, (3, self.num_heads, -1))
@@ -142,9 +142,9 @@ class AssetAttention(nn.Module):
 
 
 def band_mask(present_BL: Tensor, context: int) -> Tensor:
-    """(B * blocks, 1, C, 2C), True where query c of a block may look at key j of its own or the previous block.
+    """(B * blocks, 1, C, 2C), True where query c of a block may see key j of its own or the previous block.
 
-    A key is seen when it lies within the last C bars and is present; a bar always sees itself.
+    A bar sees itself, and those of the last C bars that are present.
     """
     present = F.pad(present_BL, (0, -present_BL.shape[1] % context)).unflatten(1, (-1, context))
     both = torch.cat([F.pad(present[:, :-1], (0, 0, 1, 0)), present], dim=2).flatten(0, 1)
@@ -162,7 +162,7 @@ def rotary(length: int, width: int, device: torch.device) -> Tensor:
 
 
 def rotate(x_BLNE: Tensor, rotation: Tensor) -> Tensor:
-    """Turn each pair (first half, second half) of a head by the angle of its position."""
+    """Rotate each pair (first half, second half) of a head by the angle of its position."""
     first, second = x_BLNE.chunk(2, dim=-1)
     cos, sin = rotation.unbind(dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

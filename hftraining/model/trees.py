@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hftraining.model.learner import MeanModel, MissingDependency, load_arrays, save_arrays
+from hftraining.model.learner import MeanModel, MissingDependency
 
 TREES = {
     "objective": "regression",
@@ -19,11 +19,11 @@ TREES = {
     "max_bin": 63,
     "verbosity": -1,
     "deterministic": True,
-    "force_col_wise": True,  # else LightGBM times both layouts and takes the faster, which moves the last bits
-    "num_threads": 1,  # threads wait for each other, for seconds on a busy machine
+    "force_col_wise": True,  # otherwise LightGBM times both layouts and takes the faster, which moves the last bits
+    "num_threads": 1,  # on a busy machine threads wait seconds for each other
 }
 MOST_TREES, PATIENCE = 100, 20
-LEAF_SHARE = 0.01  # of the rows must lie in a leaf: the signal is far below the noise of a few rows
+LEAF_SHARE = 0.01  # least share of the rows in a leaf: a few rows are noise
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Trees:
         return np.stack(means, axis=1)
 
 
-def fit_trees(x_NF: np.ndarray, label_NH: np.ndarray, rounds_H: np.ndarray, seed: int) -> Trees:
-    """Small trees on the squared error, each horizon by itself, rounds_H of them.
+def fit_trees(x_NF: np.ndarray, label_NH: np.ndarray, rounds_H: np.ndarray, *, seed: int) -> Trees:
+    """Fit rounds_H small trees on the squared error, for each horizon by itself.
 
     Labels are finite. The same rows and seed give the same bits. Raises MissingDependency without LightGBM.
     """
@@ -54,9 +54,9 @@ def fit_trees(x_NF: np.ndarray, label_NH: np.ndarray, rounds_H: np.ndarray, seed
 
 
 def choose_rounds(
-    x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray, seed: int
+    x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray, *, seed: int
 ) -> np.ndarray:
-    """rounds_H: how many trees, fitted on the N rows, have the least squared error on the M later rows."""
+    """rounds_H: so many trees, fitted on the N rows, have the least squared error on the M later rows."""
     lightgbm = _lightgbm()
     parameters = _parameters(len(x_NF), seed)
     rows = lightgbm.Dataset(x_NF, params=parameters)
@@ -72,34 +72,28 @@ def choose_rounds(
 
 
 class TreesModel(MeanModel[Trees]):
-    """`model=lightgbm`. The numbers of its trees are chosen. Raises MissingDependency without LightGBM."""
+    """`model=lightgbm`. It chooses its numbers of trees. Raises MissingDependency without LightGBM."""
+
+    choose, fit = staticmethod(choose_rounds), staticmethod(fit_trees)
 
     def _untrained(self) -> Trees:
-        # Each feature counts alike in the label, so that enough trees split on every one of them.
+        # Every feature counts alike in the label, so that the trees split on each of them.
         rng, n_horizons = np.random.default_rng(0), len(self.horizons)
         x_NF = rng.normal(size=(1000, self.n_features))
         slope_FH = rng.choice([-0.1, 0.1], (self.n_features, n_horizons))
         return fit_trees(x_NF, x_NF @ slope_FH, np.full(n_horizons, 2 * self.n_features), seed=0)
 
-    def _choose(
-        self, x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray, *, seed: int
-    ) -> np.ndarray:
-        return choose_rounds(x_NF, label_NH, x_MF, label_MH, seed)
-
-    def _fit(self, x_NF: np.ndarray, label_NH: np.ndarray, chosen_H: np.ndarray, *, seed: int) -> Trees:
-        return fit_trees(x_NF, label_NH, chosen_H, seed)
-
     def save(self, folder: Path) -> list[str]:
-        """Write the quantiles of the residuals, and LightGBM's text of each horizon; returns the files' names."""
-        written = save_arrays(folder, {"residual_QH": self.residual_QH})
+        """Write the quantiles of the residuals, and LightGBM's text of each horizon; returns the names of the files."""
+        written = super().save(folder)
         for name, booster in zip(self._names(), self.mean.boosters_H, strict=True):
             (folder / name).write_text(booster.model_to_string(), encoding="utf-8")
         return [*written, *self._names()]
 
     def load(self, folder: Path) -> None:
-        """Read what save wrote. Raises OSError, SafetensorError or ValueError where it is not what it should be."""
+        """Read what save wrote. Raises OSError, SafetensorError or ValueError for files of another model."""
+        super().load(folder)
         lightgbm = _lightgbm()
-        self.residual_QH = load_arrays(folder, {"residual_QH": self.residual_QH.shape})["residual_QH"]
         boosters = []
         for name in self._names():
             text = (folder / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A digest of every bar of a run, small enough to stay in its folder: later it tells which symbols and days changed.
+"""A digest of every bar of a run, small enough for its folder: later it shows which symbols and days changed.
 
 Legend: T sessions, S symbols.
 """
@@ -28,7 +28,7 @@ class BarDigests:
 
 @dataclass(frozen=True)
 class DataDelta:
-    """How the bars of two runs differ: symbols in one alone, and the days of shared symbols that changed.
+    """How the bars of two runs differ: symbols of one run only, and changed days of shared symbols.
 
     changed, only_first, only_second: symbol -> ISO days, rising.
     """
@@ -43,15 +43,11 @@ class DataDelta:
         return any(vars(self).values())
 
     def lines(self) -> list[str]:
-        """What differs, one line a symbol and kind of difference."""
-        lines = [f"{symbol}: only in the first" for symbol in self.symbols_only_first]
-        lines += [f"{symbol}: only in the second" for symbol in self.symbols_only_second]
-        kinds = (
-            (self.changed, "changed"),
-            (self.only_first, "only in the first"),
-            (self.only_second, "only in the second"),
-        )
-        for days_by_symbol, what in kinds:
+        """The differences, one line a symbol and kind."""
+        first, second = "only in the first", "only in the second"
+        lines = [f"{symbol}: {first}" for symbol in self.symbols_only_first]
+        lines += [f"{symbol}: {second}" for symbol in self.symbols_only_second]
+        for days_by_symbol, what in ((self.changed, "changed"), (self.only_first, first), (self.only_second, second)):
             lines += [f"{symbol}: {_days(days)} {what}" for symbol, days in days_by_symbol.items()]
         return lines
 
@@ -59,7 +55,7 @@ class DataDelta:
 def digest_bars(bars: Bars) -> BarDigests:
     """The digest of each bar, from the bits of its values.
 
-    Of changed bars one in two thousand million would go unseen here; the run's fingerprint sees it.
+    It misses one changed bar in two thousand million; the run's fingerprint sees that one, too.
     """
     arrays_ATS = [bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, bars.volume_TS]
     mixed_TS = np.zeros(arrays_ATS[0].shape, np.uint64)
@@ -76,22 +72,18 @@ def digest_bars(bars: Bars) -> BarDigests:
 
 
 def write_digests(digests: BarDigests, folder: Path, shared: Path | None = None) -> None:
-    """Write bars.npz into a run folder; as a hard link to the file `shared`, where given, which is made if absent.
+    """Write bars.npz into a run folder; given `shared`, as a hard link to that file, which is made if absent.
 
-    A hundred trials on the same bars then hold them once.
+    So a hundred trials on the same bars store them once.
     """
-
-    def write(path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+    target = folder / DIGESTS_FILE
+    written = shared or target
+    if not shared or not shared.exists():
+        written.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(written) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **vars(digests))
-
-    if shared is None:
-        write(folder / DIGESTS_FILE)
-        return
-    if not shared.exists():
-        write(shared)
-    linked(shared, folder / DIGESTS_FILE)
+    if shared:
+        linked(shared, target)
 
 
 def read_digests(folder: Path) -> BarDigests | None:
@@ -108,15 +100,13 @@ def read_digests(folder: Path) -> BarDigests | None:
 
 def data_delta(first: BarDigests, second: BarDigests) -> DataDelta:
     """Which symbols and days differ between the bars of two runs."""
-    place = [{str(symbol): s for s, symbol in enumerate(part.symbols_S)} for part in (first, second)]
-    shared = [symbol for symbol in place[0] if symbol in place[1]]
+    ours, theirs = ({str(symbol): s for s, symbol in enumerate(part.symbols_S)} for part in (first, second))
     sessions_T = np.union1d(first.sessions_T, second.sessions_T)
     found: dict[str, dict[str, list[str]]] = {"changed": {}, "only_first": {}, "only_second": {}}
-    for symbol in shared:
-        columns = [np.zeros(len(sessions_T), np.uint32) for _ in range(2)]
-        for column_T, part, places in zip(columns, (first, second), place, strict=True):
-            column_T[np.searchsorted(sessions_T, part.sessions_T)] = part.digest_TS[:, places[symbol]]
-        one_T, other_T = columns
+    for symbol in (symbol for symbol in ours if symbol in theirs):
+        one_T, other_T = np.zeros((2, len(sessions_T)), np.uint32)
+        one_T[np.searchsorted(sessions_T, first.sessions_T)] = first.digest_TS[:, ours[symbol]]
+        other_T[np.searchsorted(sessions_T, second.sessions_T)] = second.digest_TS[:, theirs[symbol]]
         for kind, where_T in (
             ("changed", (one_T != other_T) & (one_T > 0) & (other_T > 0)),
             ("only_first", (one_T > 0) & (other_T == 0)),
@@ -125,8 +115,8 @@ def data_delta(first: BarDigests, second: BarDigests) -> DataDelta:
             if where_T.any():
                 found[kind][symbol] = [str(day) for day in sessions_T[where_T]]
     return DataDelta(
-        tuple(symbol for symbol in place[0] if symbol not in place[1]),
-        tuple(symbol for symbol in place[1] if symbol not in place[0]),
+        tuple(symbol for symbol in ours if symbol not in theirs),
+        tuple(symbol for symbol in theirs if symbol not in ours),
         **found,
     )
 

@@ -12,16 +12,16 @@ from hftraining.core.errors import UserError
 from hftraining.core.values import canonical
 from hftraining.runs.record import read_metrics
 
-WALL_CLOCK = ("seconds",)  # of a logged step: how long it took is no part of what was calculated
-NOT_LEARNED = "config.json"  # of model/: what the model is, and which days it has seen
+WALL_CLOCK = "seconds"  # of a logged step
+NOT_LEARNED = "config.json"  # of model/: describes the model and names its days
 NAMED = 3  # tensors in a line
 
 
 @dataclass(frozen=True)
 class Bits:
-    """What was compared, and what differs; a text is empty where nothing does.
+    """What was compared, and what differs; a text is empty where nothing differs.
 
-    tensors: in the safetensors files of the model. weights: also tells of its other files, such as trees.
+    tensors: how many the model's safetensors files hold. weights: also about its other files, such as trees.
     """
 
     tensors: int
@@ -31,11 +31,11 @@ class Bits:
     metrics: str
     equity: str
     first_step: int | None  # the first logged step that differs
-    trained_alike: bool  # whether what differs lies in scoring alone: every train/ figure and weight is equal
+    trained_alike: bool  # whether every train/ figure and weight is equal, so that only scoring can differ
 
     @property
     def equal(self) -> bool:
-        """Whether all of it is equal."""
+        """Whether everything is equal."""
         return not (self.weights or self.metrics or self.equity)
 
     def lines(self) -> list[str]:
@@ -48,10 +48,10 @@ class Bits:
 
 
 def compare_bits(first: Path, second: Path) -> Bits:
-    """Compare what was learned, metrics.jsonl without its clock, and equity.parquet of two finished runs.
+    """Compare the models, metrics.jsonl without its clock, and equity.parquet of two finished runs.
 
-    What was learned is every file of model/ but config.json: tensor by tensor in safetensors, other files whole.
-    NaN equals NaN. Raises UserError naming a file that one of them lacks.
+    Of model/ every file but config.json counts: safetensors tensor by tensor, other files whole. NaN equals NaN.
+    Raises UserError naming a file that one of them lacks.
     """
     for folder in (first, second):
         for name in ("model/model.safetensors", "metrics.jsonl", "equity.parquet"):
@@ -80,20 +80,16 @@ def _model(first: Path, second: Path) -> tuple[str, int]:
 
 def _tensors(first: Path, second: Path) -> tuple[str, int]:
     ours, theirs = (_read_tensors(path) for path in (first, second))
-    if ours.keys() != theirs.keys():
-        lone = sorted(ours.keys() ^ theirs.keys())
+    if lone := sorted(ours.keys() ^ theirs.keys()):
         return f"{len(lone)} tensors are in one of them only, such as {lone[0]}", len(ours)
-    apart = [name for name in ours if _bytes(ours[name]) != _bytes(theirs[name])]
+    pairs = {name: (ours[name], theirs[name]) for name in ours}
+    apart = [n for n, (a, b) in pairs.items() if (a.dtype, a.shape, a.tobytes()) != (b.dtype, b.shape, b.tobytes())]
     if not apart:
         return "", len(ours)
-    alike = [name for name in apart if ours[name].shape == theirs[name].shape]
-    largest = max((float(np.abs(ours[n].astype(float) - theirs[n].astype(float)).max()) for n in alike), default=np.nan)
+    alike = [(a.astype(float), b.astype(float)) for a, b in (pairs[name] for name in apart) if a.shape == b.shape]
+    largest = max((float(np.abs(a - b).max()) for a, b in alike), default=np.nan)
     named = ", ".join(apart[:NAMED]) + (" and so on" if len(apart) > NAMED else "")
     return f"{len(apart)} of {len(ours)} tensors differ, by up to {largest:.3g} ({named})", len(ours)
-
-
-def _bytes(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
-    return str(array.dtype), array.shape, array.tobytes()
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -104,7 +100,7 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _metrics(first: Path, second: Path) -> tuple[str, int | None, int, bool]:
-    """The text, the first step that differs, how many steps there are, and whether all train/ figures are equal."""
+    """The text, the first step that differs, the number of steps, and whether all train/ figures are equal."""
     ours, theirs = ({int(row["step"]): row for row in read_metrics(folder)} for folder in (first, second))
     text, first_step, alike = "", None, True
     for step in sorted(ours.keys() | theirs.keys()):
@@ -112,15 +108,13 @@ def _metrics(first: Path, second: Path) -> tuple[str, int | None, int, bool]:
         if one is None or other is None:
             apart = ["logged in one of them only"]
         else:
-            tags = [tag for tag in sorted(one.keys() | other.keys()) if tag not in WALL_CLOCK]
+            tags = sorted((one.keys() | other.keys()) - {WALL_CLOCK})
             apart = [tag for tag in tags if canonical(one.get(tag)) != canonical(other.get(tag))]
         alike = alike and not any(tag.startswith("train/") for tag in apart)
         if apart and first_step is None:
             first_step = step
-            shown = apart[0]
-            if one and other:
-                shown = f"{apart[0]} {one.get(apart[0])} became {other.get(apart[0])}"
-            text = f"first differs at step {step}: {shown}"
+            change = f" {one.get(apart[0])} became {other.get(apart[0])}" if one and other else ""
+            text = f"first differs at step {step}: {apart[0]}{change}"
             text += f" and {len(apart) - 1} more figures" if len(apart) > 1 else ""
     return text, first_step, len(ours), alike
 

@@ -1,4 +1,4 @@
-"""TensorBoard's event file of a run, one record an event, flushed at once."""
+"""TensorBoard's event file of a run; every event is flushed at once."""
 
 import math
 import os
@@ -16,32 +16,28 @@ from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.plugins.hparams import summary_v2 as hparams_pb  # plugins.hparams.api would need tensorflow
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-LAYOUT = (  # TensorBoard's custom scalars: what belongs on one page, as regular expressions of tags
-    (
-        "Loss against Sharpe",
-        (
-            ("loss", (r"train/loss", r"train/forecast_loss", r"eval/loss")),
-            ("Sharpe ratio of the probe", (r"profit/sharpe_ratio",)),
-            ("rank correlation of loss and profit", (r"profit/loss_correlation",)),
-        ),
-    ),
-    (
-        "Profit of the probe",
-        (
-            ("total return", (r"profit/total_return",)),
-            ("deepest drawdown", (r"profit/max_drawdown",)),
-            ("trades won", (r"profit/win_rate",)),
-            ("closed trades", (r"profit/trade_count",)),
-        ),
-    ),
-)
+LAYOUT: dict[
+    str, dict[str, tuple[str, ...]]
+] = {  # TensorBoard's custom scalars: page -> chart -> tags, as regular expressions
+    "Loss against Sharpe": {
+        "loss": ("train/loss", "train/forecast_loss", "eval/loss"),
+        "Sharpe ratio of the probe": ("profit/sharpe_ratio",),
+        "rank correlation of loss and profit": ("profit/loss_correlation",),
+    },
+    "Profit of the probe": {
+        "total return": ("profit/total_return",),
+        "deepest drawdown": ("profit/max_drawdown",),
+        "trades won": ("profit/win_rate",),
+        "closed trades": ("profit/trade_count",),
+    },
+}
 
 
 class Board:
     """Writes the event file of one run.
 
     Not torch's SummaryWriter, which would pull torch into this floor, nor TensorBoard's EventFileWriter, whose
-    thread flushes late (a kill loses steps) and can flush at the same moment as the caller.
+    thread flushes late (a kill loses steps) and can flush while the caller writes.
     """
 
     def __init__(self, folder: Path, purge_step: int | None) -> None:
@@ -64,8 +60,7 @@ class Board:
         self._add(step=step, summary=Summary(value=pairs))
 
     def hparams(self, step: int, hparams: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Write the config, and the metrics that it came to, for the HParams page of the run itself."""
-
+        """Write the config, and the metrics that came of it, for the HParams page."""
         names = [hparams_pb.HParam(name) for name in hparams]
         self._add(step=0, summary=hparams_pb.hparams_config_pb(names, [hparams_pb.Metric(tag) for tag in metrics]))
         self._add(step=0, summary=hparams_pb.hparams_pb(hparams, trial_id="."))
@@ -76,22 +71,17 @@ class Board:
         self._file.close()
 
     def _layout(self) -> Any:
-        """The summary of LAYOUT; custom_scalar.summary.pb makes the same, but wants tensorflow."""
+        """The summary of LAYOUT, as custom_scalar.summary.pb makes it, which would need tensorflow."""
 
-        layout = layout_pb2.Layout(
-            category=[
-                layout_pb2.Category(
-                    title=category,
-                    chart=[
-                        layout_pb2.Chart(
-                            title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{tag}$" for tag in tags])
-                        )
-                        for title, tags in charts
-                    ],
-                )
-                for category, charts in LAYOUT
-            ]
-        )
+        def chart(title: str, tags: tuple[str, ...]) -> Any:
+            lines = layout_pb2.MultilineChartContent(tag=[f"^{tag}$" for tag in tags])
+            return layout_pb2.Chart(title=title, multiline=lines)
+
+        pages = [
+            layout_pb2.Category(title=title, chart=[chart(*item) for item in charts.items()])
+            for title, charts in LAYOUT.items()
+        ]
+        layout = layout_pb2.Layout(category=pages)
         value = Summary.Value(
             tag=metadata.CONFIG_SUMMARY_TAG,
             metadata=metadata.create_summary_metadata(),

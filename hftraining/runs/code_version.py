@@ -1,7 +1,7 @@
-"""Which code ran: the commit, a digest of the sources, and what was changed since the commit, as a patch.
+"""Which code ran: the commit, a digest of the sources, and the changes since the commit, as a patch.
 
-The digest is what counts: two runs with the same digest ran the same code, whatever their commits are called. The
-patch lets a run of uncommitted code be run again: commit + code.patch = the code that ran.
+The digest decides: two runs with the same digest ran the same code, whatever their commits. The patch makes a run of
+uncommitted code repeatable: commit + code.patch = the code that ran.
 """
 
 import hashlib
@@ -12,22 +12,21 @@ from typing import Any
 
 SOURCE_TREE = Path(__file__).resolve().parents[2]
 PATCH_FILE = "code.patch"
-# What a run is made by. Nothing else goes into the patch: a keys.yaml beside the code must not reach a run folder.
+# What can go into the patch. A keys.yaml beside the code must not reach a run folder.
 SOURCES = ("train.py", "pyproject.toml", "hftraining", "hfinference", "hydra_plugins", "conf")
 SUFFIXES = (".py", ".yaml", ".toml")
-# What of the package can move a number of a run. An edited sentence of a report or command is no other version.
+# The modules that can change a number of a run. An edited sentence of a report or command makes no new version.
 MAKERS_OF_NUMBERS = (
     *("core/", "market/", "trading/", "model/", "portfolio/", "evidence/", "training/", "experiment/"),
     *("profit_tracker.py", "runs/ledger.py"),
 )
-PATCH_BYTES = 1_000_000  # beyond this a change is not an experiment, and a hundred trials would fill the disk with it
+PATCH_BYTES = 1_000_000  # a larger patch would fill the disk in a hundred trials
 
 
 def code_version(tree: Path = SOURCE_TREE) -> dict[str, Any]:
-    """commit: of a source tree; dirty: whether its code or config differs from it; digest: of the package's modules.
+    """commit of a source tree; dirty: whether its code or config differs from the commit; digest: see source_digest.
 
-    commit and dirty are None where the tree is not a checkout. The digest (16 hex digits) covers the *.py files of
-    `hftraining`: config files are resolved into the run's own config, so they are no part of it.
+    commit and dirty are None where the tree is not a checkout.
     """
     known: dict[str, Any] = {"commit": None, "dirty": None, "digest": source_digest(tree)}
     if not _is_checkout(tree):  # installed, perhaps inside another project's checkout
@@ -38,7 +37,10 @@ def code_version(tree: Path = SOURCE_TREE) -> dict[str, Any]:
 
 
 def source_digest(tree: Path = SOURCE_TREE, makers: tuple[str, ...] | None = MAKERS_OF_NUMBERS) -> str:
-    """16 hex digits of the names and contents of the modules that make numbers; None: of all modules, as once."""
+    """16 hex digits of the names and contents of the modules that make numbers; makers=None: of all, as once.
+
+    It leaves out config files, since each run resolves them into its own config.
+    """
     package = tree / "hftraining"
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
@@ -50,9 +52,9 @@ def source_digest(tree: Path = SOURCE_TREE, makers: tuple[str, ...] | None = MAK
 
 
 def code_patch(tree: Path = SOURCE_TREE) -> tuple[bytes, str | None]:
-    """What `git apply` needs to make the commit into the code that ran, and a note where that cannot be given.
+    """The patch from the commit to the code that ran, for `git apply`, and a note where there is none to give.
 
-    Empty for clean code and outside of a checkout. New files are part of it unless git ignores them.
+    Empty for clean code and outside of a checkout. It includes new files unless git ignores them.
     """
     if not _is_checkout(tree) or _git(tree, "rev-parse", "--verify", "HEAD") is None:
         return b"", None
@@ -61,7 +63,7 @@ def code_patch(tree: Path = SOURCE_TREE) -> tuple[bytes, str | None]:
     if patch is None or new is None:
         return b"", "left out: git could not tell what was changed"
     for name in filter(None, new.split("\0")):
-        # Compared with nothing, git ends with 1 because it found a difference.
+        # git exits with 1 because the new file differs from nothing.
         arguments = ("diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--", os.devnull, name)
         patch += _git_bytes(tree, *arguments, good=(0, 1)) or b""
     if len(patch) > PATCH_BYTES:
@@ -95,5 +97,5 @@ def _git_bytes(tree: Path, *arguments: str, good: tuple[int, ...] = (0,)) -> byt
 
 
 def git_environment() -> dict[str, str]:
-    """The environment without GIT_DIR and the like, which a hook sets and which would answer for another repository."""
+    """The environment without GIT_DIR and the like, which a hook sets and which point to another repository."""
     return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}

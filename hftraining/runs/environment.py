@@ -1,12 +1,13 @@
-"""Where a run ran: versions, threads, and those properties of the machine that can move the last bit of a float.
+"""Where a run ran: versions, threads, and the properties of the machine that can change the last bit of a float.
 
-Environment variables are never read into it, since secrets live there.
+Environment variables stay out, since they hold secrets.
 """
 
 import os
 import platform
 import re
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,14 @@ LIBRARIES = tuple(
     "hftraining torch numpy pandas numba pyarrow scipy safetensors "
     "hydra-core omegaconf optuna tensorboard plotly yfinance arch".split()
 )
-# Vector units that kernels choose among: another one adds up in another order.
+# Vector units that kernels choose among; each adds up in its own order.
 CPU_FLAGS = tuple(
     "fma avx avx2 avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 asimd sve sve2".split()
 )
 
 
 def environment() -> dict[str, Any]:
-    """python, platform, cpu_count, cpu (model and flags), numerics (what torch and numpy calculate with), versions.
-
-    numerics is about torch only where torch is loaded already; it is not imported for it.
-    """
+    """python, platform, cpu_count, cpu (model and flags), numerics (what torch and numpy calculate with), versions."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -37,12 +35,16 @@ def environment() -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str | None]:
-    """Installed versions of the libraries that can change a number or a file, without importing them."""
-    return {name: _version(name) for name in LIBRARIES}
+    """Installed versions of the libraries that can change a number or a file; None where one is not installed."""
+    versions: dict[str, str | None] = dict.fromkeys(LIBRARIES)
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def cpu() -> dict[str, Any]:
-    """The processor's model, and those of CPU_FLAGS that it has; empty where the system does not tell."""
+    """The processor's model, and which of CPU_FLAGS it has; empty where the system does not tell."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -54,7 +56,7 @@ def cpu() -> dict[str, Any]:
 
 
 def numerics() -> dict[str, Any]:
-    """The kernels in use: torch's vector unit, threads, MKL and oneDNN, numpy's BLAS; only of what is loaded."""
+    """The kernels in use: torch's vector unit, threads, MKL and oneDNN, numpy's BLAS. It imports neither library."""
     found: dict[str, Any] = {}
     if torch := sys.modules.get("torch"):
         built = torch.__config__.show()
@@ -71,10 +73,3 @@ def numerics() -> dict[str, Any]:
         blas = numpy.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
         found["numpy_blas"] = f"{blas.get('name')} {blas.get('version')}" if blas.get("name") else None
     return found
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

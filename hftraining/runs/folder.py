@@ -1,8 +1,8 @@
-"""A run folder read back: what it holds, and which folders below a path are runs."""
+"""Run folders read back: what a folder holds, and which folders below a path are runs."""
 
 import glob
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from hftraining.runs.result import RunResult, read_result
 
 @dataclass
 class RunFolder:
-    """What a folder holds; a file that an interrupted run has not written yet is empty or None here.
+    """What a folder holds; empty or None where an interrupted run has not written a file yet.
 
-    history: the logged steps, null as NaN. The shapes of the frames are those of RunRecord.write_*.
+    history: the logged steps, null as NaN. RunRecord.write_* says which columns the frames have.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class RunFolder:
 
     @property
     def initial_capital(self) -> float | None:
-        """In currency: of the config, else the first value of the curve; None where neither is there."""
+        """In currency, from the config, else the first value of the curve; None without either."""
         configured = (self.config.get("profit_tracker") or {}).get("initial_capital")
         if configured is None and self.equity is not None and len(self.equity):
             return float(self.equity["equity"].iloc[0])
@@ -42,45 +42,41 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The name of the run in its outputs folder; empty where the manifest does not say."""
+        """The name of the run in its outputs folder; empty where the manifest has none."""
         return str(self.manifest.get("name") or "")
 
     @property
     def signature(self) -> str:
-        """See identity.signature; empty where the manifest does not say."""
+        """See identity.signature; empty where the manifest has none."""
         return str(self.manifest.get("signature") or "")
 
     @property
     def data(self) -> dict[str, Any]:
-        """The data of the manifest: fingerprint, source, symbols, first and last session, snapshot."""
+        """From the manifest: fingerprint, source, symbols, first and last session, snapshot."""
         return self.manifest.get("data") or {}
 
     @property
     def code(self) -> dict[str, Any]:
-        """The code of the manifest: commit, dirty, digest, patch."""
+        """From the manifest: commit, dirty, digest, patch."""
         return self.manifest.get("code") or {}
 
     @property
     def outputs(self) -> Path | None:
-        """The outputs folder that the run lies in, outputs/kind/name/date_time; None once it was moved elsewhere."""
+        """The outputs folder around outputs/kind/name/date_time; None once the run was moved elsewhere."""
         folder = self.path.resolve()
-        return folder.parents[2] if is_in_place(folder, self.manifest) else None
-
-
-def is_in_place(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Whether a run still lies where it was made, in outputs/kind/name/date_time."""
-    return folder.parts[-3:-1] == (manifest.get("kind"), manifest.get("name"))
+        in_place = folder.parts[-3:-1] == (self.manifest.get("kind"), self.manifest.get("name"))
+        return folder.parents[2] if in_place else None
 
 
 def read_run(folder: Path) -> RunFolder:
-    """All files of a run, finished or interrupted. Raises UserError when the folder is not a run, or damaged."""
+    """All files of a run, finished or interrupted. Raises UserError for a folder that is not a run, or damaged."""
     if not (folder / "run.json").is_file():
         raise UserError(f"{folder} is not a run: it has no run.json")
     return RunFolder(
         path=folder,
-        config=_with_added_fields(_yaml(folder / "config.yaml")),
-        config_diff=_yaml(folder / "config_diff.yaml"),
-        manifest=_json(folder / "run.json"),
+        config=_with_added_fields(_mapping(folder / "config.yaml", yaml.safe_load)),
+        config_diff=_mapping(folder / "config_diff.yaml", yaml.safe_load),
+        manifest=_mapping(folder / "run.json", json.loads),
         history=read_metrics(folder),
         result=read_result(folder),
         equity=_frame(folder / "equity.parquet"),
@@ -92,7 +88,7 @@ def read_run(folder: Path) -> RunFolder:
 def find_runs(places: Sequence[str | Path]) -> list[Path]:
     """Run folders, each once, in the order of the places: run folders, patterns, or folders that hold runs.
 
-    Below a folder runs come in the order of their names. Raises UserError for a place without any.
+    Runs below one folder are sorted by name. Raises UserError for a place without a run.
     """
     found: dict[Path, Path] = {}
     for place in places:
@@ -116,35 +112,22 @@ def _runs_below(place: Path) -> list[Path]:
 
 
 def _with_added_fields(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of a run folder, with what an earlier version meant where it had no such field yet."""
+    """Add the fields that the version before did not write, with the values that it meant."""
     if isinstance(config.get("model"), dict):
         config["model"].setdefault("kind", "transformer")
     return config
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    text = _text(path)
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """An object of a JSON or YAML file, empty without the file."""
     try:
-        values = json.loads(text) if text else {}
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error})") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged (it holds no object)")
-    return values
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(_text(path)) or {}
-    except yaml.YAMLError as error:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        values = parse(text) if text else {}
+    except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]})") from error
-    if not isinstance(values, dict):
+    if values is not None and not isinstance(values, dict):
         raise UserError(f"{path} is damaged (it holds no mapping)")
-    return values
+    return values or {}
 
 
 def _frame(path: Path) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""What a run is: its delta from the default config, a signature of that delta, and a manifest of where it ran."""
+"""The identity of a run: its delta from the default config, a signature of that delta, and where and how it ran."""
 
 import hashlib
 import sys
@@ -11,18 +11,18 @@ from hftraining.core.values import canonical, flatten, plain
 from hftraining.runs.code_version import PATCH_FILE, code_version
 from hftraining.runs.environment import environment
 
-# Fields that cannot change a number, as patterns of dotted names; every other field is part of the signature. For each
-# of them but one tests/experiment/test_signature.py shows weights that are equal to the bit. Threads and
-# checkpoint_every stay in: another thread count gives other bits.
+# Fields that cannot change a number, as patterns of dotted names; all other fields are part of the signature. For all
+# but training.device, tests/experiment/test_signature.py shows weights that are equal to the bit. Threads count, since
+# another number of threads gives other bits.
 CANNOT_CHANGE_A_NUMBER = (
     "name",  # of the run: names its folder
-    "*.name",  # of a group: its values count, not what they are called
+    "*.name",  # of a group: its values count
     "output_dir",
     "resume",  # bit-exact by construction
-    "init_from",  # where the base model lies; what it is counts, as base.signature and base.weights
-    "stocks.snapshots",  # where snapshots are kept; which one is stocks.snapshot, and that counts
-    # The exception: another device rounds otherwise in the last bits. It is left out since it belongs to the machine,
-    # on which a config is the same trial; run.json names it, and replay says where it differs.
+    "init_from",  # where the base model lies; base.signature and base.weights count
+    "stocks.snapshots",  # where snapshots lie; stocks.snapshot, which names one, counts
+    # The exception: another device rounds differently. It belongs to the machine, and a config is the same trial on
+    # every machine; run.json names it, and replay says where it differs.
     "training.device",
     "training.log_every",
     "profit_tracker.report_every",
@@ -50,20 +50,14 @@ def manifest(
     signature: str,
     seed: int,
     threads: int,
-    fingerprint: str,
-    source: str,
-    symbols: Sequence[str],
-    first: str,
-    last: str,
-    snapshot: str | None = None,
+    data: Mapping[str, Any],
     argv: Sequence[str] | None = None,
     patch: tuple[bytes, str | None] = (b"", None),
 ) -> dict[str, Any]:
     """What run.json holds: which code, libraries, machine and data a run used, and how it was called.
 
-    fingerprint, source, symbols, first and last (ISO dates) and the id of the snapshot, if they come from one,
-    describe the bars. argv is sys.argv unless given. patch is as `code_patch` gives it.
-    Environment variables are never read into it, since secrets live there.
+    data describes the bars: fingerprint, source, symbols, first and last day, and the id of the snapshot or None.
+    argv: sys.argv unless given. patch: from `code_patch`. Environment variables stay out, since they hold secrets.
     """
     return {
         "signature": signature,
@@ -71,14 +65,7 @@ def manifest(
         "argv": list(sys.argv if argv is None else argv),
         "seed": seed,
         "threads": threads,
-        "data": {
-            "fingerprint": fingerprint,
-            "source": source,
-            "symbols": list(symbols),
-            "first": str(first),
-            "last": str(last),
-            "snapshot": snapshot,
-        },
+        "data": dict(data),
         "code": code_version() | {"patch": PATCH_FILE if patch[0] else patch[1]},
         **environment(),
     }

@@ -1,7 +1,7 @@
-"""The ledger: a row for every run, trial and fine-tune ever begun, from which N, the number of trials, is counted.
+"""The ledger: a row for every run, trial and fine-tune ever begun, which give N, the number of trials.
 
-One SQLite file beside the runs. It outlives the folder of a run, so that deleting bad runs does not make the rest look
-better. A row is written before the first step, so that killed runs count too.
+It is one SQLite file beside the runs and outlives their folders: deleting bad runs does not make the others look
+better. A row is written before the first step, so killed runs count too.
 """
 
 import json
@@ -21,11 +21,11 @@ from hftraining.core.errors import UserError
 from hftraining.core.values import plain, without_nan
 
 LEDGER_FILE = "ledger.sqlite"
-RUNNING = "running"  # also what a killed run is called for good
+RUNNING = "running"  # a killed run stays so
 ENDINGS = ("done", "failed", "interrupted", "pruned")
-BUSY_SECONDS = 60.0  # how long a write waits for those of other processes
+BUSY_SECONDS = 60.0  # how long a write waits for other processes
 _APPLICATION_ID = 0x68667472  # "hftr": tells our file from any other SQLite file
-# One tuple of statements a schema version; a file's user_version says how many of them it has seen.
+# One tuple of statements a schema version; a file's user_version counts those that it has run.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE runs (
@@ -59,10 +59,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX openings_of_a_window ON openings (fingerprint, test_window)",
     ),
-    # What looked: an opening by a config and code that had looked before shows the same numbers, and teaches nothing.
+    # Who looked: the same config and code looking again see the same numbers, and learn nothing.
     ("ALTER TABLE openings ADD COLUMN look TEXT NOT NULL DEFAULT ''",),
 )
-# Openings from before looks had a name count one each.
+# Openings of schema 1, without a look, count one each.
 _LOOKS = "count(DISTINCT CASE openings.look WHEN '' THEN openings.id ELSE openings.look END) AS n"
 
 
@@ -72,7 +72,7 @@ class LedgerError(UserError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: a run as it was begun and, once it has ended, what came of it."""
+    """One row: how a run began and, once it has ended, what came of it."""
 
     id: int
     kind: str
@@ -96,24 +96,24 @@ class Entry:
 
 @dataclass(frozen=True)
 class Trials:
-    """Everything ever tried on one data fingerprint and validation window.
+    """Everything ever tried on one data fingerprint and validation period.
 
     Sharpe ratios are daily (not annualised), as deflation needs them, of the trials whose returns are known and vary.
     variance_1d: over trials with ddof 1, NaN for fewer than two.
     """
 
-    count: int  # N: one a signature and outcome, pruned, failed, killed and running ones included
+    count: int  # N: one a signature and outcome, also of pruned, failed, killed and running runs
     sharpes_1d: tuple[float, ...]
     variance_1d: float
     rows: dict[str, tuple[int, ...]]  # signature -> its rows, in the order in which they began
-    outcomes: dict[str, int] = field(default_factory=dict)  # signature -> how many different results it has had
+    outcomes: dict[str, int] = field(default_factory=dict)  # signature -> number of its different results
 
 
 class Ledger:
     """The ledger of one outputs folder. Every method is one short transaction on its own connection.
 
-    So any number of processes and threads may hold one, and a fork is harmless. The file is made on first use.
-    Raises LedgerError for a file that is damaged, newer than this code, not a ledger, or locked for too long.
+    So any number of processes, threads and forks may share the file, which is made on first use. Raises LedgerError
+    for a file that is damaged, newer than this code, not a ledger, or locked for too long.
     """
 
     def __init__(self, path: Path) -> None:
@@ -137,13 +137,12 @@ class Ledger:
         windows: Mapping[str, Any],
         started: str | None = None,
     ) -> int:
-        """Write the row of a run that is about to take its first step; returns the row's id.
+        """Write the row of a run before its first step; returns the row's id.
 
-        windows: name -> (first day, last day); "valid" must be there, "test" may be absent. started: ISO time,
-        now unless given.
+        windows: period -> (first day, last day), with "valid" and perhaps "test". started: ISO time, now unless given.
         """
         spans = {name: window_text(span) for name, span in windows.items()}
-        assert spans.get("valid"), f"a run has a validation window: {windows}"
+        assert spans.get("valid"), f"a run has a validation period: {windows}"
         row = {
             "kind": kind,
             "name": name,
@@ -173,9 +172,9 @@ class Ledger:
         sharpe: float | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write how a run ended: one of ENDINGS, and its daily net validation returns where it has any.
+        """Write how a run ended: one of ENDINGS, and its daily net validation returns, if any.
 
-        sharpe: annualised, as shown; result: a small summary. NaN and infinity in them become null.
+        sharpe: annualised; result: a small summary. NaN and infinity in them become null.
         """
         assert status in ENDINGS, f"status={status!r} is not one of {ENDINGS}"
         assert len(valid_dates) == len(valid_returns), f"{len(valid_dates)} days, {len(valid_returns)} returns"
@@ -197,9 +196,9 @@ class Ledger:
             self._expect_one(changed, row_id)
 
     def resume(self, folder: Path | str) -> int:
-        """Mark the run in a folder as running again, and return its row: it stays the trial that it was.
+        """Mark the run in a folder as running again, and return its row: it stays the same trial.
 
-        Raises LedgerError for a run that this ledger has not seen.
+        Raises LedgerError for a run that is not in this ledger.
         """
         with self._writing() as connection:
             row_id: int | None = connection.execute(
@@ -213,11 +212,11 @@ class Ledger:
         return row_id
 
     def open_test(self, row_id: int, look: str = "") -> int:
-        """Record an opening of the run's sealed test window; returns how often any run has opened it so far.
+        """Record an opening of the run's sealed test period; returns the number of openings, this one included.
 
         look: names config, seed and code. The same look again, such as a replay or a run resumed during its last
-        step, repeats known numbers and is counted once; an empty look counts each time. Openings are counted over
-        the same data fingerprint and the same test days, this one included.
+        step, repeats known numbers and counts once; an empty look counts each time. Openings by any run on the same
+        data fingerprint and test days count.
         """
         with self._writing() as connection:
             changed = connection.execute(
@@ -233,7 +232,7 @@ class Ledger:
             return int(answer.fetchone()["n"])
 
     def openings(self, fingerprint: str, test_window: Any) -> int:
-        """How many times the test window of this data has been opened so far, repeated looks counted once."""
+        """How often the test period of this data has been opened so far; repeated looks count once."""
         with self._connected() as connection:
             answer = connection.execute(
                 f"SELECT {_LOOKS} FROM openings WHERE fingerprint = ? AND test_window = ?",
@@ -242,17 +241,17 @@ class Ledger:
             return int(answer.fetchone()["n"])
 
     def trials(self, fingerprint: str, valid_window: Any) -> Trials:
-        """What has been tried on this data and validation window: N, and the daily Sharpe ratios known.
+        """The trials on this data and validation period: N, and the daily Sharpe ratios known.
 
-        A signature names config and seed: the same run twice is one trial, and two seeds are two trials. A config
-        whose returns differ the second time was tried under other code: two trials, though one signature.
+        A signature names config and seed: the same run twice is one trial, and two seeds are two trials. One signature
+        with two different returns was tried under two versions of the code, and is two trials.
         """
         return trials_of(self.entries(fingerprint=fingerprint, valid_window=valid_window))
 
     def entries(
         self, *, fingerprint: str | None = None, valid_window: Any = None, kind: str | None = None
     ) -> list[Entry]:
-        """Rows in the order in which they began, of one data fingerprint, window or kind where these are given."""
+        """Rows in the order in which they began; only those of the fingerprint, validation period or kind given."""
         wanted = {
             "fingerprint": fingerprint,
             "valid_window": None if valid_window is None else window_text(valid_window),
@@ -268,23 +267,17 @@ class Ledger:
             raise LedgerError(f"{self.path} is damaged ({error})") from error
 
     def _entry(self, row: sqlite3.Row) -> Entry:
-        values: dict[str, Any] = {key: row[key] for key in row.keys() if key in Entry.__dataclass_fields__}
+        values: dict[str, Any] = {name: row[name] for name in Entry.__dataclass_fields__}
+        for name in ("symbols", "windows", "valid_dates", "result"):
+            values[name] = json.loads(row[name])
+        for name in ("symbols", "valid_dates"):
+            values[name] = tuple(values[name])
         returns = array("d")
         returns.frombytes(row["valid_returns"])
-        return Entry(
-            **values
-            | {
-                "folder": self.path.parent / row["folder"],
-                "symbols": tuple(json.loads(row["symbols"])),
-                "windows": json.loads(row["windows"]),
-                "valid_dates": tuple(json.loads(row["valid_dates"])),
-                "valid_returns": tuple(returns),
-                "result": json.loads(row["result"]),
-            }
-        )
+        return Entry(**values | {"folder": self.path.parent / row["folder"], "valid_returns": tuple(returns)})
 
     def _stored(self, folder: Path) -> str:
-        """The folder as the ledger knows it: within the outputs folder when it lies there, which may then move."""
+        """The folder relative to the outputs folder, which may move; absolute where it lies elsewhere."""
         folder, home = Path(folder).resolve(), self.path.parent.resolve()
         return str(folder.relative_to(home) if folder.is_relative_to(home) else folder)
 
@@ -317,7 +310,7 @@ class Ledger:
 
 
 def trials_of(entries: Sequence[Entry]) -> Trials:
-    """The trials that these rows make up, all of one data fingerprint and validation window."""
+    """The trials in these rows, all of one data fingerprint and validation period."""
     rows: dict[str, tuple[int, ...]] = {}
     sharpes: dict[str, dict[bytes, float]] = {}  # by signature and outcome, to the bit
     for entry in entries:
@@ -332,7 +325,7 @@ def trials_of(entries: Sequence[Entry]) -> Trials:
 
 
 def daily_sharpe(returns: Sequence[float]) -> float:
-    """Mean / standard deviation (ddof 1) of daily returns, not annualised; NaN without variance or with a NaN."""
+    """Mean / standard deviation (ddof 1) of daily returns, not annualised; NaN without variance or with a NaN in it."""
     if len(returns) < 2 or not all(map(math.isfinite, returns)) or min(returns) == max(returns):
         return math.nan
     mean = math.fsum(returns) / len(returns)
@@ -340,7 +333,7 @@ def daily_sharpe(returns: Sequence[float]) -> float:
 
 
 def window_text(span: Any) -> str:
-    """A window as one text, "2011-01-03 to 2012-12-31", from its first and last day; none is empty."""
+    """A period as text, "2011-01-03 to 2012-12-31", from its first and last day; empty for None."""
     if span is None or isinstance(span, str):
         return span or ""
     first, last = span
@@ -348,7 +341,7 @@ def window_text(span: Any) -> str:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to the schema of this code, in one transaction that other processes wait for."""
+    """Bring the file to the schema of this code, in one transaction."""
     with _transaction(connection):
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         ours = connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
@@ -369,7 +362,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """WAL lets readers read while one writes. SQLite does not wait for this change of mode, so it is tried again."""
+    """Turn on WAL, which lets readers read while one writes. SQLite does not wait for the mode, so try again."""
     deadline = time.monotonic() + BUSY_SECONDS
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
@@ -387,7 +380,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if connection.in_transaction:  # SQLite has rolled back by itself when the disk is full
+        if connection.in_transaction:  # with a full disk SQLite has rolled back already
             connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")

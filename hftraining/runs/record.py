@@ -1,15 +1,16 @@
-"""RunRecord: the folder of one run, written so that a process killed at any moment leaves it readable."""
+"""RunRecord: the folder of one run, readable even when its process is killed at any moment."""
 
 import functools
+import itertools
 import json
 import logging
 import math
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import pandas as pd
@@ -35,9 +36,9 @@ class RecordError(UserError):
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The logged steps of a run, in order; null is read back as NaN, and no file as no steps.
+    """The logged steps of a run, in order, with NaN for null; none without a file.
 
-    A last line cut short by a kill is left out; any other line that is not a logged step raises ValueError.
+    Leaves out a last line that a kill cut short. Raises RecordError for any other line that is not a logged step.
     """
     path = folder / "metrics.jsonl"
     lines = path.read_bytes().split(b"\n") if path.exists() else []
@@ -45,21 +46,22 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            rows.append({"step": int(row["step"])} | {k: _number(v) for k, v in row.items() if k != "step"})
+            step = int(row["step"])
+            rows.append({tag: math.nan if value is None else value for tag, value in row.items()} | {"step": step})
         except (ValueError, KeyError, TypeError):
-            if number < len(lines):  # every whole line ends with a newline, so only the last piece may be cut short
+            if number < len(lines):  # only the last piece, which no newline ends, may be cut short
                 raise RecordError(f"{path}, line {number} is not a logged step: {line[:80]!r}") from None
     return rows
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What run.json of a run folder says."""
-    facts: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return facts
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return found
 
 
 class RunRecord:
-    """The folder of one run. Open it with `create` or `reopen`, and close it (or use it as a context manager)."""
+    """The folder of one run. Open it with `create` or `reopen`, and close it, or use it as a context manager."""
 
     def __init__(self, folder: Path, *, purge_step: int | None = None, seconds_before: float = 0.0) -> None:
         self.folder = folder
@@ -71,7 +73,7 @@ class RunRecord:
         self._log = logging.FileHandler(folder / "train.log", encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOGGER.addHandler(self._log)
-        if LOGGER.level == logging.NOTSET:  # else the root's WARNING would keep the log empty
+        if LOGGER.level == logging.NOTSET:  # the root's WARNING would keep the log empty
             LOGGER.setLevel(logging.INFO)
 
     @classmethod
@@ -88,10 +90,8 @@ class RunRecord:
     ) -> "RunRecord":
         """A new folder outputs/kind/name/called with config.yaml, config_diff.yaml and run.json in it.
 
-        code_patch: what was changed since the commit, kept as code.patch where it is not empty. The folder is called
-        by date and time unless told otherwise. Where it exists already (two runs started in one second), the later
-        one gets _2 at its end. Raises RecordError for a kind or name that is not a plain folder name, and where the
-        folder cannot be made.
+        code_patch: the changes since the commit, kept as code.patch unless empty. called: see new_folder. Raises
+        RecordError for a kind or name that is not a plain folder name, and where the folder cannot be made.
         """
         for what, text in (("kind", kind), ("name", name), ("folder", called or "by date")):
             if not _SAFE_NAME.match(text) or ".." in text or text[-1] in ". ":
@@ -107,10 +107,10 @@ class RunRecord:
 
     @classmethod
     def reopen(cls, folder: Path, step: int) -> "RunRecord":
-        """Go on in the folder of an interrupted run, from its checkpoint at `step`.
+        """Resume in the folder of an interrupted run, from its checkpoint at `step`.
 
-        What was logged after `step` is dropped, from metrics.jsonl and (by a purge mark) from TensorBoard; the
-        clock goes on from the last step kept. Raises RecordError when the folder is not a run.
+        Drops what was logged after `step`, from metrics.jsonl and (by a purge mark) from TensorBoard; the clock
+        continues from the last step kept. Raises RecordError for a folder that is not a run.
         """
         missing = [name for name in ("config.yaml", "run.json") if not (folder / name).is_file()]
         if missing:
@@ -129,19 +129,19 @@ class RunRecord:
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints go; not made here."""
+        """The folder of the checkpoints, which may not exist yet."""
         return self.folder / "checkpoints"
 
     @property
     def model(self) -> Path:
-        """Where the finished model goes; not made here."""
+        """The folder of the finished model, which may not exist yet."""
         return self.folder / "model"
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line to metrics.jsonl and the same values to TensorBoard, both flushed.
 
-        One call a step, in rising order: a step's losses and its probe belong in one line. Log a step before
-        saving its checkpoint, or a kill between the two loses the line for good.
+        Call it once a step, in rising order, with the step's losses and its probe together, and before saving the
+        step's checkpoint: otherwise a kill between the two would lose the line for good.
         """
         assert step > self.last_step, f"step {step} was logged after step {self.last_step}"
         assert not {"step", "seconds"} & set(values), "step and seconds are written here"
@@ -164,26 +164,26 @@ class RunRecord:
         metrics = {"result/eval_loss": result.eval_loss, "result/deflated_sharpe": result.deflated_sharpe}
         if valid := result.periods.get("valid"):
             metrics["result/valid_p"] = valid.null.p if valid.null else None
-        for name, window in result.periods.items():
+        for name, period in result.periods.items():
             for metric in ("total_return", "sharpe_ratio", "max_drawdown"):
-                metrics[f"result/{name}_{metric}"] = window.profit.get(metric)
+                metrics[f"result/{name}_{metric}"] = period.profit.get(metric)
         known = {tag: float(v) for tag, v in metrics.items() if v is not None and math.isfinite(v)}
         self._tensorboard().hparams(max(self.last_step, 0), hparams, known)
 
     def write_equity(self, frame: pd.DataFrame) -> None:
-        """Write equity.parquet: one row a day and window."""
+        """Write equity.parquet: one row a day; the column `window` names the period, valid or test."""
         self._write_parquet("equity.parquet", frame, EQUITY_COLUMNS)
 
     def write_trades(self, frame: pd.DataFrame) -> None:
-        """Write trades.parquet: one row a trade, none if there was none."""
+        """Write trades.parquet: one row a trade, perhaps none."""
         self._write_parquet("trades.parquet", frame, TRADE_COLUMNS)
 
     def write_null_band(self, frame: pd.DataFrame) -> None:
-        """Write null_band.parquet: one row a day and window, the fan of equity curves that luck alone makes."""
+        """Write null_band.parquet: one row a day, the fan of equity curves that luck alone makes."""
         self._write_parquet("null_band.parquet", frame, NULL_BAND_COLUMNS)
 
     def close(self) -> None:
-        """Close the files; twice does no harm."""
+        """Close the files; a second call does nothing."""
         LOGGER.removeHandler(self._log)
         self._log.close()
         self._metrics.close()
@@ -194,7 +194,7 @@ class RunRecord:
     def __enter__(self) -> "RunRecord":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _tensorboard(self) -> Board:
@@ -210,23 +210,21 @@ class RunRecord:
 
 
 def new_folder(parent: Path, called: str | None = None) -> Path:
-    """Make a folder in `parent`, called by this second unless told, with _2 at its end when that is taken.
+    """Make a folder in `parent`, called by date and time unless a name is given; a taken name gets _2 at its end.
 
-    Raises RecordError.
+    Raises RecordError where `parent` cannot be made.
     """
     called = called or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordError(f"output_dir: {parent} cannot be made ({error.strerror})") from error
-    number = 1
-    while True:
+    for number in itertools.count(1):
         folder = parent / (called if number == 1 else f"{called}_{number}")
-        try:
+        with suppress(FileExistsError):  # another run has it
             folder.mkdir()
-            return folder
-        except FileExistsError:  # another run has it
-            number += 1
+            break
+    return folder
 
 
 def _yaml(values: dict) -> str:
@@ -235,7 +233,3 @@ def _yaml(values: dict) -> str:
 
 def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(without_nan(dict(row)), allow_nan=False) + "\n"
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

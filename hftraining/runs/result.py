@@ -1,6 +1,6 @@
-"""What a finished run found, as result.json holds it: written from these classes, and read back into them.
+"""The result of a finished run: result.json is written from these classes, and read back into them.
 
-A number that could not be told is NaN while a run goes on, null in the file, and None here once it was read back.
+An unknown number is NaN during a run, null in the file, and None once it is read back.
 """
 
 import json
@@ -15,7 +15,7 @@ from hftraining.core.files import write_json_atomically
 from hftraining.core.values import flatten, plain, without_nan
 
 RESULT_FILE = "result.json"
-PERIODS = {"valid": "validation", "test": "test"}  # the periods that are traded, and what people call them
+PERIODS = {"valid": "validation", "test": "test"}  # the traded periods: key -> words
 Number = float | None
 Metrics = dict[str, Number]  # by the names of core/metrics.py
 
@@ -54,7 +54,7 @@ class Null:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of the quantile forecasts of one level and horizon: the share of outcomes at or below them."""
+    """The share of outcomes at or below the quantile forecasts of one level and horizon."""
 
     horizon: int
     level: float
@@ -64,7 +64,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline earned. difference: of its Sharpe ratio to that of buy and hold, which has none itself."""
+    """What a baseline earned. difference: its Sharpe ratio less buy and hold's; None for buy and hold itself."""
 
     metrics: Metrics
     difference: Estimate | None = None
@@ -72,7 +72,7 @@ class Baseline:
 
 @dataclass
 class PeriodResult:
-    """What the validation or the test days say. interval: low and high end of the annual Sharpe ratio."""
+    """The validation or the test period. interval: low and high end of the annual Sharpe ratio."""
 
     days: int = 0
     first: str = ""
@@ -81,20 +81,20 @@ class PeriodResult:
     baselines: dict[str, Baseline] = field(default_factory=dict)
     null: Null | None = None
     interval: list[Number] = field(default_factory=list)
-    difference: Estimate | None = None  # of the Sharpe ratio to that of buy and hold
+    difference: Estimate | None = None  # the Sharpe ratio less buy and hold's
     scores: dict[str, Score] = field(default_factory=dict)
     calibration: list[Calibration] = field(default_factory=list)
     verdict: str | None = None
 
     @property
     def held(self) -> Metrics:
-        """The metrics of buy and hold; empty where it is not known."""
+        """The metrics of buy and hold; empty where they are unknown."""
         return self.baselines["buy_and_hold"].metrics if "buy_and_hold" in self.baselines else {}
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The forecast loss of some days, beside that of two forecasts that know nothing of the day."""
+    """The forecast loss in a period, beside the losses of two forecasts that know nothing of the day."""
 
     model: Number = None
     nothing_changes: Number = None
@@ -112,7 +112,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class LeakProof:
-    """Whether the leak proof passed, and after how many random days the future was replaced."""
+    """Whether the leak proof passed, and after how many random days it replaced the future."""
 
     ok: bool | None = None
     days: int | None = None
@@ -135,13 +135,13 @@ class CandidateResult:
     best_step: int | None = None
     moved: int = 0
     loss: Number = None
-    loss_difference: Estimate | None = None  # to the base's loss
+    loss_difference: Estimate | None = None  # the loss less the base's
     forgetting: Estimate | None = None  # how much the loss rose on the base's other stocks
     profit: Metrics = field(default_factory=dict)
     interval: list[Number] = field(default_factory=list)
     p: Number = None
     deflated_sharpe: Number = None
-    difference: Estimate | None = None  # of the Sharpe ratio to the base's
+    difference: Estimate | None = None  # the Sharpe ratio less the base's
     verdict: str | None = None
 
 
@@ -178,7 +178,7 @@ class RunResult:
     base: BaseFacts | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The object of result.json: periods at its top, eval_loss as eval.loss, a baseline's metrics as its own."""
+        """The object of result.json, with the periods and each baseline's metrics one level up, and eval.loss."""
         values: dict[str, Any] = asdict(self)
         periods = values.pop("periods")
         for period in periods.values():
@@ -190,7 +190,10 @@ class RunResult:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunResult":
-        """The other way round; what an older version did not write has its default. Raises pydantic.ValidationError."""
+        """Read as_json's object; fields that an older version lacks keep their defaults.
+
+        Raises pydantic.ValidationError.
+        """
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         periods = {name: dict(values[name]) for name in PERIODS if isinstance(values.get(name), dict)}
         for period in periods.values():
@@ -206,24 +209,24 @@ class RunResult:
         return _ADAPTER.validate_python(known)
 
     def number(self, path: str) -> Number:
-        """A number by its dotted path in result.json, such as valid.profit.sharpe_ratio; None where there is none."""
+        """A number by its dotted path in result.json, such as valid.profit.sharpe_ratio; None without one."""
         value = flatten(self.as_json()).get(path)
         return float(value) if isinstance(value, (int, float)) else None
 
     @property
     def valid(self) -> PeriodResult:
-        """The validation days."""
+        """The validation period."""
         return self.periods["valid"]
 
     @property
     def test(self) -> PeriodResult | None:
-        """The test days; None while they are sealed."""
+        """The test period; None while it is sealed."""
         return self.periods.get("test")
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run folder and what its result.json holds."""
+    """A run folder and its result."""
 
     folder: Path
     result: RunResult
@@ -238,7 +241,7 @@ def write_result(folder: Path, result: RunResult) -> None:
 
 
 def read_result(folder: Path) -> RunResult | None:
-    """What result.json of a run folder holds, None where there is none. Raises UserError for a damaged one."""
+    """Read result.json from a run folder; None without one. Raises UserError for a damaged one."""
     path = folder / RESULT_FILE
     if not path.is_file():
         return None

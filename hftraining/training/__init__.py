@@ -1,1 +1,1 @@
-"""How the model learns: the step loop, the optimiser, checkpoints."""
+"""How a torch model learns: the step loop, the optimiser, checkpoints."""

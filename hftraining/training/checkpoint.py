@@ -1,8 +1,8 @@
 """Checkpoints: model, optimiser, random state and step, written atomically and verified when read.
 
 A checkpoint is a folder `step_00000250` with model.safetensors, optimizer.safetensors (random state included)
-and state.json, which holds the sha256 of both. It is written under a temporary name, synced and renamed, so that a
-kill at any moment leaves whole checkpoints only. The newest two are kept, and the best by the validation metric.
+and state.json, which holds the sha256 of both. It is written under a temporary name, synced and renamed, so a kill at
+any moment leaves only whole checkpoints. The newest two are kept, and the best by the validation metric.
 """
 
 import json
@@ -17,7 +17,7 @@ from torch import Tensor, nn, optim
 
 from hftraining.core.files import sha256, sync
 
-KEPT = 2  # newest checkpoints, so that there is one to fall back on when the last is damaged
+KEPT = 2  # the newest, and one to fall back on when it is damaged
 TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
 
 logger = logging.getLogger("hftraining")
@@ -31,7 +31,7 @@ class Checkpoints:
 
     def save(self, step: int, model: nn.Module, optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
         """Write the checkpoint of a step and remove old ones. `state` is JSON and must name `best_step`."""
-        final = self.folder / f"step_{step:08d}"
+        final = self._path(step)
         temporary = self.folder / f".writing_{step:08d}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -42,13 +42,13 @@ class Checkpoints:
         for name in (*TENSOR_FILES, "state.json"):
             sync(temporary / name)
         sync(temporary)
-        shutil.rmtree(final, ignore_errors=True)  # a damaged one, when a resumed run reaches its step again
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one, which a resumed run writes again
         temporary.rename(final)
         sync(self.folder)
         self._remove_all_but(state["best_step"])
 
     def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Any] | None:
-        """Load the newest whole checkpoint and return its state, or None where there is none."""
+        """Load the newest whole checkpoint and return its state; None without one."""
         step = self.newest()
         if step == 0:
             return None
@@ -61,7 +61,7 @@ class Checkpoints:
         return next((step for step in reversed(self.steps()) if self._is_whole(step)), 0)
 
     def load_model(self, step: int, model: nn.Module) -> None:
-        """Put the weights of a checkpoint into the model."""
+        """Load the weights of a checkpoint into the model."""
         model.load_state_dict(load_file(self._path(step) / TENSOR_FILES[0]))
 
     def steps(self) -> list[int]:
@@ -89,7 +89,7 @@ class Checkpoints:
 
 
 def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """Adam's moments by parameter index, and torch's random states. Rates are a function of the step."""
+    """Adam's moments by parameter index, and torch's random states. The learning rate follows from the step."""
     tensors = {
         f"{index}.{name}": value.contiguous().cpu()
         for index, values in optimizer.state_dict()["state"].items()

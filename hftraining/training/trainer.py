@@ -1,4 +1,4 @@
-"""The step loop: a batch, a loss, a step; now and then a log line, a probe, a checkpoint."""
+"""The step loop: a batch, a loss, a step; every so many steps a log line, a probe, a checkpoint."""
 
 import logging
 import math
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,25 +26,13 @@ MOST_SKIPPED_IN_A_ROW = 10
 logger = logging.getLogger("hftraining")
 
 
-class Probe(Protocol):
-    """Scores the model on the validation days."""
-
-    def __call__(self, step: int) -> dict[str, float]:
-        """The scores after a step, by TensorBoard tag."""
-        ...
-
-
-class StepListener(Protocol):
-    """Is told of every step, as a progress bar is."""
-
-    def __call__(self, step: int, values: dict[str, float]) -> None:
-        """values: the step's losses, and what was probed."""
-        ...
+Probe = Callable[[int], dict[str, float]]  # scores on the validation days after a step, by TensorBoard tag
+StepListener = Callable[[int, dict[str, float]], None]  # a step, its losses, and what was logged or probed
 
 
 @dataclass
 class Progress:
-    """What a checkpoint remembers beside the tensors."""
+    """What a checkpoint holds beside the tensors."""
 
     step: int = 0
     best_step: int | None = None
@@ -55,7 +42,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains a torch model of any kind on the windows of a sampler; can resume at any step, to the bit."""
+    """Trains a torch model on the windows of a sampler; resumes at any checkpoint, to the bit."""
 
     def __init__(
         self,
@@ -74,22 +61,22 @@ class Trainer:
         self.progress = Progress()
 
     def resume(self) -> int:
-        """Load the newest whole checkpoint, if there is one; returns the step after which training continues."""
+        """Load the newest whole checkpoint, if there is one; returns its step, or 0."""
         state = self.checkpoints.restore(self.model, self.optimizer)
         if state is not None:
             self.progress = Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
         return self.progress.step
 
-    def train(self, log: Callable[[int, dict[str, float]], None], on_step: StepListener) -> Progress:
-        """Run to max_steps, or until `patience` probes in a row were no better. `log` gets the values of a logged step.
+    def train(self, log: StepListener, on_step: StepListener) -> Progress:
+        """Run to max_steps, or until `patience` probes in a row were no better.
 
-        Raises Interrupted after saving when SIGTERM or SIGINT came, Diverged after ten skipped steps in a row.
+        log is called for every logged step, on_step for every step. Raises Interrupted, once all is saved, after a
+        SIGTERM or SIGINT, and Diverged after ten skipped steps in a row.
         """
         config = self.config
         started, first = time.monotonic(), self.progress.step
-        ahead = range(first + 1, config.max_steps + 1)
-        if self._is_out_of_patience():  # resumed after its last step
-            ahead = range(0)
+        # A run that patience has ended and that is resumed has no steps left.
+        ahead = range(first, first) if self._is_out_of_patience() else range(first + 1, config.max_steps + 1)
         with _stop_signals() as stop_asked:
             for step in ahead:
                 values = self._step(step)
@@ -113,7 +100,7 @@ class Trainer:
         return self.progress
 
     def load_best(self) -> None:
-        """Put the weights of the best probe into the model, or leave the last where no probe had a finite value."""
+        """Load the weights of the best probe, or keep the last ones where no probe had a finite value."""
         if self.progress.best_step is not None:
             self.checkpoints.load_model(self.progress.best_step, self.model)
 
@@ -149,7 +136,7 @@ class Trainer:
         return self.objective(quantiles, head, label, present, open_, close)
 
     def _skip(self, step: int, values: dict[str, float]) -> None:
-        """Leave weights and optimiser as they are: one non-finite step would poison both for good."""
+        """Leave weights and optimiser unchanged: one non-finite step would spoil both for good."""
         self.progress.skipped_steps += 1
         self.progress.skipped_in_a_row += 1
         what = "the loss" if not math.isfinite(values["train/loss"]) else f"the gradient of {self._non_finite()}"
@@ -181,7 +168,7 @@ class Trainer:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """While open, SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT ends it."""
+    """Note SIGTERM and SIGINT instead of ending the process; a second SIGINT ends it. Yields whether one came."""
     seen: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

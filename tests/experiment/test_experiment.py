@@ -53,7 +53,7 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
         ("training.batch_size=6", "training.batch_size=6 must be a multiple"),
         ("training.history=-1", "training.history=-1 must be at least 0"),
         ("training.shrinkage=-0.1", "training.shrinkage=-0.1 must be at least 0"),
-        ("training.patience=-1", "training.patience=-1 must not be negative"),
+        ("training.patience=-1", "training.patience=-1 must be at least 0"),
         ("training.lora_rank=0", "training.lora_rank=0 must be at least 1"),
         ("training.methods=[all]", r"training.methods=\['all'\] must name some of full, head, lora, scratch"),
         ("training=finetune", "needs a base model: init_from=outputs/base/"),

@@ -1,4 +1,4 @@
-"""Trained runs at work: hfinference/, on base and fine-tuned runs."""
+"""Loading and averaging base and fine-tuned runs: hfinference/."""
 
 import dataclasses
 import shutil
@@ -62,7 +62,7 @@ def test_models_and_bars_that_do_not_fit_each_other_are_refused(base, bars):
         average_predictions([model], bars.of(["S0"]))
 
 
-def test_what_is_no_model_is_refused_in_one_line(base, tmp_path):
+def test_a_folder_without_a_model_is_refused_in_one_line(base, tmp_path):
     with pytest.raises(ModelFolderError, match="does not exist"):
         load_model(tmp_path / "nowhere")
     with pytest.raises(ModelFolderError, match=r"config.json is missing: not a model folder"):
@@ -75,7 +75,7 @@ def test_what_is_no_model_is_refused_in_one_line(base, tmp_path):
 
 
 @pytest.mark.parametrize("kinds", [("transformer", "ridge"), ("transformer", "ridge", "lightgbm")])
-def test_models_of_all_kinds_load_and_are_averaged_together_without_a_position_where_one_has_none(kinds, tmp_path):
+def test_models_of_all_kinds_average_together_with_a_position_only_if_each_has_one(kinds, tmp_path):
     if "lightgbm" in kinds:
         pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install -e .[baselines]")
     bars = make_bars(n_sessions=400)

@@ -1,4 +1,4 @@
-"""What is trained and what pulls back: hftraining/model/adapt.py."""
+"""Which weights a fine-tune trains, and what pulls them back: hftraining/model/adapt.py."""
 
 import copy
 
@@ -46,7 +46,7 @@ def test_a_prepared_model_forecasts_as_before_until_it_is_trained(method):
     assert all(torch.equal(a, b) for a, b in zip(before, forecast(model), strict=True))
 
 
-def test_a_low_rank_change_has_rank_times_both_widths_weights_and_each_layer_has_one():
+def test_every_linear_layer_gets_a_low_rank_change_of_rank_times_the_sum_of_its_widths():
     model = make_model()
     moved = prepare(model, "lora", rank=3)
     layers = [layer for layer in model.modules() if isinstance(layer, LowRank)]
@@ -71,7 +71,7 @@ def test_merging_makes_a_plain_model_with_the_same_forecasts(rank):
     assert not torch.equal(trained[0], forecast(make_model())[0])
 
 
-def test_the_pull_is_shrinkage_times_rate_of_the_way_back_after_each_step():
+def test_each_step_pulls_weights_back_by_shrinkage_times_the_learning_rate():
     plain, pulled = make_model(), make_model()
     start = copy.deepcopy(plain.state_dict())
     optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for model in (plain, pulled)]
@@ -83,7 +83,7 @@ def test_the_pull_is_shrinkage_times_rate_of_the_way_back_after_each_step():
         torch.testing.assert_close(after, expected, atol=1e-7, rtol=1e-6)
 
 
-def test_a_restored_fine_tune_is_pulled_back_to_the_base_and_not_to_where_it_was_cut_off(tmp_path):
+def test_a_resumed_fine_tune_is_pulled_back_to_the_base_and_not_to_its_checkpoint(tmp_path):
     def begin():
         model = make_model()
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -102,7 +102,7 @@ def test_a_restored_fine_tune_is_pulled_back_to_the_base_and_not_to_where_it_was
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), restored.parameters(), strict=True))
 
 
-def test_without_shrinkage_nothing_is_hooked():
+def test_without_shrinkage_the_optimizer_gets_no_hook():
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     pull_back(optimizer, shrinkage=0.0)

@@ -38,7 +38,7 @@ def fresh(kind, bars):
 
 
 def learned(kind, bars):
-    """A forecaster that has learned, or a transformer whose weights are not those that it began with."""
+    """A forecaster that has learned; for a transformer, one whose weights were changed."""
     forecaster, features = fresh(kind, bars), make_features(bars)
     if not isinstance(forecaster.model, Learner):
         for parameter in forecaster.model.parameters():
@@ -54,7 +54,7 @@ def edit(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_every_kind_that_a_config_knows_can_be_built_and_no_other():
+def test_the_config_knows_exactly_the_kinds_that_can_be_built():
     assert tuple(KINDS) == model_config.KINDS
 
 
@@ -72,7 +72,7 @@ def test_a_forecast_is_the_prediction_in_units_of_volatility_and_nan_where_featu
         np.testing.assert_allclose(got.quantiles_TSHQ[:, :, h], expected_TSQ, rtol=1e-12)
 
 
-def test_what_has_learned_nothing_yet_depends_on_every_feature_of_today(kind, bars):
+def test_the_forecasts_of_an_untrained_model_depend_on_every_feature_of_today(kind, bars):
     forecaster = fresh(kind, bars)
     rng = np.random.default_rng(0)
     x_TSF = rng.normal(size=(60, 2, len(FEATURES))).astype(np.float32)
@@ -138,7 +138,7 @@ def test_a_damaged_or_missing_file_is_refused_by_name_whatever_the_kind(kind, ba
     Forecaster.load(tmp_path)
 
 
-def test_files_that_are_whole_but_of_another_model_are_refused_in_one_line(kind, bars, tmp_path):
+def test_whole_files_of_another_model_are_refused_in_one_line(kind, bars, tmp_path):
     forecaster = fresh(kind, bars)
     forecaster.save(tmp_path)
     edit(tmp_path / "config.json", quantiles=[0.25, 0.5, 0.75, 0.9])
@@ -182,7 +182,7 @@ def test_a_model_folder_of_the_version_before_loads_and_no_other_format_does(bar
             Forecaster.load(tmp_path)
 
 
-def test_without_lightgbm_no_model_of_it_is_begun_and_the_message_says_how_to_install_it(bars, monkeypatch):
+def test_without_lightgbm_its_model_is_refused_with_the_command_that_installs_it(bars, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     with pytest.raises(MissingDependency, match=r'pip install -e "\.\[baselines\]"') as caught:
         fresh("lightgbm", bars)
@@ -190,12 +190,12 @@ def test_without_lightgbm_no_model_of_it_is_begun_and_the_message_says_how_to_in
     fresh("ridge", bars)
 
 
-def test_a_kind_that_does_not_exist_is_refused_with_the_nearest():
+def test_an_unknown_kind_is_refused_with_the_nearest_one():
     with pytest.raises(ValueError, match=r"kind=lightgmb is not one of transformer, ridge, lightgbm; did you mean"):
         ModelConfig(kind="lightgmb")
 
 
-def test_the_shape_of_a_transformer_is_refused_for_any_other_kind():
+def test_other_kinds_refuse_the_shape_of_a_transformer():
     assert ModelConfig(name="ridge", kind="ridge", hidden_size=64).kind == "ridge"  # the default says nothing
     message = r"^model\.cross_asset=True belongs to model\.kind=transformer, not ridge: leave it out$"
     with pytest.raises(ValueError, match=message):

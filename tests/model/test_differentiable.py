@@ -28,7 +28,7 @@ def tensors(markets, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.15])
-def test_equity_equals_the_engine_s(missing):
+def test_equity_equals_that_of_the_fill_engine(missing):
     for seed in range(100):
         markets, weights, rules = drawn(seed, missing)
         got = account_equity(*tensors(markets), torch.tensor(weights), rules).numpy()

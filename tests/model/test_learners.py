@@ -1,4 +1,4 @@
-"""Ridge and LightGBM: the fits against least squares and brute force, the forecasts by what must hold of any."""
+"""Ridge and LightGBM: fits against least squares and brute force, forecasts against properties that always hold."""
 
 from dataclasses import replace
 
@@ -68,7 +68,7 @@ def test_ridge_is_least_squares_with_rows_added_for_the_penalty():
     np.testing.assert_allclose(ridge.predict(x_NF), expected_NH, rtol=1e-12, atol=1e-12)
 
 
-def test_ridge_is_that_of_scikit_learn():
+def test_ridge_agrees_with_scikit_learn():
     linear_model = pytest.importorskip("sklearn.linear_model")
     rng = np.random.default_rng(1)
     x_NF = rng.normal(size=(400, 6))
@@ -89,14 +89,14 @@ def test_the_penalty_is_the_one_with_the_least_error_on_later_rows():
         fits = [fit_ridge(x_NF, label_NH[:, [h]], np.array([penalty])) for penalty in PENALTIES_P]
         errors = [((label_MH[:, [h]] - fit.predict(x_MF)) ** 2).mean() for fit in fits]
         assert chosen_H[h] == PENALTIES_P[np.argmin(errors)]
-    assert chosen_H[0] > chosen_H[1] > chosen_H[2]  # more of it where there is less to learn
+    assert chosen_H[0] > chosen_H[1] > chosen_H[2]  # a higher penalty where there is less to learn
 
 
-def test_ridge_recovers_what_is_exactly_linear():
+def test_ridge_recovers_labels_that_are_exactly_linear():
     x_TSF, known_TS, labels_TSH, span_TSH = market()
     exact_TSH = (x_TSF[:, :, :2] * 0.5 - x_TSF[:, :, 2:] + 0.1).astype(np.float32)
     got = forecast("ridge", x_TSF, known_TS, np.where(np.isnan(labels_TSH), np.nan, exact_TSH), span_TSH)
-    # The smallest penalty shrinks by 1e-4, and so much is left for the outer quantiles.
+    # The smallest penalty shrinks by 1e-4, which widens the outer quantiles as much.
     error = np.abs(got.quantiles_TSHQ - (exact_TSH * span_TSH)[..., None])[known_TS]
     assert error.max() < 2e-3 * span_TSH.max()
 
@@ -116,7 +116,7 @@ def test_lightgbm_learns_a_step_that_ridge_cannot():
     assert losses["lightgbm"] < 0.9 * losses["ridge"]
 
 
-def test_a_signal_is_found_and_pays_in_loss(name):
+def test_a_learner_finds_a_signal_and_lowers_the_loss(name):
     x_TSF, known_TS, labels_TSH, span_TSH = market(signal=0.5)
     got = forecast(name, x_TSF, known_TS, labels_TSH, span_TSH)
     units_TSHQ = got.quantiles_TSHQ / span_TSH[..., None]
@@ -134,11 +134,11 @@ def test_noise_gives_about_the_unconditional_forecast(name):
     units_NHQ = (got.quantiles_TSHQ / span_TSH[..., None])[known_TS]
     unconditional_HQ = np.nanquantile(labels_TSH[TRAIN][known_TS[TRAIN]], LEVELS, axis=0).T
     np.testing.assert_allclose(units_NHQ.mean(axis=0), unconditional_HQ, atol=0.06)
-    # Labels have a deviation of 1.4, so four slopes without any penalty would leave 0.05 here, give or take.
+    # Labels have a deviation of 1.4, so four slopes without a penalty would give about 0.05 here.
     assert units_NHQ[:, :, 1].std(axis=0).max() < 0.1
 
 
-def test_the_levels_are_reached_on_days_that_were_not_fitted(name):
+def test_quantiles_are_calibrated_on_days_that_were_not_fitted(name):
     x_TSF, known_TS, labels_TSH, span_TSH = market(signal=0.3, n_sessions=2000)
     got = forecast(name, x_TSF, known_TS, labels_TSH, span_TSH, train=slice(0, 1000))
     rows = known_TS & np.isfinite(labels_TSH).all(axis=2) & (np.arange(2000) >= 1006)[:, None]
@@ -146,7 +146,7 @@ def test_the_levels_are_reached_on_days_that_were_not_fitted(name):
     np.testing.assert_allclose(below_HQ, np.tile(LEVELS, (2, 1)), atol=0.02)
 
 
-def test_quantiles_are_as_far_apart_on_every_day_in_volatility_units(name):
+def test_quantiles_are_equally_far_apart_on_every_day_in_volatility_units(name):
     x_TSF, known_TS, labels_TSH, span_TSH = market(signal=0.3)
     got = forecast(name, x_TSF, known_TS, labels_TSH, span_TSH)
     apart = np.diff(got.quantiles_TSHQ / span_TSH[..., None], axis=-1)[known_TS]
@@ -154,7 +154,7 @@ def test_quantiles_are_as_far_apart_on_every_day_in_volatility_units(name):
     np.testing.assert_allclose(apart, np.broadcast_to(apart[0], apart.shape), rtol=1e-9)
 
 
-def test_only_symbols_with_features_have_a_forecast_and_none_has_a_head(name):
+def test_only_symbols_with_features_have_a_forecast_and_none_has_a_position(name):
     x_TSF, known_TS, labels_TSH, span_TSH = market()
     span_TSH[~known_TS] = np.nan
     got = forecast(name, x_TSF, known_TS, labels_TSH, span_TSH)
@@ -189,9 +189,9 @@ def test_labels_outside_the_training_days_are_never_read(name):
     )
 
 
-def test_the_purge_lies_between_what_is_fitted_and_what_is_judged(monkeypatch):
+def test_the_purge_separates_fitted_days_from_judged_days(monkeypatch):
     x_TSF, known_TS, labels_TSH, span_TSH = market()
-    x_TSF[:, :, 0] = np.arange(len(x_TSF))[:, None]  # so that rows tell their session
+    x_TSF[:, :, 0] = np.arange(len(x_TSF))[:, None]  # so that a row names its session
     fits, judged = [], []
 
     class Noted(linear.Ridge):
@@ -199,18 +199,18 @@ def test_the_purge_lies_between_what_is_fitted_and_what_is_judged(monkeypatch):
             judged.append(x_NF[:, 0])
             return super().predict(x_NF)
 
-    def noted_fit(x_NF, label_NH, penalty_H):
+    def noted_fit(x_NF, label_NH, penalty_H, *, seed):
         fits.append(x_NF[:, 0])
         ridge = fit_ridge(x_NF, label_NH, penalty_H)
         return Noted(ridge.intercept_H, ridge.slope_FH)
 
-    def noted_choice(x_NF, label_NH, x_MF, label_MH):
+    def noted_choice(x_NF, label_NH, x_MF, label_MH, *, seed):
         fits.append(x_NF[:, 0])
         judged.append(x_MF[:, 0])
         return np.array([1.0, 1.0])
 
-    monkeypatch.setattr(linear, "fit_ridge", noted_fit)
-    monkeypatch.setattr(linear, "choose_penalties", noted_choice)
+    monkeypatch.setattr(linear.RidgeModel, "fit", staticmethod(noted_fit))
+    monkeypatch.setattr(linear.RidgeModel, "choose", staticmethod(noted_choice))
     forecast("ridge", x_TSF, known_TS, labels_TSH, span_TSH)
     tuning, whole, of_late, of_early = fits
     last_fifth, first, second, everything = judged
@@ -222,12 +222,12 @@ def test_the_purge_lies_between_what_is_fitted_and_what_is_judged(monkeypatch):
     assert second.min() - of_early.max() == PURGE + 1
 
 
-def test_the_forecast_is_the_same_to_the_bit_when_it_is_made_again(name):
+def test_the_same_seed_gives_the_same_forecast_to_the_bit(name):
     once, again = (forecast(name, *market(signal=0.2)).quantiles_TSHQ for _ in range(2))
     np.testing.assert_array_equal(once, again)
 
 
-def test_trees_of_one_horizon_do_not_know_the_others():
+def test_the_trees_of_one_horizon_do_not_depend_on_the_others():
     pytest.importorskip("lightgbm", reason=NO_LIGHTGBM)
     rng = np.random.default_rng(0)
     x_NF = rng.normal(size=(2000, 5))
@@ -235,11 +235,11 @@ def test_trees_of_one_horizon_do_not_know_the_others():
     cut = (x_NF[:1500], label_NH[:1500], x_NF[1500:], label_NH[1500:])
     rounds_H = choose_rounds(*cut, seed=1)
     assert rounds_H[0] < rounds_H[2]
-    together_NH = fit_trees(x_NF, label_NH, rounds_H, 1).predict(x_NF)
+    together_NH = fit_trees(x_NF, label_NH, rounds_H, seed=1).predict(x_NF)
     for h in range(3):
         alone = (array if array.shape[1] == 5 else array[:, [h]] for array in cut)
         assert choose_rounds(*alone, seed=1) == rounds_H[h]
-        alone_N1 = fit_trees(x_NF, label_NH[:, [h]], rounds_H[[h]], 1).predict(x_NF)
+        alone_N1 = fit_trees(x_NF, label_NH[:, [h]], rounds_H[[h]], seed=1).predict(x_NF)
         np.testing.assert_array_equal(alone_N1[:, 0], together_NH[:, h])
 
 
@@ -252,7 +252,7 @@ def test_too_few_training_days_are_refused_in_one_line(name):
 
 
 def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75, 0.9)):
-    """The whole way from bars, as a run goes it; the splits beside the forecast."""
+    """From bars to a forecast, as in a run; returns the forecast and the splits."""
     purge = 1 + max(horizons)
     splits = make_splits(bars.sessions_T, StocksConfig(), purge)
     features = make_features(bars)
@@ -276,7 +276,7 @@ def test_on_the_sample_a_learner_trades_and_is_not_too_good_to_be_true(name):
 
 def test_the_scale_of_prices_does_not_matter(name):
     bars = make_bars(500, 3, missing=0.02)
-    # By powers of two, which change no digit.
+    # Powers of two change no digit.
     scale_S = np.array([8.0, 0.25, 1024.0])
     scaled = {key: getattr(bars, key) * scale_S for key in ("open_TS", "high_TS", "low_TS", "close_TS")}
     plain, other = (forecast_bars(name, b)[0].quantiles_TSHQ for b in (bars, replace(bars, **scaled)))

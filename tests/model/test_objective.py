@@ -13,7 +13,7 @@ from hftraining.trading.config import TradingRules
 LEVELS = torch.tensor([0.1, 0.5, 0.9])
 
 
-def test_pinball_loss_equals_the_one_worked_out_by_hand():
+def test_pinball_loss_equals_a_calculation_by_hand():
     quantiles = torch.tensor([[[-1.0, 0.0, 1.0]]])
     label = torch.tensor([[2.0]])
     # 0.1 * 3, 0.5 * 2 and 0.9 * 1 for three quantiles below the label
@@ -31,7 +31,7 @@ def test_the_true_quantiles_have_the_lowest_pinball_loss():
     assert pinball_loss((truth * 1.3).expand(20_000, 1, 3), label, LEVELS.double()) > best
 
 
-def test_unknown_labels_count_for_nothing_and_none_at_all_gives_zero_with_a_gradient():
+def test_unknown_labels_do_not_count_and_without_any_label_loss_and_gradient_are_zero():
     quantiles = torch.zeros(2, 1, 3, requires_grad=True)
     label = torch.tensor([[2.0], [math.nan]])
     assert pinball_loss(quantiles, label, LEVELS) == pinball_loss(quantiles[:1], label[:1], LEVELS)
@@ -55,7 +55,7 @@ def test_an_account_that_stays_flat_scores_zero_and_still_has_a_gradient():
     assert torch.isfinite(equity.grad).all()
 
 
-def test_position_weights_keep_both_caps_and_absent_symbols_out():
+def test_position_weights_respect_both_caps_and_leave_out_absent_symbols():
     rules = TradingRules(max_position_size=0.6, max_gross=1.0)
     head, present = (
         torch.tensor([[1.0, -1.0, 0.5], [0.1, 0.1, 0.9]]),

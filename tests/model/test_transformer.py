@@ -38,7 +38,7 @@ def test_outputs_up_to_day_t_are_equal_to_the_bit_when_later_inputs_change(day, 
 
 
 @pytest.mark.parametrize("length", [9, 24, 33, 49])
-def test_a_forecast_is_the_same_whether_the_bars_end_today_or_go_on(length):
+def test_a_forecast_is_the_same_whether_the_bars_end_today_or_later(length):
     model, (x, present) = make_model(), some_input()
     with torch.inference_mode():
         for whole, cut in zip(model(x, present), model(x[:, :, :length], present[:, :, :length]), strict=True):

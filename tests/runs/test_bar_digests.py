@@ -1,4 +1,4 @@
-"""What a run folder keeps of its bars: enough to say which symbols and days changed."""
+"""Digests of a run's bars: enough to say which symbols and days changed."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ def changed_bars(bars, name, t, s, change):
 
 
 @pytest.mark.parametrize("name", ["open_TS", "high_TS", "low_TS", "close_TS", "volume_TS"])
-def test_the_last_bit_of_one_value_is_seen_and_its_symbol_and_day_named(name):
+def test_a_change_in_the_last_bit_of_one_value_is_named_by_symbol_and_day(name):
     bars = make_bars(300, 3, missing=0.05)
     t = int(np.flatnonzero(np.isfinite(bars.close_TS[:, 1]))[100])
     other = changed_bars(bars, name, t, 1, lambda value: np.nextafter(value, np.inf))
@@ -26,7 +26,7 @@ def test_the_last_bit_of_one_value_is_seen_and_its_symbol_and_day_named(name):
     assert delta.lines() == [f"S1: {bars.sessions_T[t]} changed"]
 
 
-def test_equal_bars_have_no_delta_whatever_the_order_of_their_symbols():
+def test_equal_bars_have_no_delta_in_any_order_of_symbols():
     bars = make_bars(100, 3, missing=0.1)
     turned = replace(
         bars,
@@ -37,7 +37,7 @@ def test_equal_bars_have_no_delta_whatever_the_order_of_their_symbols():
     assert not data_delta(digest_bars(bars), digest_bars(turned))
 
 
-def test_added_days_and_symbols_are_told_from_changed_ones():
+def test_added_days_and_symbols_are_listed_apart_from_changed_days():
     bars = make_bars(100, 3)
     shorter = replace(bars.rows(slice(0, 90)), symbols_S=("S0", "S1", "XX"))
     delta = data_delta(digest_bars(bars), digest_bars(shorter))
@@ -47,7 +47,7 @@ def test_added_days_and_symbols_are_told_from_changed_ones():
     assert f"S0: 10 days from {bars.sessions_T[90]} to {bars.sessions_T[99]} only in the first" in delta.lines()
 
 
-def test_a_bar_that_vanished_is_a_day_of_one_only():
+def test_a_bar_that_vanished_is_a_day_of_one_run_only():
     bars = make_bars(100, 2)
     gone = bars
     for name in ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS"):
@@ -55,7 +55,7 @@ def test_a_bar_that_vanished_is_a_day_of_one_only():
     assert data_delta(digest_bars(bars), digest_bars(gone)).only_first == {"S0": [str(bars.sessions_T[50])]}
 
 
-def test_values_that_trade_places_are_seen():
+def test_swapped_values_are_seen():
     bars = make_bars(50, 2)
     assert data_delta(digest_bars(bars), digest_bars(replace(bars, open_TS=bars.close_TS, close_TS=bars.open_TS)))
 

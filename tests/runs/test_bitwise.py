@@ -1,4 +1,4 @@
-"""What a replay compares: hftraining/runs/bitwise.py. Runs that are trained again are in tests/experiment."""
+"""What a replay compares: hftraining/runs/bitwise.py. tests/experiment repeats whole runs."""
 
 import json
 import shutil
@@ -26,14 +26,14 @@ def runs(tmp_path):
     return first, shutil.copytree(first, tmp_path / "second")
 
 
-def test_equal_runs_are_equal_whatever_config_json_says_of_the_days(runs):
+def test_equal_runs_are_equal_even_with_different_config_json(runs):
     (runs[1] / "model/config.json").write_text("other days\n")
     bits = compare_bits(*runs)
     assert bits.equal and bits.trained_alike and (bits.tensors, bits.steps, bits.days) == (2, 1, 1)
     assert bits.lines()[0] == "weights: 2 tensors, equal to the bit"
 
 
-def test_every_file_of_the_model_counts_tensor_by_tensor_or_whole(runs):
+def test_every_file_of_the_model_is_compared_tensor_by_tensor_or_whole(runs):
     (runs[1] / "model/trees_5.txt").write_text("another tree\n")
     bits = compare_bits(*runs)
     assert bits.weights == "trees_5.txt differs" and not bits.trained_alike

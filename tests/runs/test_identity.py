@@ -1,4 +1,4 @@
-"""The identity of a run: what differs from the defaults, its signature, and where it ran."""
+"""The identity of a run: its delta from the defaults, its signature, and where it ran."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def signed(changes: dict) -> str:
     return signature(config_delta(config, DEFAULTS))
 
 
-def test_the_delta_names_what_differs_and_nothing_else():
+def test_the_delta_holds_exactly_the_fields_that_differ():
     config = DEFAULTS | {"seed": 3, "model": {"name": "wide", "hidden_size": 128}}
     delta = config_delta(config, DEFAULTS)
     assert delta == {"model.hidden_size": 128, "model.name": "wide", "seed": 3}
@@ -38,7 +38,7 @@ def test_the_delta_names_what_differs_and_nothing_else():
     assert config_delta(DEFAULTS, DEFAULTS) == {}
 
 
-def test_a_missing_field_is_null_and_a_truth_is_not_a_number():
+def test_a_missing_field_equals_null_and_true_is_not_one():
     assert config_delta({"a": None}, {}) == {}
     assert config_delta({}, {"a": 5}) == {"a": None}
     assert config_delta({"a": True}, {"a": 1}) == {"a": True}
@@ -52,7 +52,7 @@ def test_the_spelling_of_a_value_does_not_matter():
     assert signed({"stocks.symbols": ["A", "B"]}) != signed({"stocks.symbols": ["B", "A"]})
 
 
-def test_a_signature_is_eight_hex_digits_and_stays_what_it_was():
+def test_a_signature_is_eight_hex_digits_and_never_changes():
     assert signature({}) == "bf21a9e8"  # sha1 of {}
     assert signature({"seed": 3}) != signature({"seed": 4}) != signature({})
 
@@ -70,7 +70,7 @@ def test_a_signature_is_eight_hex_digits_and_stays_what_it_was():
         {"output_dir": "elsewhere"},
     ],
 )
-def test_what_cannot_change_a_number_does_not_change_the_signature(change):
+def test_a_field_that_cannot_change_a_number_does_not_change_the_signature(change):
     assert signed(change) == signed({})
     assert signed(change | {"seed": 1}) == signed({"seed": 1})
 
@@ -85,7 +85,7 @@ def test_what_cannot_change_a_number_does_not_change_the_signature(change):
         {"stocks.symbols": ["A"]},
     ],
 )
-def test_what_can_change_a_number_changes_the_signature(change):
+def test_a_field_that_can_change_a_number_changes_the_signature(change):
     assert signed(change) != signed({})
 
 
@@ -99,31 +99,16 @@ def test_the_order_of_overrides_does_not_change_the_signature(delta, random):
     assert signature(dict(items)) == signature(delta)
 
 
+DATA = {"fingerprint": "ab" * 8, "source": "sample", "symbols": ["AAPL", "MSFT"], "snapshot": "cd" * 8}
+
+
 def some_manifest() -> dict:
-    return manifest(
-        signature="0123abcd",
-        seed=7,
-        threads=2,
-        fingerprint="ab" * 8,
-        source="sample",
-        symbols=("AAPL", "MSFT"),
-        first="2001-01-02",
-        last="2015-12-31",
-        snapshot="cd" * 8,
-        argv=["train.py", "seed=7"],
-    )
+    return manifest(signature="0123abcd", seed=7, threads=2, data=DATA, argv=["train.py", "seed=7"])
 
 
 def test_the_manifest_is_json_and_names_code_data_and_machine():
     found = json.loads(json.dumps(some_manifest()))
-    assert found["data"] == {
-        "fingerprint": "ab" * 8,
-        "source": "sample",
-        "symbols": ["AAPL", "MSFT"],
-        "first": "2001-01-02",
-        "last": "2015-12-31",
-        "snapshot": "cd" * 8,
-    }
+    assert found["data"] == DATA
     assert found["argv"] == ["train.py", "seed=7"]
     assert found["versions"]["numpy"] == np.__version__
     assert set(found["code"]) == {"commit", "dirty", "digest", "patch"}
@@ -134,11 +119,11 @@ def test_the_manifest_holds_no_environment_variable(monkeypatch):
     assert "canary-5d1f" not in json.dumps(some_manifest())
 
 
-def test_the_versions_cover_what_can_change_a_number():
+def test_the_versions_cover_the_libraries_that_can_change_a_number():
     assert {"torch", "numpy", "pandas", "numba", "hydra-core"} <= set(library_versions())
 
 
-def test_what_can_move_the_last_bit_is_recorded():
+def test_the_environment_records_what_can_change_the_last_bit():
     import torch
 
     found = environment()
@@ -181,7 +166,7 @@ def test_the_code_is_dirty_when_a_source_file_differs_from_the_commit(tree):
     assert code_version(tree / "hftraining")["commit"] is None
 
 
-def test_commit_and_patch_make_up_the_code_that_ran(tree, tmp_path_factory):
+def test_commit_plus_patch_is_the_code_that_ran(tree, tmp_path_factory):
     (tree / "hftraining" / "trading" / "code.py").write_text("a = 2\n")
     (tree / "hftraining" / "trading" / "new.py").write_bytes(b"# latin: \xe9\nb = 3\n")
     (tree / "conf" / "model").mkdir()
@@ -197,13 +182,13 @@ def test_commit_and_patch_make_up_the_code_that_ran(tree, tmp_path_factory):
     assert (again / "conf" / "model" / "mine.yaml").read_text() == "hidden_size: 8\n"
 
 
-def test_a_patch_that_would_fill_the_disk_is_left_out_and_said_to_be(tree):
+def test_a_patch_that_would_fill_the_disk_is_left_out_with_a_note(tree):
     (tree / "hftraining" / "data.py").write_text("x = 1\n" * (PATCH_BYTES // 6))
     patch, note = code_patch(tree)
     assert patch == b"" and note.startswith("left out: 1,")
 
 
-def test_the_digest_of_the_code_is_that_of_the_modules_that_make_numbers(tree):
+def test_the_digest_covers_the_modules_that_make_numbers_and_no_config(tree):
     before = source_digest(tree)
     (tree / "conf" / "config.yaml").write_text("seed: 2\n")
     assert source_digest(tree) == before
@@ -211,7 +196,7 @@ def test_the_digest_of_the_code_is_that_of_the_modules_that_make_numbers(tree):
     assert source_digest(tree) != before
 
 
-def test_an_edited_sentence_of_a_report_is_no_other_version_of_the_code(tree):
+def test_editing_a_report_or_command_does_not_change_the_digest(tree):
     before, everything = source_digest(tree), source_digest(tree, None)
     (tree / "hftraining" / "reports").mkdir()
     (tree / "hftraining" / "reports" / "page.py").write_text("title = 'another'\n")

@@ -1,4 +1,4 @@
-"""The ledger: what was ever tried stays counted, whoever deletes, kills or writes at the same moment."""
+"""The ledger counts every trial, through deleted folders, killed runs and concurrent writers."""
 
 import math
 import os
@@ -62,7 +62,7 @@ def python(code: str, ledger: Ledger) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def test_a_row_is_there_before_the_first_step_and_says_at_the_end_what_came_of_it(tmp_path):
+def test_a_row_is_written_before_the_first_step_and_completed_at_the_end(tmp_path):
     ledger = new_ledger(tmp_path)
     row = begin(ledger, "aa")
     (entry,) = ledger.entries()
@@ -83,7 +83,7 @@ def test_a_row_is_there_before_the_first_step_and_says_at_the_end_what_came_of_i
     assert entry.sharpe == 2.0 and entry.result == {"a": None}
 
 
-def test_every_way_to_end_counts_and_so_does_a_run_that_never_ended(tmp_path):
+def test_every_ending_counts_and_so_does_a_run_that_never_ended(tmp_path):
     ledger = new_ledger(tmp_path)
     for status in ENDINGS:
         ledger.finish(begin(ledger, status), status=status)
@@ -92,14 +92,14 @@ def test_every_way_to_end_counts_and_so_does_a_run_that_never_ended(tmp_path):
     assert trials(ledger).sharpes_1d == ()
 
 
-def test_the_same_config_data_and_seed_is_one_trial_however_often_it_runs(tmp_path):
+def test_the_same_config_data_and_seed_is_one_trial_no_matter_how_often_it_runs(tmp_path):
     ledger = new_ledger(tmp_path)
     rows = [begin(ledger, "aa"), begin(ledger, "bb"), begin(ledger, "aa")]
     assert trials(ledger).count == 2
     assert trials(ledger).rows == {"aa": (rows[0], rows[2]), "bb": (rows[1],)}
 
 
-def test_a_config_that_comes_to_other_returns_was_tried_under_other_code_and_counts_again(tmp_path):
+def test_a_signature_with_different_returns_ran_under_other_code_and_counts_again(tmp_path):
     ledger = new_ledger(tmp_path)
     for returns in ([0.01, -0.02, 0.03], [0.01, -0.02, 0.03], [0.01, -0.02, np.nextafter(0.03, 1)]):
         finish(ledger, begin(ledger, "aa"), returns)
@@ -109,7 +109,7 @@ def test_a_config_that_comes_to_other_returns_was_tried_under_other_code_and_cou
     assert len(found.sharpes_1d) == 2
 
 
-def test_other_data_and_other_validation_days_are_other_counts(tmp_path):
+def test_trials_are_counted_for_each_data_and_validation_period(tmp_path):
     ledger = new_ledger(tmp_path)
     begin(ledger, "aa")
     begin(ledger, "bb", fingerprint="beef")
@@ -120,7 +120,7 @@ def test_other_data_and_other_validation_days_are_other_counts(tmp_path):
     assert ledger.trials("none", PERIODS["valid"]).count == 0
 
 
-def test_the_variance_is_of_the_daily_sharpe_ratios_that_are_known(tmp_path):
+def test_the_variance_covers_the_known_daily_sharpe_ratios(tmp_path):
     ledger = new_ledger(tmp_path)
     curves = {"aa": [0.01, -0.02, 0.03], "bb": [0.0, 0.01, -0.03], "cc": [0.02, 0.01, 0.0]}
     for signature, returns in curves.items():
@@ -179,7 +179,7 @@ def test_the_outputs_folder_may_move_and_its_runs_are_still_found(tmp_path):
     assert moved.resume(tmp_path / "archive/base/small/aa") == row
 
 
-def test_every_opening_of_a_test_window_is_counted_whoever_opens_it(tmp_path):
+def test_every_opening_of_a_test_period_is_counted_for_all_runs_together(tmp_path):
     ledger = new_ledger(tmp_path)
     first, second = begin(ledger, "aa"), begin(ledger, "bb", kind="finetuned")
     other_days = begin(ledger, "cc", windows=PERIODS | {"test": ("2014-01-02", "2015-12-31")})
@@ -189,7 +189,7 @@ def test_every_opening_of_a_test_window_is_counted_whoever_opens_it(tmp_path):
         ledger.open_test(99)
 
 
-def test_the_same_look_again_teaches_nothing_and_is_counted_once(tmp_path):
+def test_the_same_look_again_is_counted_once(tmp_path):
     ledger = new_ledger(tmp_path)
     run, replay, other_code = begin(ledger, "aa"), begin(ledger, "aa"), begin(ledger, "aa")
     looks = [(run, "aa code1"), (replay, "aa code1"), (other_code, "aa code2"), (run, ""), (run, "")]
@@ -197,7 +197,7 @@ def test_the_same_look_again_teaches_nothing_and_is_counted_once(tmp_path):
     assert ledger.openings("f00d", PERIODS["test"]) == 4
 
 
-def test_openings_of_a_ledger_from_before_looks_had_names_count_one_each(tmp_path, monkeypatch):
+def test_openings_of_a_ledger_without_looks_count_one_each(tmp_path, monkeypatch):
     monkeypatch.setattr(ledger_module, "MIGRATIONS", ledger_module.MIGRATIONS[:1])
     row = begin(new_ledger(tmp_path), "aa")
     with sqlite3.connect(tmp_path / "outputs" / "ledger.sqlite") as connection:
@@ -212,8 +212,8 @@ def test_openings_of_a_ledger_from_before_looks_had_names_count_one_each(tmp_pat
     assert ledger.open_test(row, "aa code1") == 4
 
 
-def test_processes_that_start_at_one_moment_make_one_ledger_and_lose_no_row(tmp_path):
-    ledger = Ledger.__new__(Ledger)  # a path only: the file is for the processes to make
+def test_processes_that_start_together_share_one_ledger_and_lose_no_row(tmp_path):
+    ledger = Ledger.__new__(Ledger)  # a path only: the processes create the file
     ledger.path = tmp_path / "outputs" / "ledger.sqlite"
     code = """
 import os
@@ -255,7 +255,7 @@ for i in range(10**9):
     assert trials(ledger).rows["after"]
 
 
-def test_a_newer_schema_is_refused_in_one_line_and_left_as_it_was(tmp_path):
+def test_a_newer_schema_is_refused_in_one_line_and_left_unchanged(tmp_path):
     ledger = new_ledger(tmp_path)
     begin(ledger, "aa")
     with sqlite3.connect(ledger.path) as connection:
@@ -267,7 +267,7 @@ def test_a_newer_schema_is_refused_in_one_line_and_left_as_it_was(tmp_path):
     assert "\n" not in str(caught.value) and ledger.path.read_bytes() == before
 
 
-def test_an_older_schema_is_brought_up_to_date_and_keeps_its_rows(tmp_path, monkeypatch):
+def test_an_older_schema_is_migrated_and_keeps_its_rows(tmp_path, monkeypatch):
     ledger = new_ledger(tmp_path)
     begin(ledger, "aa")
     monkeypatch.setattr(
@@ -330,13 +330,13 @@ def test_readers_do_not_wait_for_a_writer(tmp_path, monkeypatch):
     writer.close()
 
 
-def test_a_place_where_no_ledger_can_be_made_is_named(tmp_path):
+def test_a_path_where_no_ledger_can_be_created_is_named(tmp_path):
     (tmp_path / "outputs").write_text("a file")
     with pytest.raises(LedgerError, match="cannot be made"):
         new_ledger(tmp_path)
 
 
-def test_a_window_is_its_first_and_last_day_however_they_are_given():
+def test_a_period_is_its_first_and_last_day_in_any_form():
     day = np.datetime64("2011-01-05T00:00", "ns")
     assert window_text((day, "2012-12-31")) == window_text(["2011-01-05", "2012-12-31"]) == "2011-01-05 to 2012-12-31"
     assert window_text("2011-01-05 to 2012-12-31") == "2011-01-05 to 2012-12-31" and window_text(None) == ""

@@ -1,4 +1,4 @@
-"""The run folder: made before the first step, readable after a kill at any moment, resumed without a seam."""
+"""The run folder: complete before the first step, readable after a kill at any moment, resumed exactly."""
 
 import json
 import logging
@@ -33,10 +33,6 @@ from hftraining.runs.result import PeriodResult, RunResult
 CONFIG = {"seed": 7, "training": {"learning_rate": 1e-5}, "stocks": {"symbols": ["AAPL", "BRK.B"], "path": None}}
 DIFF = {"seed": 7, "training.learning_rate": 1e-5}
 MANIFEST = {"signature": "0123abcd", "seed": 7, "threads": 2}
-
-
-def result_of(**windows):
-    return RunResult.from_json({"eval": {"loss": 0.25}, **windows})
 
 
 def new_run(outputs: Path, name: str = "small") -> RunRecord:
@@ -81,7 +77,7 @@ for _ in range(20):
 @pytest.mark.parametrize(
     "name", ["", "..", "../up", "a/b", "a\\b", ".hidden", "/etc", "a\n", "a\0b", "a..b", "x" * 200]
 )
-def test_a_name_that_is_not_a_plain_folder_name_is_refused_and_nothing_is_written(tmp_path, name):
+def test_a_name_that_is_no_plain_folder_name_is_refused_and_nothing_is_written(tmp_path, name):
     with pytest.raises(ValueError, match="is not a plain folder name"):
         new_run(tmp_path / "outputs", name)
     with pytest.raises(ValueError, match="is not a plain folder name"):
@@ -90,7 +86,7 @@ def test_a_name_that_is_not_a_plain_folder_name_is_refused_and_nothing_is_writte
 
 
 @pytest.mark.parametrize("name", ["AAPL", "BRK.B", "^GSPC", "small-sample_01ab", "EURUSD=X"])
-def test_symbols_are_names(tmp_path, name):
+def test_a_symbol_is_a_valid_name_of_a_run(tmp_path, name):
     with new_run(tmp_path, name) as run:
         assert run.folder.is_dir()
 
@@ -127,7 +123,7 @@ def test_tensorboard_holds_the_logged_values_under_the_same_tags(tmp_path):
     assert dict(scalars(run.folder, "profit/sharpe_ratio")) == pytest.approx({100: -100 / 7, 200: -200 / 7}, rel=1e-6)
 
 
-def test_hparams_lie_in_the_run_itself_beside_its_result(tmp_path):
+def test_hparams_are_in_the_event_file_of_the_run_with_its_result(tmp_path):
     with new_run(tmp_path) as run:
         run.log(10, {"train/loss": 1.0})
         run.write_result(
@@ -145,7 +141,7 @@ def test_hparams_lie_in_the_run_itself_beside_its_result(tmp_path):
     assert [path for path in run.folder.iterdir() if path.is_dir()] == []
 
 
-def test_resuming_drops_what_was_logged_after_the_checkpoint_and_goes_on(tmp_path):
+def test_resuming_drops_the_steps_logged_after_the_checkpoint_and_continues(tmp_path):
     with new_run(tmp_path) as run:
         for step in range(10, 60, 10):
             run.log(step, {"train/loss": float(step)})
@@ -222,12 +218,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_bytes() == "\u00e4".encode()
 
 
-def test_a_result_is_strict_json_whatever_numbers_it_holds(tmp_path):
+def test_a_result_with_any_numbers_is_strict_json(tmp_path):
     with new_run(tmp_path) as run:
-        window = PeriodResult(
+        period = PeriodResult(
             days=np.int64(2), interval=[0.5, float("-inf")], profit={"sharpe_ratio": np.float64("nan")}
         )
-        run.write_result(RunResult(eval_loss=np.float64("nan"), periods={"valid": window}, warnings=("one",)))
+        run.write_result(RunResult(eval_loss=np.float64("nan"), periods={"valid": period}, warnings=("one",)))
     written = json.loads((run.folder / "result.json").read_text(), parse_constant=pytest.fail)
     assert written["eval"] == {"loss": None} and written["warnings"] == ["one"]
     valid = written["valid"]
@@ -292,7 +288,7 @@ def test_tensorboard_started_on_the_run_folder_lists_every_documented_tag_and_th
             time.sleep(0.1)
         assert set(DOCUMENTED_TAGS) <= set(tags["."])
         layout = ask("plugin/custom_scalars/layout")["category"]
-        assert [page["title"] for page in layout] == [title for title, _ in LAYOUT]
+        assert [page["title"] for page in layout] == list(LAYOUT)
         drawn = set()
         for pattern in {tag for page in layout for chart in page["chart"] for tag in chart["multiline"]["tag"]}:
             answer = ask("plugin/custom_scalars/scalars?" + urllib.parse.urlencode({"tag": pattern, "run": "."}))

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or absent, and bring back everything: hftraining/training/checkpoint.py."""
+"""Checkpoints are whole or absent, and restore everything: hftraining/training/checkpoint.py."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from hftraining.training.checkpoint import Checkpoints
 from tests.small_model import make_model_and_optimizer, take_steps
 
 
-def test_training_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path):
+def test_training_resumed_from_a_checkpoint_gives_the_same_bits(tmp_path):
     model, optimizer = make_model_and_optimizer()
     take_steps(model, optimizer, 5)
     Checkpoints(tmp_path).save(5, model, optimizer, {"best_step": None, "note": "kept"})

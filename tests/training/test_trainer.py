@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted_and_changes_nothing(tmp_path, caplog):
+def test_a_step_with_a_non_finite_loss_is_skipped_and_counted(tmp_path, caplog):
     trainer = make_trainer(tmp_path, max_steps=3, log_every=1)
     draw = trainer.sampler.batch
 
@@ -92,7 +92,7 @@ def test_ten_skipped_steps_in_a_row_stop_training(tmp_path):
         run(trainer)
 
 
-def test_the_best_probe_by_the_chosen_metric_gives_the_model_that_is_kept(tmp_path):
+def test_the_model_of_the_best_probe_by_the_chosen_metric_is_kept(tmp_path):
     values = {5: (3.0, 0.1), 10: (1.0, 0.4), 15: (2.0, 0.9), 20: (2.5, math.nan)}
     kept = {}
     for metric in ("eval/loss", "profit/sharpe_ratio"):
@@ -122,7 +122,7 @@ def test_patience_ends_training_after_so_many_probes_without_a_better_one(tmp_pa
     assert ended == {0: (35, 35), 1: (15, 10), 2: (30, 20), 3: (35, 35)}
 
 
-def test_what_patience_has_ended_has_the_weights_of_the_longer_training_and_is_not_gone_on_with(tmp_path):
+def test_a_training_that_patience_ended_has_the_best_weights_of_the_longer_one_and_does_not_resume(tmp_path):
     def probe(step):
         return {"eval/loss": float(step)}
 
