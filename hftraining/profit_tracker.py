@@ -83,7 +83,8 @@ class ProfitTracker:
         Bars object is kept, so that repeated probes over the same bars compute it once.
         """
         if self._last_held is None or self._last_held[0] is not bars:
-            simulation = _simulate(bars, _hold_weights(bars), _without_exits(self.config), hold=True)
+            whole = replace(self.config, stop_loss=0.0, take_profit=0.0, max_position_size=1.0, max_gross=1.0)
+            simulation = _simulate(bars, _hold_weights(bars), whole, hold=True)
             held = Held(simulation, _by_session(simulation, bars, "buy_and_hold"), summarize(simulation, self.config))
             self._last_held = (bars, held)
         return self._last_held[1]
@@ -92,10 +93,6 @@ class ProfitTracker:
 def _simulate(bars: Bars, weights_TS: np.ndarray, rules: ProfitTrackerConfig, hold: bool = False) -> Simulation:
     prices = (bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS)
     return simulate(*prices, weights_TS, rules, sessions_T=bars.sessions_T, never_rebalance=hold)
-
-
-def _without_exits(config: ProfitTrackerConfig) -> ProfitTrackerConfig:
-    return replace(config, stop_loss=0.0, take_profit=0.0, max_position_size=1.0, max_gross=1.0)
 
 
 def _hold_weights(bars: Bars) -> np.ndarray:

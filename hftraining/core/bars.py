@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-PRICES = ("open", "high", "low", "close")
+ARRAYS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Bars:
 
     def rows(self, rows: slice) -> "Bars":
         """The bars of some sessions, as views."""
-        cut = {name: getattr(self, name)[rows] for name in ("sessions_T", *_ARRAYS)}
+        cut = {name: getattr(self, name)[rows] for name in ("sessions_T", *ARRAYS)}
         return replace(self, **cut)
 
     def of(self, symbols: Sequence[str]) -> "Bars":
         """The bars of some symbols, in that order; the sessions stay. Raises ValueError for one that is not here."""
         columns = [self.symbols_S.index(symbol) for symbol in symbols]
-        cut = {name: getattr(self, name)[:, columns] for name in _ARRAYS}
+        cut = {name: getattr(self, name)[:, columns] for name in ARRAYS}
         return replace(self, symbols_S=tuple(symbols), events=self.events[self.events["symbol"].isin(symbols)], **cut)
 
     @property
@@ -55,9 +55,6 @@ class Bars:
         """16 hex digits of the content: symbols, sessions and all five arrays, whatever the source was."""
         digest = hashlib.sha256("\0".join(self.symbols_S).encode())
         digest.update(self.sessions_T.astype("datetime64[D]").astype("<i8").tobytes())
-        for name in _ARRAYS:
+        for name in ARRAYS:
             digest.update(np.ascontiguousarray(getattr(self, name), dtype="<f8").tobytes())
         return digest.hexdigest()[:16]
-
-
-_ARRAYS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")

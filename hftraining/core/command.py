@@ -16,15 +16,12 @@ class Parser(argparse.ArgumentParser):
         _, _, choices = message.partition("invalid choice: ")
         if choices:
             given = choices.partition(" (choose from ")[0].strip("'")
-            commands = self._commands()
+            parsers = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+            commands = [command for action in parsers for command in action.choices]
             hint = did_you_mean(given, commands)
             message = f"{given}: there is no such command{hint} (there are {', '.join(commands)})"
         print(f"error: {message}", file=sys.stderr)
         sys.exit(EXIT_USER)
-
-    def _commands(self) -> list[str]:
-        actions = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        return [command for action in actions for command in action.choices]
 
 
 def positive(text: str) -> int:

@@ -20,14 +20,13 @@ import numpy as np
 from arch.bootstrap import optimal_block_length
 from numba import njit
 
+from hftraining.trading.metrics import NO_SPREAD
 from hftraining.trading.simulator import SESSIONS_PER_YEAR
 
 COVERAGE = 0.95
 MIN_RETURNS = 20  # fewer cannot tell how long a block should be
 # Lags of the standard error, in blocks: short enough to be steady, long enough to reach what a block keeps.
 _LAGS_PER_BLOCK = 1.5
-# Rounding alone gives returns a spread of about 1e-16; below this there is no variance.
-_NO_SPREAD = 1e-14
 # Draws at a time, to hold the random numbers of long histories within some 50 MB.
 _CHUNK_VALUES = 4_000_000
 
@@ -67,7 +66,7 @@ def block_length(series_T: np.ndarray) -> float:
 
     Source: Politis and White (2004), Patton, Politis and White (2009), by `arch`.
     """
-    if not series_T.std() > _NO_SPREAD:
+    if not series_T.std() > NO_SPREAD:
         return 1.0
     length = float(optimal_block_length(series_T)["stationary"].iloc[0])
     return max(1.0, length) if math.isfinite(length) else 1.0
@@ -77,7 +76,7 @@ def _interval(returns_AT: np.ndarray, draws: int, seed: int) -> Interval:
     n = returns_AT.shape[1]
     mean_A1 = returns_AT.mean(axis=1, keepdims=True) if n else np.full((len(returns_AT), 1), math.nan)
     spread_A1 = returns_AT.std(axis=1, ddof=1, keepdims=True) if n > 1 else np.full_like(mean_A1, math.nan)
-    if not (spread_A1 > _NO_SPREAD).all():
+    if not (spread_A1 > NO_SPREAD).all():
         return Interval(math.nan, math.nan, math.nan)
     sharpe_A1 = mean_A1 / spread_A1
     sign_A1 = np.array([[1.0], [-1.0]])[: len(returns_AT)]
@@ -90,7 +89,7 @@ def _interval(returns_AT: np.ndarray, draws: int, seed: int) -> Interval:
     influence_T = (sign_A1 * (z_AT - sharpe_A1 / 2.0 * (z_AT**2 - 1.0))).sum(axis=0)
     length = block_length(influence_T)
     error = newey_west_error(influence_T, round(_LAGS_PER_BLOCK * length))
-    if error < _NO_SPREAD:
+    if error < NO_SPREAD:
         return Interval(value * year, value * year, value * year)
 
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hftraining.core.bars import Bars
+from hftraining.core.bars import ARRAYS, Bars
 from hftraining.core.forecast import Forecast
 from hftraining.market.features import Features, Scaler, make_features
 from hftraining.trading.config import ProfitTrackerConfig
@@ -17,7 +17,6 @@ from hftraining.trading.simulator import simulate
 
 MOST_SYMBOLS = 10  # the way is the same for every symbol; a few are enough and keep the proof quick
 AFTERWARDS = 40  # sessions of noise that are looked at: a centred window as wide as 80 still shows
-BARS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def prove(bars: Bars, train: slice, way: Way, reach: int, days: int, seed: int) 
     for number in range(days):
         behind = number % 2 == 0
         first = train.stop if behind else min(30, train.stop - 1)
-        some = _few_symbols(bars, rng)
+        some = bars.of([bars.symbols_S[s] for s in np.sort(rng.permutation(len(bars.symbols_S))[:MOST_SYMBOLS])])
         day = int(rng.choice(first + np.flatnonzero(some.present_TS[first:-2].any(axis=1))))
         hole = int(rng.choice(np.flatnonzero(some.present_TS[day])))
         some = _with_hole(some, slice(day - 1, day + 1), hole)
@@ -105,14 +104,8 @@ def _outcome(bars: Bars, train: slice, way: Way, reach: int, day: int, scaler: S
     return _Outcome(scaler, known, held.shares_TS[:until])
 
 
-def _few_symbols(bars: Bars, rng: np.random.Generator) -> Bars:
-    chosen = np.sort(rng.permutation(len(bars.symbols_S))[:MOST_SYMBOLS])
-    arrays = {name: getattr(bars, name)[:, chosen] for name in BARS}
-    return replace(bars, symbols_S=tuple(bars.symbols_S[s] for s in chosen), **arrays)
-
-
 def _with_hole(bars: Bars, rows: slice, symbol: int) -> Bars:
-    arrays = {name: getattr(bars, name).copy() for name in BARS}
+    arrays = {name: getattr(bars, name).copy() for name in ARRAYS}
     for array in arrays.values():
         array[rows, symbol] = np.nan
     return replace(bars, **arrays)
@@ -124,7 +117,7 @@ def _noise_after(bars: Bars, day: int, rng: np.random.Generator, keep_open: bool
     Bars stay where they were absent or present; a bar that appears or disappears later is noise in its values alone.
     """
     first = day if keep_open else day + 1
-    arrays = {name: getattr(bars, name).copy() for name in BARS}
+    arrays = {name: getattr(bars, name).copy() for name in ARRAYS}
     shape = arrays["close_TS"][first:].shape
     traded_S = np.isfinite(bars.close_TS).any(axis=0)
     level = np.exp(rng.uniform(-1.0, 1.0, shape[1]))

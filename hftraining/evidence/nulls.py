@@ -83,7 +83,7 @@ def null_band(
     """
     bars = (open_TS, high_TS, low_TS, close_TS)
     n_sessions, n_symbols = weights_TS.shape
-    own = float(np.asarray(sharpe_ratio(simulate_draws(*bars, weights_TS[None], rules)))[0])
+    own = float(sharpe_ratio(simulate_draws(*bars, weights_TS[None], rules))[0])
     if n_sessions < MIN_SESSIONS:
         return _too_short(own, n_sessions)
 
@@ -94,12 +94,12 @@ def null_band(
         is_far_D[:] = True  # a handful of draws on a short window: a band of near ones rather than none
     home_DS = np.broadcast_to(np.arange(n_symbols), (len(offset_D), n_symbols))
     equity_TD = _traded(bars, weights_TS, offset_D, home_DS, rules)
-    sharpe_D = np.asarray(sharpe_ratio(equity_TD))
+    sharpe_D = sharpe_ratio(equity_TD)
 
     # A permutation makes books distinct already, so here offsets may repeat.
     other_D = rng.integers(MIN_OFFSET, n_sessions - MIN_OFFSET + 1, draws)
     symbol_DS = rng.permuted(np.tile(np.arange(n_symbols), (draws, 1)), axis=1)
-    selection_D = np.asarray(sharpe_ratio(_traded(bars, weights_TS, other_D, symbol_DS, rules)))
+    selection_D = sharpe_ratio(_traded(bars, weights_TS, other_D, symbol_DS, rules))
 
     return NullBand(
         p=p_value(own, sharpe_D),

@@ -13,13 +13,12 @@ import numpy as np
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from hftraining.evidence.bootstrap import newey_west_error
+from hftraining.evidence.bootstrap import COVERAGE, newey_west_error
 
 # Below this a day's correlation can only be -1 or 1, or nothing.
 MIN_SYMBOLS = 3
 # Bartlett weights shrink what overlapping labels share: by a third with lags to the overlap, by a ninth with thrice.
 _LAGS_PER_OVERLAP = 3
-COVERAGE = 0.95
 # Relative to the size of the values; a row of equal forecasts has a spread of rounding, not of opinion.
 _NO_SPREAD = 1e-12
 

@@ -1,6 +1,7 @@
 """Whether two groups of runs with several seeds each can be told apart, and how many seeds that would take."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,21 +51,16 @@ def seeds_needed(a: Sequence[float], b: Sequence[float]) -> int | None:
     effect = abs(float(one.mean() - other.mean())) / spread
     if not effect > 0.0 or power_of_t_test(effect, MOST_SEEDS) < POWER:
         return None
-    low, high = 1, 2  # power rises with n: double, then halve the rest
-    while power_of_t_test(effect, high) < POWER:
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if power_of_t_test(effect, middle) < POWER else (low, middle)
-    return high
+    numbers = range(2, MOST_SEEDS + 1)  # power rises with the number of seeds
+    return numbers[bisect_left(numbers, POWER, key=lambda n: power_of_t_test(effect, n))]
 
 
-def power_of_t_test(effect: float, n: int, level: float = LEVEL) -> float:
+def power_of_t_test(effect: float, n: int) -> float:
     """Probability that a two-sided two-sample t test with n values a group finds an effect (Cohen's d, positive)."""
     freedom, centre = 2 * n - 2, effect * math.sqrt(n / 2.0)
     if freedom < 1:
         return 0.0
     if centre > 30.0:  # where the noncentral t underflows the answer is 1
         return 1.0
-    critical = stats.t.ppf(1.0 - level / 2.0, freedom)
+    critical = stats.t.ppf(1.0 - LEVEL / 2.0, freedom)
     return float(stats.nct.sf(critical, freedom, centre) + stats.nct.cdf(-critical, freedom, centre))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from hftraining.core.bars import Bars
+from hftraining.core.bars import ARRAYS, Bars
 
 FEATURES = (
     "return_1d",  # close to close
@@ -70,8 +70,8 @@ def make_features(bars: Bars) -> Features:
         rows = np.flatnonzero(present_TS[:, s])
         if len(rows) <= VOLATILITY_ROWS:
             continue
-        prices = (a[rows, s] for a in (bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, bars.volume_TS))
-        return_TS[rows, s], volatility_TS[rows, s], values_TSF[rows, s, :own] = _own_features(*prices)
+        own_NA = (getattr(bars, name)[rows, s] for name in ARRAYS)
+        return_TS[rows, s], volatility_TS[rows, s], values_TSF[rows, s, :own] = _own_features(*own_NA)
 
     # The mean of log returns over the symbols that trade today and traded before; 0 on a day without any.
     counts_T = np.isfinite(return_TS).sum(axis=1)

@@ -43,7 +43,8 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
         notes += doubts
     table, slipped = audit.drop_slips(table)
     audit.refuse_splits(table)
-    _refuse_without_rows(table)
+    if table.empty:
+        raise MarketDataError("stocks: no usable row is left: check stocks.start, stocks.end and the data")
     audit.refuse_short(table)
     bars = _align(table, config.symbols, source, [*notes, *dropped, *slipped])
     return bars if events is None else replace(bars, events=events, snapshot=source.rpartition(" ")[2])
@@ -70,7 +71,7 @@ def _refuse_unknown(name: str, asked: list[str], known: set[str], where: str) ->
 
 
 def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
-    dates = table["date"].to_numpy()
+    dates = table["date"].to_numpy().astype("datetime64[D]")
     first, last = dates.min(), dates.max()
     keep = np.ones(len(table), bool)
     for name, text in (("start", config.start), ("end", config.end)):
@@ -78,17 +79,9 @@ def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
             continue
         day = np.datetime64(text)
         if not first - SLACK <= day <= last + SLACK:
-            raise MarketDataError(
-                f"stocks.{name}={text} lies outside the data, which run from {_day(first)} to {_day(last)}"
-            )
+            raise MarketDataError(f"stocks.{name}={text} lies outside the data, which run from {first} to {last}")
         keep &= dates >= day if name == "start" else dates <= day
     return table[keep]
-
-
-def _refuse_without_rows(table: pd.DataFrame) -> None:
-    counts = table["symbol"].value_counts()
-    if counts.max() == 0:
-        raise MarketDataError("stocks: no usable row is left: check stocks.start, stocks.end and the data")
 
 
 def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]) -> Bars:
@@ -106,21 +99,8 @@ def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]
         named = _some(table["symbol"][idle].astype(str).unique())
         notes = [*notes, f"{int(idle.sum()):,} bars have a volume of zero ({named}); they are kept"]
     open_TS, high_TS, low_TS, close_TS, volume_TS = arrays
-    return Bars(
-        tuple(symbols),
-        sessions_T,
-        open_TS,
-        high_TS,
-        low_TS,
-        close_TS,
-        volume_TS,
-        source=source,
-        warnings=tuple(notes),
-    )
-
-
-def _day(moment: np.datetime64) -> str:
-    return str(moment.astype("datetime64[D]"))
+    bars = Bars(tuple(symbols), sessions_T, open_TS, high_TS, low_TS, close_TS, volume_TS, source=source)
+    return replace(bars, warnings=tuple(notes))
 
 
 def _some(names: Iterable[str], most: int = 10) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hftraining.core.files import replacing
+from hftraining.core.files import replacing, write_json_atomically
 from hftraining.market.config import MarketDataError, StocksConfig
 
 SNAPSHOT = re.compile(r"[0-9a-f]{16}\Z")
@@ -43,8 +43,7 @@ def save_snapshot(folder: Path, raw: pd.DataFrame, request: dict[str, Any]) -> s
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / f"{name}.parquet") as temporary:
             raw.to_parquet(temporary, index=False, compression="zstd")
-        with replacing(folder / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        write_json_atomically(folder / f"{name}.json", manifest)
     except OSError as error:
         raise MarketDataError(f"stocks.snapshots={folder} cannot be written: {error}") from error
     return name

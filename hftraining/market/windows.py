@@ -120,12 +120,9 @@ class WindowSampler:
         key_WS = rng.random((self.windows_per_batch, self.eligible_TS.shape[1]))
         key_WS[~self.eligible_TS[start_W]] = np.inf
         symbol_WK = np.argsort(key_WS, axis=1)[:, : self.symbols_per_window]
-        if (lacking := self.symbols_per_window - symbol_WK.shape[1]) > 0:  # fewer symbols than places
-            symbol_WK = np.pad(symbol_WK, ((0, 0), (0, lacking)))
-            key_WS = np.pad(key_WS, ((0, 0), (0, lacking)), constant_values=np.inf)
         taken_WK = np.isfinite(np.take_along_axis(key_WS, symbol_WK, axis=1))
-        if lacking > 0:
-            taken_WK[:, -lacking:] = False
+        lacking = (0, 0), (0, self.symbols_per_window - symbol_WK.shape[1])  # places, where there are fewer symbols
+        symbol_WK, taken_WK = np.pad(symbol_WK, lacking), np.pad(taken_WK, lacking)
 
         at = (start_W[:, None, None] + np.arange(self.window), symbol_WK[:, :, None])  # broadcasts to WKL
         taken_WK1 = taken_WK[:, :, None]

@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -131,29 +132,24 @@ def _download(symbols: list[str], config: StocksConfig, session: Any) -> tuple[p
     from curl_cffi.requests import Session
 
     _tame_yfinance()
-    own = None if session is not None else Session(impersonate="chrome")
-    try:
-        with (
-            _Talk(session if own is None else own, POLITENESS) as talk,
-            ThreadPoolExecutor(talk.manners.workers) as pool,
-        ):
-            talk.knock()
-            try:
-                answers = [pool.submit(_ask_until_answered, symbol, config, talk) for symbol in symbols]
-                done, _ = wait(answers, return_when=FIRST_EXCEPTION)
-            finally:  # also when interrupted: what runs ends at its next request, what waits never starts
-                talk.over.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-            failures = [failure for answer in done if (failure := answer.exception())]
-            if failures:  # those that only say that another one failed come last
-                raise min(failures, key=lambda failure: isinstance(failure, _Over))
-            bars, notes = zip(*(answer.result() for answer in answers), strict=True)
-    finally:
-        if own is not None:
-            own.close()
+    with (
+        Session(impersonate="chrome") if session is None else nullcontext(session) as used,
+        _Talk(used, POLITENESS) as talk,
+        ThreadPoolExecutor(talk.manners.workers) as pool,
+    ):
+        talk.knock()
+        try:
+            answers = [pool.submit(_ask_until_answered, symbol, config, talk) for symbol in symbols]
+            done, _ = wait(answers, return_when=FIRST_EXCEPTION)
+        finally:  # also when interrupted: what runs ends at its next request, what waits never starts
+            talk.over.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+        failures = [failure for answer in done if (failure := answer.exception())]
+        if failures:  # those that only say that another one failed come last
+            raise min(failures, key=lambda failure: isinstance(failure, _Over))
+        bars, notes = zip(*(answer.result() for answer in answers), strict=True)
     raw = pd.concat(bars).sort_values(["symbol", "date"], kind="stable", ignore_index=True)
-    unfinished = sorted({note for note in notes if note})
-    return raw, unfinished
+    return raw, sorted({note for note in notes if note})
 
 
 def _tame_yfinance() -> None:
@@ -208,9 +204,7 @@ class _Talk:
         from yfinance.const import _BASE_URL_
 
         try:
-            self._request(
-                "HEAD", f"{_BASE_URL_}/", timeout=(self.manners.connect_seconds, self.manners.connect_seconds)
-            )
+            self._request("HEAD", f"{_BASE_URL_}/", timeout=(self.manners.connect_seconds,) * 2)
         except RequestException as error:
             if _no_connection(error) or isinstance(error, Timeout):
                 raise _unreachable(error) from error

@@ -167,12 +167,14 @@ def simulate(
     Raises ValueError that names the argument and its first offending place. No sessions or no symbols give an
     account that never trades.
     """
-    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_TS, sessions_T)
+    bars, weights, is_last_TS = _prepared((open_TS, high_TS, low_TS, close_TS), weights_TS)
+    if sessions_T is not None:
+        check_sessions(sessions_T, len(weights))
     n_sessions, n_symbols = weights.shape
     account_1, book_S = _accounts(1, rules), _book(n_symbols)
     path, shares_TS = np.empty((n_sessions, 5)), np.empty((n_sessions, n_symbols))
     rules_1 = _rules(rules, never_rebalance)
-    trades = engine.run(*bars, weights, last_S, account_1[0], book_S, rules_1[0], path, shares_TS)
+    trades = engine.run(*bars, weights, is_last_TS, account_1[0], book_S, rules_1[0], path, shares_TS)
     equity_T, cash_T, gross_T, traded_T, costs_T = np.ascontiguousarray(path.T)
     return Simulation(equity_T, cash_T, shares_TS, gross_T, traded_T, costs_T, trades)
 
@@ -190,31 +192,25 @@ def simulate_draws(
     Equity at each close as `simulate` has it for each draw; trades are not recorded. weights_DTS may be a strided
     view. Raises ValueError as `simulate`, which then also names the draw.
     """
-    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_DTS)
+    bars, weights, is_last_TS = _prepared((open_TS, high_TS, low_TS, close_TS), weights_DTS)
     accounts_D, book_S = _accounts(weights.shape[0], rules), _book(weights.shape[2])
     equity_TD = np.empty(weights.shape[1::-1])
-    engine.run_draws(*bars, weights, last_S, accounts_D, book_S, _rules(rules)[0], equity_TD)
+    engine.run_draws(*bars, weights, is_last_TS, accounts_D, book_S, _rules(rules)[0], equity_TD)
     return equity_TD
 
 
-def _prepared(
-    open_TS: np.ndarray,
-    high_TS: np.ndarray,
-    low_TS: np.ndarray,
-    close_TS: np.ndarray,
-    weights: np.ndarray,
-    sessions_T: np.ndarray | None = None,
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Bars and weights as the compiled code wants them, checked, and each symbol's last bar."""
-    bars = [np.ascontiguousarray(array, np.float64) for array in (open_TS, high_TS, low_TS, close_TS)]
+def _prepared(prices: tuple[np.ndarray, ...], weights: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Bars and weights as the compiled code wants them, checked, and where each symbol has its last bar."""
+    bars = [np.ascontiguousarray(array, np.float64) for array in prices]
     weights = np.asarray(weights, np.float64)
     if weights.ndim == 2:
         weights = np.ascontiguousarray(weights)
     check_shapes(bars, weights)
     check_values(bars, weights)
-    if sessions_T is not None:
-        check_sessions(sessions_T, len(bars[0]))
-    return bars, weights, last_bars(bars[3])
+    last_S = last_bars(bars[3])
+    is_last_TS = np.zeros(bars[3].shape, np.bool_)
+    is_last_TS[last_S[last_S >= 0], last_S >= 0] = True
+    return bars, weights, is_last_TS
 
 
 def _accounts(count: int, rules: TradingRules) -> np.ndarray:
