@@ -1,4 +1,4 @@
-"""The parser of our commands, and how each of them ends: one line and an exit code."""
+"""The argument parser of our commands, and the wrapper that ends each with one line and an exit code."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from hftraining.core.errors import EXIT_INTERRUPTED, EXIT_USER, Ending, did_you_
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with a did-you-mean, where argparse would print the usage first."""
+    """Reports an error in one line, with a suggestion, where argparse would print the usage first."""
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with 2."""
@@ -33,7 +33,7 @@ def positive(text: str) -> int:
 
 
 def run_command(act: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. A foreseen end is one line on stderr; any other error is raised."""
+    """Run a command and return its exit code. An expected ending prints one line to stderr; other errors are raised."""
     try:
         return act(arguments)
     except Ending as end:

@@ -1,6 +1,6 @@
 """Confidence intervals of a Sharpe ratio, and of the difference of two, by the stationary bootstrap.
 
-Days are resampled in runs of random length (Politis and Romano 1994) whose mean is chosen from the data (Politis
+Days are resampled in blocks of random length (Politis and Romano 1994) whose mean is chosen from the data (Politis
 and White 2004, as corrected by Patton, Politis and White 2009; `arch.bootstrap.optimal_block_length`). The ends
 are studentised: a draw counts by its distance from the estimate in its own standard errors (Ledoit and Wolf 2008,
 Robust performance hypothesis testing with the Sharpe ratio). Quantiles of the drawn Sharpe ratios themselves
@@ -27,13 +27,13 @@ COVERAGE = 0.95
 MIN_RETURNS = 20  # fewer cannot tell how long a block should be
 # Lags of the standard error, in blocks: short enough to be steady, long enough to reach what a block keeps.
 _LAGS_PER_BLOCK = 1.5
-# Draws at a time, to hold the random numbers of long histories within some 50 MB.
+# Random numbers at a time, to keep long histories within some 50 MB.
 _CHUNK_VALUES = 4_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the ends of its 95 % interval, annualised; NaN where they cannot be told."""
+    """An estimate and the ends of its 95 % interval, annualised; NaN where unknown."""
 
     value: float
     low: float
@@ -50,10 +50,10 @@ def sharpe_interval(returns_T: np.ndarray, draws: int, seed: int) -> Interval:
 
 
 def sharpe_difference(returns_a_T: np.ndarray, returns_b_T: np.ndarray, draws: int, seed: int) -> Interval:
-    """Annualised Sharpe ratio of a less that of b over the same days, both resampled with the same blocks.
+    """Annualised Sharpe ratio of a minus that of b over the same days, both resampled with the same blocks.
 
-    NaN as `sharpe_interval`, if either series has it. Two equal series differ by exactly 0, [0, 0]. Raises
-    ValueError for series of other lengths. Source: Ledoit and Wolf (2008).
+    NaN as in `sharpe_interval`, for either series. Two equal series differ by exactly 0, [0, 0]. Raises
+    ValueError for series of different lengths. Source: Ledoit and Wolf (2008).
     """
     pair_AT = [np.asarray(series, np.float64) for series in (returns_a_T, returns_b_T)]
     if pair_AT[0].shape != pair_AT[1].shape:

@@ -21,7 +21,7 @@ _NORMAL = NormalDist()
 class PBO:
     """How often the best trial of one half of the days is below the median on the other half.
 
-    value: share of the halvings with a logit of at most 0; NaN where it cannot be asked, as `reason` then says.
+    value: share of the halvings with a logit of at most 0; NaN where it cannot be computed, as `reason` then says.
     logits_C: of the relative rank, out of sample, of each halving's best trial.
     """
 
@@ -31,7 +31,7 @@ class PBO:
 
 
 def expected_maximum_sharpe(n_trials: int, variance: float) -> float:
-    """The Sharpe ratio to expect of the best of n_trials without skill, in the unit of the root of `variance`.
+    """The expected Sharpe ratio of the best of n_trials without skill, in the unit of the root of `variance`.
 
     variance: of the trials' Sharpe ratios. One trial gives 0. Raises ValueError with n_trials < 1 or a negative
     variance. NaN variance gives NaN. Source: Bailey and Lopez de Prado (2014), The Deflated Sharpe Ratio, eq. 1.
@@ -80,8 +80,8 @@ def probability_of_backtest_overfitting(returns_TN: np.ndarray, blocks: int = 16
     """PBO by combinatorially symmetric cross-validation, with the Sharpe ratio as the measure.
 
     returns_TN: daily net returns of every trial over the same days, finite. blocks: even; the days are cut into
-    so many runs of equal length (the first ones a day longer where it does not divide), and each choice of half
-    of them is in sample once. Of the best in sample, omega = rank out of sample / (N + 1), ties share their mean
+    that many blocks of equal length (the first ones a day longer if need be), and each choice of half of them is in
+    sample once. For the best trial in sample, omega = rank out of sample / (N + 1), ties share their mean
     rank, and logit = log(omega / (1 - omega)). A trial without variance has a Sharpe ratio of 0.
     NaN with fewer than two trials or than two days a block. Raises ValueError for blocks that are odd or below 2
     and for NaN. Source: Bailey, Borwein, Lopez de Prado and Zhu (2015), The Probability of Backtest Overfitting.
@@ -96,7 +96,7 @@ def probability_of_backtest_overfitting(returns_TN: np.ndarray, blocks: int = 16
         reason = f"{n_trials} trials over {n_days} days, but it needs 2 trials and {2 * blocks} days"
         return PBO(math.nan, np.empty(0), reason)
 
-    # Sums of blocks are all that a Sharpe ratio needs. Differences from the mean keep the squares exact.
+    # A Sharpe ratio needs sums of blocks alone. Differences from the mean keep the squares exact.
     centre_N = returns_TN.mean(axis=0)
     pieces = np.array_split(returns_TN - centre_N, blocks)
     days_B = np.array([float(len(piece)) for piece in pieces])

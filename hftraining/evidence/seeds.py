@@ -14,7 +14,7 @@ MOST_SEEDS = 100_000  # beyond this nobody will run them
 
 
 def mean_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
-    """Mean of a less mean of b, with its 95 % interval over seeds; in the unit of the values.
+    """Mean of a minus mean of b, with its 95 % interval over seeds; in the unit of the values.
 
     The ends are NaN with fewer than two values on a side, or without any spread; the value is NaN where a side is
     empty or holds a NaN. Source: Welch (1947), degrees of freedom after Satterthwaite (1946).
@@ -36,8 +36,8 @@ def mean_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
 def seeds_needed(a: Sequence[float], b: Sequence[float]) -> int | None:
     """Seeds in each group for a two-sided two-sample t test to find the difference of their means.
 
-    80 % power at the 5 % level, if the true difference and spread are those of the samples. None where that cannot
-    be told (fewer than two values on a side, a NaN, no spread) or where more than MOST_SEEDS would be needed.
+    80 % power at the 5 % level, if the true difference and spread are those of the samples. None where that is
+    unknown (fewer than two values on a side, a NaN, no spread) or where more than MOST_SEEDS would be needed.
     Source: Cohen (1988), Statistical Power Analysis, chapter 2: effect d = difference of the means over the root of
     the mean of both variances; power from the noncentral t distribution with 2 n - 2 degrees of freedom and
     noncentrality d * sqrt(n / 2).

@@ -13,11 +13,11 @@ from hftraining.core.errors import did_you_mean
 from hftraining.market import audit, dividends, files, yahoo
 from hftraining.market.config import MarketDataError, StocksConfig
 
-SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holidays beside the data
+SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holiday just outside the data
 
 
 def load_bars(config: StocksConfig, session: Any = None) -> Bars:
-    """All the bars that the config asks for, and no others. Raises MarketDataError, in one line, where it cannot.
+    """Exactly the bars that the config asks for. Raises MarketDataError, in one line, if it cannot.
 
     Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any symbol has
     a bar. Bars.warnings says what was repaired. session: of curl_cffi, for yahoo; by default a new one.
@@ -58,7 +58,7 @@ def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
     if not wanted:
         raise MarketDataError(f"stocks.exclude=[{','.join(config.exclude)}] leaves no symbol")
     table = table[table["symbol"].isin(wanted)]
-    # Sorted categories, so that sorting by symbol is the alphabet's order.
+    # Sorted categories, so that sorting by symbol is alphabetical.
     return table.assign(symbol=table["symbol"].cat.set_categories(sorted(wanted)))
 
 
@@ -85,7 +85,7 @@ def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
 
 
 def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]) -> Bars:
-    """Put each row at the session and symbol that it names."""
+    """Put each row at its session and symbol."""
     known = list(table["symbol"].cat.categories)
     symbols = [symbol for symbol in wanted or known if symbol in known]
     place_of_code = np.array([symbols.index(symbol) for symbol in known])

@@ -1,9 +1,8 @@
-"""What an account earned and what it took to earn it, as fractions: pure functions of equity curves and trades.
+"""The metrics of accounts, as fractions: pure functions of equity curves and trades.
 
-Every function of an equity curve takes (n_days,) and gives a float, or takes (n_days, n_accounts) and gives an
-array (n_accounts,). Equity is the account value at each close, in currency. Daily returns are simple returns
-from close to close, so n_days closes give n_days - 1 of them; flat days count; a day after a bankruptcy
-returns 0. Years are 252 days long and the risk-free rate is 0. NaN in equity gives NaN.
+Equity is the account value at each close, in currency. Daily returns are simple returns from close to close, so
+n_days closes give n_days - 1 of them; flat days count; a day after a bankruptcy returns 0. Years are 252 days long and
+the risk-free rate is 0. NaN in equity gives NaN.
 
 Where others differ: vectorbt counts one more return, 0 on the first day, and so divides by n_days;
 backtesting.py's Sharpe ratio divides the geometric annual return by the volatility.
@@ -69,12 +68,12 @@ def daily_returns(equity: np.ndarray) -> np.ndarray:
 
 
 def sharpe_ratio(equity_TW: np.ndarray) -> np.ndarray:
-    """Of each account, as `equity_metrics` has it."""
+    """Annualised Sharpe ratio of each account, (W,), as in `equity_metrics`."""
     return equity_metrics(equity_TW, math.nan)["sharpe_ratio"]
 
 
 def equity_metrics(equity_TW: np.ndarray, initial_capital: float) -> dict[str, np.ndarray]:
-    """Every metric that equity curves alone give, by name, (W,) each.
+    """Each metric that depends on equity curves alone, by name: (W,) from curves (T, W).
 
     total_return: equity[-1] / initial_capital - 1. NaN without days.
     sharpe_ratio: mean over standard deviation (ddof 1) of daily returns, times sqrt(252). NaN with fewer than two
@@ -110,17 +109,6 @@ def equity_metrics(equity_TW: np.ndarray, initial_capital: float) -> dict[str, n
     return dict(zip(names, values, strict=True))
 
 
-def trade_count(trades: np.ndarray) -> int:
-    """Closed round trips. trades: structured array of a simulation; those open at the end do not count."""
-    return int((trades["reason"] != OPEN).sum())
-
-
-def win_rate(trades: np.ndarray) -> float:
-    """Closed trades with pnl > 0 after all costs / closed trades. NaN without closed trades."""
-    pnl = trades["pnl"][trades["reason"] != OPEN]
-    return float((pnl > 0.0).mean()) if len(pnl) else math.nan
-
-
 def turnover(traded_T: np.ndarray, equity_T: np.ndarray) -> float:
     """Traded value / mean equity, a year: bought and sold value both count. NaN without a return.
 
@@ -132,16 +120,17 @@ def turnover(traded_T: np.ndarray, equity_T: np.ndarray) -> float:
 
 
 def summarize(simulation: Simulation, rules: TradingRules) -> dict[str, float]:
-    """All metrics of one account.
+    """All metrics of one account: those of `equity_metrics`, `turnover`, and four more.
 
-    Keys: total_return, sharpe_ratio, sortino_ratio, calmar_ratio, volatility, cagr, max_drawdown, win_rate,
-    trade_count, turnover, costs (commission, slippage and borrow paid, as a fraction of initial capital),
-    exposure (mean gross weight over all closes). NaN as said at each function.
+    win_rate: share of closed trades with pnl > 0 after all costs, NaN without any. trade_count: closed round trips.
+    costs: commission, slippage and borrow, as a fraction of initial capital. exposure: mean gross weight over all
+    closes, NaN without sessions.
     """
     paths = equity_metrics(simulation.equity_T[:, None], rules.initial_capital)
+    pnl = simulation.trades["pnl"][simulation.trades["reason"] != OPEN]
     return {name: float(values[0]) for name, values in paths.items()} | {
-        "win_rate": win_rate(simulation.trades),
-        "trade_count": float(trade_count(simulation.trades)),
+        "win_rate": float((pnl > 0.0).mean()) if len(pnl) else math.nan,
+        "trade_count": float(len(pnl)),
         "turnover": turnover(simulation.traded_T, simulation.equity_T),
         "costs": float(simulation.costs_T.sum() / rules.initial_capital),
         "exposure": float(simulation.gross_T.mean()) if len(simulation.gross_T) else math.nan,

@@ -1,8 +1,8 @@
 """The compiled heart of the fill engine: what one bar does to an account, and the loops that call it.
 
-Everything here follows section 3 of the rules of money (docs/trading.md) in its order: gap exits, orders that
-reduce, orders that open, exits inside the bar, delisting, borrow, marking, decision. All compiled code that
-calls each other lives in this one file, because numba's cache on disk notices changes only file by file.
+The functions follow the rules of docs/trading.md in their order: gap exits, orders that reduce, orders that open,
+exits inside the bar, delisting, borrow, marking, decision. Compiled functions that call each other live in this one
+file, because numba's cache on disk notices a change only in the file of the caller.
 
 Legend: T sessions, S symbols, D draws (accounts).
 """
@@ -165,7 +165,7 @@ def _until_close(account, position, rules, high, low, close, is_last, symbol, t,
     """Exits inside the bar and at a last close, borrow, and the mark."""
     if close == close:
         if position.shares != 0.0 and (low <= position.lower or high >= position.upper):
-            # A bar does not say which came first, so the stop is taken to have come before the target.
+            # A bar does not show which came first; we assume the stop.
             is_long = position.shares > 0.0
             is_stop = low <= position.lower if is_long else high >= position.upper
             price = position.lower if is_stop == is_long else position.upper
@@ -182,7 +182,7 @@ def _until_close(account, position, rules, high, low, close, is_last, symbol, t,
 
 @_compiled
 def _decide(position, rules, equity, close, weight):
-    """Order the shares that the target weight means at this close, unless the change is within the band."""
+    """Order the shares that the target weight buys at this close, unless the change is within the band."""
     held = position.shares
     # With lag 2 an order to be flat matters to a flat account too, while another order is on its way.
     if close != close or (weight == 0.0 and held == 0.0 and position.order != position.order):
@@ -190,7 +190,7 @@ def _decide(position, rules, equity, close, weight):
     if rules.never_rebalance and (held * weight > 0.0 or position.order * weight > 0.0):
         return
     if held * weight > 0.0:
-        # Asked in currency first, because most days end here and a division costs more than all the rest.
+        # Compared in currency first, because most days end here and a division costs more than all the rest.
         if not rules.whole_shares and abs(weight * equity - held * close) <= rules.band * equity:
             return
     desired = weight * equity / close

@@ -1,4 +1,4 @@
-"""The null band: who is a tie, what a shift keeps, and what luck looks like."""
+"""The null band: shifts, ties, missing bars, and markets without skill."""
 
 import math
 import time
@@ -40,7 +40,7 @@ def test_a_book_that_never_trades_has_p_one_and_says_so():
     assert (band.fan_TQ == RULES.initial_capital).all()
 
 
-def test_a_window_too_short_to_shift_gives_nan_with_its_reason():
+def test_a_period_too_short_to_shift_gives_nan_with_a_reason():
     bars = make_bars(40, 2)
     band = null_band(*prices(bars), noise(bars), RULES, 100, 0)
     assert math.isnan(band.p) and band.reason == "40 sessions are too short for a null band, which needs 41"
@@ -87,7 +87,7 @@ def test_the_same_seed_draws_the_same_band_and_chunks_do_not_matter(monkeypatch)
     assert (first.fan_TQ == again.fan_TQ).all()
 
 
-def test_selection_is_seen_where_timing_has_none():
+def test_skill_in_selection_shows_where_timing_has_none():
     bars = make_bars(300, 6, seed=3)
     best_S = bars.open_TS[-1] / bars.open_TS[1] == (bars.open_TS[-1] / bars.open_TS[1]).max()
     weights_TS = np.tile(0.3 * best_S, (300, 1))
