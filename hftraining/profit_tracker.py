@@ -42,7 +42,7 @@ class ProfitReport:
 
 
 class ProfitTracker:
-    """Turns forecasts into money by the rules of the simulation.
+    """Trades forecasts in the fill engine and measures the profit.
 
     >>> tracker = ProfitTracker(initial_capital=10000, commission=0.001, slippage=0.0005,
     ...                         max_position_size=0.3, stop_loss=0.02, take_profit=0.05)
@@ -51,8 +51,8 @@ class ProfitTracker:
     >>> report.trades                                    # symbol, side, shares, entry, exit, costs, pnl, reason
     >>> report.equity                                    # a Series by session
 
-    Takes a ProfitTrackerConfig, its fields, or both; a field given replaces the config's, and one left out has its
-    default. Raises ValueError for rules that no market has, TypeError for a field that does not exist.
+    Takes a ProfitTrackerConfig, its fields, or both; a given field replaces that of the config. Raises
+    ValueError for rules that no market has, TypeError for a field that does not exist.
     """
 
     def __init__(self, config: ProfitTrackerConfig | None = None, /, **fields: object) -> None:
@@ -80,10 +80,11 @@ class ProfitTracker:
         """Equal weights of the symbols with a bar at the first session, bought once, with costs and without stops.
 
         Never rebalanced. All of the capital is invested, whatever max_position_size says. The result for the last
-        Bars object is kept, so that repeated probes over the same bars compute it once.
+        Bars object is cached for repeated probes.
         """
         if self._last_held is None or self._last_held[0] is not bars:
-            simulation = _simulate(bars, _hold_weights(bars), _without_exits(self.config), hold=True)
+            whole = replace(self.config, stop_loss=0.0, take_profit=0.0, max_position_size=1.0, max_gross=1.0)
+            simulation = _simulate(bars, _hold_weights(bars), whole, hold=True)
             held = Held(simulation, _by_session(simulation, bars, "buy_and_hold"), summarize(simulation, self.config))
             self._last_held = (bars, held)
         return self._last_held[1]
@@ -94,17 +95,10 @@ def _simulate(bars: Bars, weights_TS: np.ndarray, rules: ProfitTrackerConfig, ho
     return simulate(*prices, weights_TS, rules, sessions_T=bars.sessions_T, never_rebalance=hold)
 
 
-def _without_exits(config: ProfitTrackerConfig) -> ProfitTrackerConfig:
-    return replace(config, stop_loss=0.0, take_profit=0.0, max_position_size=1.0, max_gross=1.0)
-
-
 def _hold_weights(bars: Bars) -> np.ndarray:
     """1 / n for the symbols that have a bar at the first session."""
-    weights_TS = np.zeros(bars.close_TS.shape)
-    if len(weights_TS):
-        present_S = bars.present_TS[0]
-        weights_TS[:] = present_S / max(1, present_S.sum())
-    return weights_TS
+    present_1S = bars.present_TS[:1]
+    return np.broadcast_to(present_1S / max(1, present_1S.sum()), bars.close_TS.shape)
 
 
 def _by_session(simulation: Simulation, bars: Bars, name: str) -> pd.Series:

@@ -92,7 +92,7 @@ def test_buy_and_hold_leaves_out_symbols_that_are_not_listed_at_the_start(bars):
     assert not held.simulation.shares_TS[:, 2].any() and held.simulation.shares_TS[-1, :2].all()
 
 
-def test_buy_and_hold_is_worked_out_once_for_the_same_bars(bars):
+def test_buy_and_hold_is_computed_once_for_the_same_bars(bars):
     tracker = ProfitTracker()
     first = tracker.buy_and_hold(bars)
     assert tracker.buy_and_hold(bars) is first
@@ -116,7 +116,7 @@ def test_forecasts_of_other_sessions_and_unsorted_bars_are_refused(bars, forecas
         ProfitTracker().evaluate(replace(bars, sessions_T=bars.sessions_T[::-1]), forecast)
 
 
-def test_no_sessions_give_no_numbers_and_no_error(bars, forecast):
+def test_without_sessions_the_metrics_are_nan_and_nothing_is_raised(bars, forecast):
     empty = replace(forecast, quantiles_TSHQ=forecast.quantiles_TSHQ[:0], head_TS=forecast.head_TS[:0])
     report = ProfitTracker().evaluate(bars.rows(slice(0, 0)), empty)
     assert np.isnan(report.metrics["total_return"]) and report.trades.empty and report.equity.empty

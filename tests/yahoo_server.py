@@ -90,12 +90,12 @@ class Chart:
 
 
 def _opening(day: str) -> int:
-    """14:30 UTC, when New York opens in winter (in summer it is an hour earlier), or the time in UTC that is named."""
+    """14:30 UTC, when New York opens in winter (in summer it is an hour earlier), or the given time in UTC."""
     return int(datetime.fromisoformat(day if "T" in day else f"{day}T14:30:00").replace(tzinfo=UTC).timestamp())
 
 
 class YahooServer(socketserver.ThreadingTCPServer):
-    """Charts by symbol; what `before` holds for one is answered first, what `always` holds instead of its chart."""
+    """Charts by symbol. An answer in `before` comes first, an answer in `always` replaces the chart."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -116,7 +116,7 @@ class YahooServer(socketserver.ThreadingTCPServer):
         self.before: dict[str, list[Answer]] = {}
         self.always: dict[str, Answer] = {}
         self.delay = 0.0  # seconds a chart takes
-        self.requests: list[str] = []  # host and path of all that was asked
+        self.requests: list[str] = []  # host and path of each
         self.connections = 0
         self.busy, self.most_busy = 0, 0  # charts being answered at once
 
@@ -155,7 +155,7 @@ class YahooServer(socketserver.ThreadingTCPServer):
 
 
 def refusal(status: int, description: str) -> Answer:
-    """The JSON by which Yahoo says no."""
+    """The JSON of an error of Yahoo."""
     error = {"code": "Not Found", "description": description}
     return Answer(status, json.dumps({"chart": {"result": None, "error": error}}).encode())
 

@@ -1,1 +1,1 @@
-"""The nouns and habits of everybody: bars, forecasts, errors, files, metrics, commands."""
+"""What every room uses: bars, forecasts, errors, files, metrics, commands."""

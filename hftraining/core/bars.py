@@ -1,4 +1,4 @@
-"""Bars: the daily prices of several symbols, aligned by date, as every other room sees them.
+"""Bars: the daily prices of several symbols, aligned by date.
 
 Legend: T sessions, S symbols.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-PRICES = ("open", "high", "low", "close")
+ARRAYS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Bars:
     sessions_T: rising, unique datetime64[D]. open/high/low/close_TS: in currency, adjusted for splits and
     dividends. volume_TS: in shares, adjusted the opposite way, so that price * volume is what was traded.
     events: one row a split or dividend, columns symbol, date, split (ratio, 0 if none), dividend (currency).
-    source: where they came from, for people. warnings: what was repaired on the way, one sentence each.
+    source: where the bars came from, in words. warnings: repairs made while loading, one sentence each.
     """
 
     symbols_S: tuple[str, ...]
@@ -37,13 +37,13 @@ class Bars:
 
     def rows(self, rows: slice) -> "Bars":
         """The bars of some sessions, as views."""
-        cut = {name: getattr(self, name)[rows] for name in ("sessions_T", *_ARRAYS)}
+        cut = {name: getattr(self, name)[rows] for name in ("sessions_T", *ARRAYS)}
         return replace(self, **cut)
 
     def of(self, symbols: Sequence[str]) -> "Bars":
-        """The bars of some symbols, in that order; the sessions stay. Raises ValueError for one that is not here."""
+        """The bars of some symbols, in that order, over all sessions. Raises ValueError for an unknown symbol."""
         columns = [self.symbols_S.index(symbol) for symbol in symbols]
-        cut = {name: getattr(self, name)[:, columns] for name in _ARRAYS}
+        cut = {name: getattr(self, name)[:, columns] for name in ARRAYS}
         return replace(self, symbols_S=tuple(symbols), events=self.events[self.events["symbol"].isin(symbols)], **cut)
 
     @property
@@ -52,12 +52,9 @@ class Bars:
         return np.isfinite(self.close_TS)
 
     def fingerprint(self) -> str:
-        """16 hex digits of the content: symbols, sessions and all five arrays, whatever the source was."""
+        """16 hex digits that hash symbols, sessions and all five arrays; the source does not count."""
         digest = hashlib.sha256("\0".join(self.symbols_S).encode())
         digest.update(self.sessions_T.astype("datetime64[D]").astype("<i8").tobytes())
-        for name in _ARRAYS:
+        for name in ARRAYS:
             digest.update(np.ascontiguousarray(getattr(self, name), dtype="<f8").tobytes())
         return digest.hexdigest()[:16]
-
-
-_ARRAYS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")

@@ -1,4 +1,4 @@
-"""The parser of our commands, and how each of them ends: one line and an exit code."""
+"""The argument parser of our commands, and the wrapper that ends each with one line and an exit code."""
 
 import argparse
 import sys
@@ -9,22 +9,19 @@ from hftraining.core.errors import EXIT_INTERRUPTED, EXIT_USER, Ending, did_you_
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with a did-you-mean, where argparse would print the usage first."""
+    """Reports an error in one line, with a suggestion, where argparse would print the usage first."""
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with 2."""
         _, _, choices = message.partition("invalid choice: ")
         if choices:
             given = choices.partition(" (choose from ")[0].strip("'")
-            commands = self._commands()
+            parsers = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+            commands = [command for action in parsers for command in action.choices]
             hint = did_you_mean(given, commands)
             message = f"{given}: there is no such command{hint} (there are {', '.join(commands)})"
         print(f"error: {message}", file=sys.stderr)
         sys.exit(EXIT_USER)
-
-    def _commands(self) -> list[str]:
-        actions = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
-        return [command for action in actions for command in action.choices]
 
 
 def positive(text: str) -> int:
@@ -36,7 +33,7 @@ def positive(text: str) -> int:
 
 
 def run_command(act: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. A foreseen end is one line on stderr; any other error is raised."""
+    """Run a command and return its exit code. An expected ending prints one line to stderr; other errors are raised."""
     try:
         return act(arguments)
     except Ending as end:

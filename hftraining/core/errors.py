@@ -1,4 +1,4 @@
-"""What ends a command: the line it prints, its exit code, and what the ledger calls a run that it ended."""
+"""How a command can end: the line that it prints, its exit code, and the status of its run in the ledger."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ EXIT_DONE, EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 3
 
 
 class Ending(Exception):
-    """A foreseen end of a command. Its text is one line: what, where, what to do.
+    """An expected ending of a command. Its text is one line: what, where, what to do.
 
     exit_code: of the process. status: of the run in the ledger. word: what the line begins with.
     """
@@ -36,17 +36,17 @@ class Interrupted(Ending):
 
 
 class Pruned(Ending):
-    """The pruner gave the run up: it ends without a result, and says why."""
+    """The pruner stopped the run, which has no result."""
 
     status = "pruned"
 
 
 class Diverged(Ending):
-    """Ten steps in a row had a loss or gradient that is not finite."""
+    """The loss or the gradient was not finite for ten steps in a row."""
 
 
 class LeakError(Ending):
-    """The leak proof failed: something that was known on a day changed with what came after it."""
+    """The leak proof failed: a value known on one day changed with later bars."""
 
 
 class SweepFailed(Ending):
@@ -54,7 +54,7 @@ class SweepFailed(Ending):
 
 
 def status_of(error: BaseException) -> str:
-    """What the ledger calls a run that this exception ended: failed, unless the exception says otherwise."""
+    """The status of a run that ended with this exception: failed, unless the exception has its own."""
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.status
     return error.status if isinstance(error, Ending) else Ending.status
@@ -66,6 +66,6 @@ def closest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """ "; did you mean X?" for the known word closest to a misspelt one, nothing where none is close."""
+    """The text "; did you mean X?" for the known word closest to a misspelt one, empty where none is close."""
     close = closest(word, known, cutoff)
     return "" if close is None else f"; did you mean {close}?"

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: a reader sees the old one or the new one, whenever the writer is killed."""
+"""Atomic file writes: a reader sees the old file or the new one, even if the writer is killed."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from hftraining.core.values import plain, without_nan
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write into; on success it takes its place, on an error it is removed.
+    """A temporary file beside `path` to write into. It replaces `path` on success and is removed on an error.
 
     The file is synced before the rename and the folder after it, so that a power cut leaves the old content or
     the new one, never a part.
@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def linked(source: Path, target: Path) -> None:
-    """Make target a hard link to source, or a copy where the file system has none; it takes the place of an old one."""
+    """Replace target by a hard link to source, or by a copy where the file system has no links."""
     with replacing(target) as temporary:
         try:
             os.link(source, temporary)
@@ -51,7 +51,7 @@ def write_json_atomically(path: Path, value: Any) -> None:
 
 
 def sha256(path: Path) -> str:
-    """64 hex digits of a file's content."""
+    """SHA-256 of a file's content, as 64 hex digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

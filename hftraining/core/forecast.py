@@ -1,4 +1,4 @@
-"""Forecast: what a model thinks at each close.
+"""Forecast: what a model expects at each close.
 
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
@@ -11,12 +11,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the model thinks at each close.
+    """Quantiles of future returns and the model's own position, at each close.
 
     quantiles_TSHQ: log return from the fill open[t + lag] to open[t + lag + h]; NaN: no forecast.
     head_TS: the model's own position in [-1, 1]; NaN: none.
     horizons: sessions, rising. levels: of the quantiles, rising within (0, 1), 0.5 among them.
-    Raises ValueError where the shapes or the names of the axes do not fit each other.
+    Raises ValueError for shapes or axes that do not match.
     """
 
     quantiles_TSHQ: np.ndarray
@@ -25,7 +25,7 @@ class Forecast:
     levels: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse axes that do not fit."""
+        """Refuse shapes and axes that do not match."""
         wanted = (*self.head_TS.shape, len(self.horizons), len(self.levels))
         if self.head_TS.ndim != 2 or self.quantiles_TSHQ.shape != wanted:
             raise ValueError(

@@ -1,11 +1,11 @@
-"""One table of metrics: what each is called in files and in words, its unit, which way is better, and who probes it."""
+"""The table of metrics: name in files and in words, unit, better direction, and whether training probes it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Unit(StrEnum):
-    """How a number is read, and so how it is written."""
+    """What kind of number a metric is, which decides how it is written."""
 
     CHANGE = "change"  # a signed fraction, read in percent: +4.2%
     SHARE = "share"  # a part of something, read in percent: 42.0%
@@ -18,9 +18,9 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. name: its key in result.json. higher_is_better: None where neither way is.
+    """One metric. name: its key in result.json. higher_is_better: None where neither direction is better.
 
-    probed: whether training looks at it, as tag, every profit_tracker.every steps.
+    probed: training computes it on the validation days every profit_tracker.every steps.
     """
 
     name: str
@@ -56,10 +56,10 @@ ALL_TAGS = (LOSS_TAG, *(metric.tag for metric in PROFIT))
 
 
 def higher_is_better(tag: str) -> bool:
-    """Which way a tag improves. Raises KeyError for a tag for which neither way is better, or that does not exist."""
+    """Whether a higher value is better. Raises KeyError for an unknown tag, or where neither direction is better."""
     if tag == LOSS_TAG:
         return False
     found = BY_NAME[tag.removeprefix("profit/")].higher_is_better
     if found is None:
-        raise KeyError(f"{tag}: neither way is better")
+        raise KeyError(f"{tag}: neither direction is better")
     return found

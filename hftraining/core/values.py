@@ -1,4 +1,4 @@
-"""Plain values: what JSON and YAML can hold, equal spellings for equal values, nested mappings by dotted names."""
+"""Plain values: types that JSON and YAML can hold, one text for equal values, and dotted names."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def without_nan(value: Any) -> Any:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted names; an empty one disappears."""
+    """Nested mappings as one mapping with dotted names; empty mappings disappear."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -40,7 +40,7 @@ def canonical(value: Any) -> str:
 
 
 def _normal(value: Any) -> Any:
-    """One spelling for equal numbers: 1.0 as 1; what JSON has no number for as text."""
+    """Equal numbers alike: 1.0 as 1; NaN and infinities, which JSON lacks, as text."""
     if isinstance(value, dict):
         return {key: _normal(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""What may be believed: null bands, intervals, scores, deflation and a verdict."""
+"""What may be believed: leak proof, null band, intervals, scores, deflation and verdict."""

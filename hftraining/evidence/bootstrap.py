@@ -1,6 +1,6 @@
 """Confidence intervals of a Sharpe ratio, and of the difference of two, by the stationary bootstrap.
 
-Days are resampled in runs of random length (Politis and Romano 1994) whose mean is chosen from the data (Politis
+Days are resampled in blocks of random length (Politis and Romano 1994) whose mean is chosen from the data (Politis
 and White 2004, as corrected by Patton, Politis and White 2009; `arch.bootstrap.optimal_block_length`). The ends
 are studentised: a draw counts by its distance from the estimate in its own standard errors (Ledoit and Wolf 2008,
 Robust performance hypothesis testing with the Sharpe ratio). Quantiles of the drawn Sharpe ratios themselves
@@ -20,21 +20,20 @@ import numpy as np
 from arch.bootstrap import optimal_block_length
 from numba import njit
 
+from hftraining.trading.metrics import NO_SPREAD
 from hftraining.trading.simulator import SESSIONS_PER_YEAR
 
 COVERAGE = 0.95
 MIN_RETURNS = 20  # fewer cannot tell how long a block should be
 # Lags of the standard error, in blocks: short enough to be steady, long enough to reach what a block keeps.
 _LAGS_PER_BLOCK = 1.5
-# Rounding alone gives returns a spread of about 1e-16; below this there is no variance.
-_NO_SPREAD = 1e-14
-# Draws at a time, to hold the random numbers of long histories within some 50 MB.
+# Random numbers at a time, to keep long histories within some 50 MB.
 _CHUNK_VALUES = 4_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the ends of its 95 % interval, annualised; NaN where they cannot be told."""
+    """An estimate and the ends of its 95 % interval, annualised; NaN where unknown."""
 
     value: float
     low: float
@@ -51,10 +50,10 @@ def sharpe_interval(returns_T: np.ndarray, draws: int, seed: int) -> Interval:
 
 
 def sharpe_difference(returns_a_T: np.ndarray, returns_b_T: np.ndarray, draws: int, seed: int) -> Interval:
-    """Annualised Sharpe ratio of a less that of b over the same days, both resampled with the same blocks.
+    """Annualised Sharpe ratio of a minus that of b over the same days, both resampled with the same blocks.
 
-    NaN as `sharpe_interval`, if either series has it. Two equal series differ by exactly 0, [0, 0]. Raises
-    ValueError for series of other lengths. Source: Ledoit and Wolf (2008).
+    NaN as in `sharpe_interval`, for either series. Two equal series differ by exactly 0, [0, 0]. Raises
+    ValueError for series of different lengths. Source: Ledoit and Wolf (2008).
     """
     pair_AT = [np.asarray(series, np.float64) for series in (returns_a_T, returns_b_T)]
     if pair_AT[0].shape != pair_AT[1].shape:
@@ -67,7 +66,7 @@ def block_length(series_T: np.ndarray) -> float:
 
     Source: Politis and White (2004), Patton, Politis and White (2009), by `arch`.
     """
-    if not series_T.std() > _NO_SPREAD:
+    if not series_T.std() > NO_SPREAD:
         return 1.0
     length = float(optimal_block_length(series_T)["stationary"].iloc[0])
     return max(1.0, length) if math.isfinite(length) else 1.0
@@ -77,7 +76,7 @@ def _interval(returns_AT: np.ndarray, draws: int, seed: int) -> Interval:
     n = returns_AT.shape[1]
     mean_A1 = returns_AT.mean(axis=1, keepdims=True) if n else np.full((len(returns_AT), 1), math.nan)
     spread_A1 = returns_AT.std(axis=1, ddof=1, keepdims=True) if n > 1 else np.full_like(mean_A1, math.nan)
-    if not (spread_A1 > _NO_SPREAD).all():
+    if not (spread_A1 > NO_SPREAD).all():
         return Interval(math.nan, math.nan, math.nan)
     sharpe_A1 = mean_A1 / spread_A1
     sign_A1 = np.array([[1.0], [-1.0]])[: len(returns_AT)]
@@ -90,7 +89,7 @@ def _interval(returns_AT: np.ndarray, draws: int, seed: int) -> Interval:
     influence_T = (sign_A1 * (z_AT - sharpe_A1 / 2.0 * (z_AT**2 - 1.0))).sum(axis=0)
     length = block_length(influence_T)
     error = newey_west_error(influence_T, round(_LAGS_PER_BLOCK * length))
-    if error < _NO_SPREAD:
+    if error < NO_SPREAD:
         return Interval(value * year, value * year, value * year)
 
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The `evidence` group: how hard a run asks whether its profit is luck."""
+"""The `evidence` group: how thoroughly a run tests whether its profit is luck."""
 
 from dataclasses import dataclass, field
 
@@ -12,13 +12,13 @@ class EvidenceConfig:
     """Draws of the null band and of the bootstrap, the baselines beside the model, and the days of the leak proof."""
 
     name: str = "default"
-    null_draws: int = 500  # higher makes p finer and costs time; never more than the window has offsets
+    null_draws: int = 500  # higher makes p finer and costs time; never more than the period has offsets
     bootstrap_draws: int = 2000  # higher makes the ends of the intervals steadier
     baselines: list[str] = field(default_factory=lambda: ["momentum", "trend", "reversal", "ridge"])  # or lightgbm
-    leak_days: int = 2  # random days that the leak proof replaces the future after
+    leak_days: int = 2  # random days after which the leak proof replaces the future
 
     def __post_init__(self) -> None:
-        """Refuse draws too few to say anything, and baselines that do not exist."""
+        """Refuse too few draws to say anything, and unknown baselines."""
         # Below 20 draws p cannot reach 0.05; below 100 the ends of a 95 % interval are two or three draws.
         for name, least in (("null_draws", 20), ("bootstrap_draws", 100), ("leak_days", 1)):
             if getattr(self, name) < least:

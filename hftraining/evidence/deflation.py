@@ -12,28 +12,26 @@ from statistics import NormalDist
 
 import numpy as np
 
+from hftraining.trading.metrics import NO_SPREAD
+
 _NORMAL = NormalDist()
-# Rounding alone gives returns a spread of about 1e-16; below this there is no variance.
-_NO_SPREAD = 1e-14
 
 
 @dataclass(frozen=True)
 class PBO:
     """How often the best trial of one half of the days is below the median on the other half.
 
-    value: share of the halvings with a logit of at most 0; NaN where it cannot be asked, as `reason` then says.
-    logits_C: of the relative rank, out of sample, of each halving's best trial. loss: share of the halvings in
-    which that trial lost money out of sample.
+    value: share of the halvings with a logit of at most 0; NaN where it cannot be computed, as `reason` then says.
+    logits_C: of the relative rank, out of sample, of each halving's best trial.
     """
 
     value: float
     logits_C: np.ndarray
-    loss: float
     reason: str = ""
 
 
 def expected_maximum_sharpe(n_trials: int, variance: float) -> float:
-    """The Sharpe ratio to expect of the best of n_trials without skill, in the unit of the root of `variance`.
+    """The expected Sharpe ratio of the best of n_trials without skill, in the unit of the root of `variance`.
 
     variance: of the trials' Sharpe ratios. One trial gives 0. Raises ValueError with n_trials < 1 or a negative
     variance. NaN variance gives NaN. Source: Bailey and Lopez de Prado (2014), The Deflated Sharpe Ratio, eq. 1.
@@ -70,7 +68,7 @@ def deflated_sharpe(returns_T: np.ndarray, n_trials: int, trial_variance: float)
     returns_T = np.asarray(returns_T, np.float64)
     n = len(returns_T)
     spread = float(returns_T.std(ddof=1)) if n > 1 else math.nan
-    if not spread > _NO_SPREAD:
+    if not spread > NO_SPREAD:
         return math.nan
     z_T = (returns_T - returns_T.mean()) / returns_T.std()
     benchmark = expected_maximum_sharpe(n_trials, trial_variance)
@@ -82,8 +80,8 @@ def probability_of_backtest_overfitting(returns_TN: np.ndarray, blocks: int = 16
     """PBO by combinatorially symmetric cross-validation, with the Sharpe ratio as the measure.
 
     returns_TN: daily net returns of every trial over the same days, finite. blocks: even; the days are cut into
-    so many runs of equal length (the first ones a day longer where it does not divide), and each choice of half
-    of them is in sample once. Of the best in sample, omega = rank out of sample / (N + 1), ties share their mean
+    that many blocks of equal length (the first ones a day longer if need be), and each choice of half of them is in
+    sample once. For the best trial in sample, omega = rank out of sample / (N + 1), ties share their mean
     rank, and logit = log(omega / (1 - omega)). A trial without variance has a Sharpe ratio of 0.
     NaN with fewer than two trials or than two days a block. Raises ValueError for blocks that are odd or below 2
     and for NaN. Source: Bailey, Borwein, Lopez de Prado and Zhu (2015), The Probability of Backtest Overfitting.
@@ -96,9 +94,9 @@ def probability_of_backtest_overfitting(returns_TN: np.ndarray, blocks: int = 16
     n_days, n_trials = returns_TN.shape
     if n_trials < 2 or n_days < 2 * blocks:
         reason = f"{n_trials} trials over {n_days} days, but it needs 2 trials and {2 * blocks} days"
-        return PBO(math.nan, np.empty(0), math.nan, reason)
+        return PBO(math.nan, np.empty(0), reason)
 
-    # Sums of blocks are all that a Sharpe ratio needs. Differences from the mean keep the squares exact.
+    # A Sharpe ratio needs sums of blocks alone. Differences from the mean keep the squares exact.
     centre_N = returns_TN.mean(axis=0)
     pieces = np.array_split(returns_TN - centre_N, blocks)
     days_B = np.array([float(len(piece)) for piece in pieces])
@@ -115,7 +113,7 @@ def probability_of_backtest_overfitting(returns_TN: np.ndarray, blocks: int = 16
     below_C, equal_C = (outside_CN < theirs_C1).sum(axis=1), (outside_CN == theirs_C1).sum(axis=1)
     omega_C = (below_C + (equal_C + 1.0) / 2.0) / (n_trials + 1.0)
     logits_C = np.log(omega_C / (1.0 - omega_C))
-    return PBO(float((logits_C <= 0.0).mean()), logits_C, float((theirs_C1 < 0.0).mean()))
+    return PBO(float((logits_C <= 0.0).mean()), logits_C)
 
 
 def _sharpe_of_blocks(
@@ -125,4 +123,4 @@ def _sharpe_of_blocks(
     mean_CN = (chosen_CB @ sum_BN) / days_C1
     variance_CN = np.maximum(chosen_CB @ square_BN - days_C1 * mean_CN**2, 0.0) / (days_C1 - 1.0)
     spread_CN = np.sqrt(variance_CN)
-    return np.divide(mean_CN + centre_N, spread_CN, out=np.zeros_like(mean_CN), where=spread_CN > _NO_SPREAD)
+    return np.divide(mean_CN + centre_N, spread_CN, out=np.zeros_like(mean_CN), where=spread_CN > NO_SPREAD)

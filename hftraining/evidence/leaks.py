@@ -1,4 +1,4 @@
-"""The leak proof: replace the future by noise, and nothing that was known before may change, to the bit.
+"""The leak proof: replace the future by noise; nothing that was known before may change by a bit.
 
 Legend: T sessions, S symbols.
 """
@@ -9,20 +9,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hftraining.core.bars import Bars
+from hftraining.core.bars import ARRAYS, Bars
 from hftraining.core.forecast import Forecast
 from hftraining.market.features import Features, Scaler, make_features
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.simulator import simulate
 
-MOST_SYMBOLS = 10  # the way is the same for every symbol; a few are enough and keep the proof quick
-AFTERWARDS = 40  # sessions of noise that are looked at: a centred window as wide as 80 still shows
-BARS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")
+MOST_SYMBOLS = 10  # all symbols are treated alike, so a few are enough and keep the proof quick
+AFTERWARDS = 40  # sessions of noise that are used: they reveal a centred window as wide as 80
 
 
 @dataclass(frozen=True)
 class Way:
-    """The way from bars to shares held, station by station, as a run goes it."""
+    """The steps of a run from bars to shares held."""
 
     forecast: Callable[[Scaler, Features], Forecast]
     decide: Callable[[Forecast, Bars], np.ndarray]
@@ -33,7 +32,7 @@ class Way:
 
 @dataclass(frozen=True)
 class LeakReport:
-    """ok: nothing changed. lines: what did, one sentence each. days: how many futures were replaced."""
+    """ok: nothing changed. lines: what changed, one sentence each. days: how many futures were replaced."""
 
     ok: bool
     lines: list[str] = field(default_factory=list)
@@ -42,13 +41,13 @@ class LeakReport:
 
 
 def prove(bars: Bars, train: slice, way: Way, reach: int, days: int, seed: int) -> LeakReport:
-    """Replace what comes after random days by noise and compare everything that was known by then.
+    """Replace the bars after random days by noise and compare everything that was known by those days.
 
-    train: the sessions that the scaler is fitted on. reach: sessions before a day that a forecast of it depends on.
-    After the close of day t: features, scaled features, forecasts and weights up to t must stay as they were; every
-    second day lies behind the training days, and there the scaler must stay as it was, too. After the open of t: the
-    shares held through t must stay, or a decision was filled before it was taken. One symbol has no bar on day t and
-    the one before, so that filling backwards has something to fill.
+    train: the sessions that the scaler is fitted on. reach: how many earlier sessions a forecast depends on.
+    After the close of day t: features, scaled features, forecasts and weights up to t must not change, nor
+    the scaler on every second day, which lies after the training days. After the open of t: the shares held through t
+    must not change, or a decision was filled before it was taken. One symbol has no bar on day t and the day before,
+    so that filling backwards shows.
     """
     started = time.perf_counter()
     rng = np.random.default_rng([seed, 0x1EAF])
@@ -56,7 +55,7 @@ def prove(bars: Bars, train: slice, way: Way, reach: int, days: int, seed: int) 
     for number in range(days):
         behind = number % 2 == 0
         first = train.stop if behind else min(30, train.stop - 1)
-        some = _few_symbols(bars, rng)
+        some = bars.of([bars.symbols_S[s] for s in np.sort(rng.permutation(len(bars.symbols_S))[:MOST_SYMBOLS])])
         day = int(rng.choice(first + np.flatnonzero(some.present_TS[first:-2].any(axis=1))))
         hole = int(rng.choice(np.flatnonzero(some.present_TS[day])))
         some = _with_hole(some, slice(day - 1, day + 1), hole)
@@ -66,7 +65,7 @@ def prove(bars: Bars, train: slice, way: Way, reach: int, days: int, seed: int) 
         after_open = _outcome(_noise_after(some, day, rng, keep_open=True), train, way, reach, day, scaler)
         when = bars.sessions_T[day]
         if behind and seen.scaler != after_close.scaler:
-            lines.append(f"the scaler changes with bars after {when}, which are no training days")
+            lines.append(f"the scaler changes with bars after {when}, although they are not training days")
         for name in seen.known:
             if not np.array_equal(seen.known[name], after_close.known[name], equal_nan=True):
                 lines.append(f"{name} up to {when} change with bars after that day")
@@ -90,7 +89,7 @@ def _outcome(bars: Bars, train: slice, way: Way, reach: int, day: int, scaler: S
     forecast = way.forecast(scaler, near)
     cut = bars.rows(slice(first, last))
     weights_TS = way.decide(forecast, cut)
-    # Without exits inside the day, what is held through it was ordered before it.
+    # Without exits inside the day, the shares held through it were ordered before it.
     rules = replace(way.rules, stop_loss=0.0, take_profit=0.0)
     held = simulate(cut.open_TS, cut.high_TS, cut.low_TS, cut.close_TS, weights_TS, rules)
     until = day + 1 - first
@@ -105,26 +104,20 @@ def _outcome(bars: Bars, train: slice, way: Way, reach: int, day: int, scaler: S
     return _Outcome(scaler, known, held.shares_TS[:until])
 
 
-def _few_symbols(bars: Bars, rng: np.random.Generator) -> Bars:
-    chosen = np.sort(rng.permutation(len(bars.symbols_S))[:MOST_SYMBOLS])
-    arrays = {name: getattr(bars, name)[:, chosen] for name in BARS}
-    return replace(bars, symbols_S=tuple(bars.symbols_S[s] for s in chosen), **arrays)
-
-
 def _with_hole(bars: Bars, rows: slice, symbol: int) -> Bars:
-    arrays = {name: getattr(bars, name).copy() for name in BARS}
+    arrays = {name: getattr(bars, name).copy() for name in ARRAYS}
     for array in arrays.values():
         array[rows, symbol] = np.nan
     return replace(bars, **arrays)
 
 
 def _noise_after(bars: Bars, day: int, rng: np.random.Generator, keep_open: bool) -> Bars:
-    """Every bar after the day another one, at other levels; with keep_open, the day itself from its open on too.
+    """Replace all bars after the day by noise at other levels; with keep_open, also the day itself after its open.
 
-    Bars stay where they were absent or present; a bar that appears or disappears later is noise in its values alone.
+    A bar is present where it was before; only its values change.
     """
     first = day if keep_open else day + 1
-    arrays = {name: getattr(bars, name).copy() for name in BARS}
+    arrays = {name: getattr(bars, name).copy() for name in ARRAYS}
     shape = arrays["close_TS"][first:].shape
     traded_S = np.isfinite(bars.close_TS).any(axis=0)
     level = np.exp(rng.uniform(-1.0, 1.0, shape[1]))
@@ -132,7 +125,7 @@ def _noise_after(bars: Bars, day: int, rng: np.random.Generator, keep_open: bool
     close = level * np.exp(0.05 * np.cumsum(rng.standard_normal(shape), axis=0))
     opening = close * np.exp(0.03 * rng.standard_normal(shape))
     if keep_open:
-        # The day itself moves by a tenth and no more: a ruined account closes its positions within the day, honestly.
+        # The day itself moves by at most a tenth: a ruined account would rightly close its positions within the day.
         opening[0] = arrays["open_TS"][day]
         close[0] = opening[0] * np.exp(np.clip(0.05 * rng.standard_normal(shape[1]), -0.1, 0.1))
     absent = np.isnan(arrays["close_TS"][first:])

@@ -1,20 +1,20 @@
-"""The null band: what the same book would have earned had its timing been luck.
+"""The null band: what the same book would have earned if its timing had been luck.
 
 The book's own target weights are shifted in time on a circle and traded again through the fill engine. This keeps
 turnover, exposure, concentration, sizing and costs, and destroys the timing.
 
 Which shifts count: the band and the fan show offsets of 20 to T - 20 sessions. p also counts the book delayed by 1 to
-19 sessions. The neighbours of a slow book are about as good as it is, and without them a lucky book looks alone on its
-peak: 6 to 7 % of books without skill that hold for weeks then had p <= 0.05. The neighbours on the other side, the
-book some days early, stay out: they would know the very days that a book made from prices is about to trade.
+19 sessions, because a slow book and its near delays are about equally good: without them, 6 to 7 % of books without
+skill that hold for weeks had p <= 0.05. A book shifted to be some days early does not count, since it would know the
+very days that a book made from prices is about to trade.
 
-What p cannot carry: a book that follows the window's own prices over a large part of the window. Its mean exposure
-then goes with the return of that same window, and shifts of up to its lookback know the future. p of a 120-day momentum
-on 500 days is too large, that of a 120-day reversal too small (p <= 0.05 in 13.5 % without skill); experiments/ has
-the measurement.
+Where p fails: a book that follows prices over a lookback as long as a large part of the period. Its mean exposure then
+depends on the return of that same period, and shifts of up to its lookback know the future. p of a 120-day momentum on
+500 days is too large, that of a 120-day reversal too small (p <= 0.05 in 13.5 % without skill); experiments/ has the
+measurement.
 
-Offsets are drawn without replacement, so no more draws are made than the window has offsets (T - 20). Counted again
-and again, the same few books would make p smaller than they can prove.
+Offsets are drawn without replacement, so a period has at most T - 20 draws. Repeating the same few books would make p
+smaller than they can prove.
 
 Sources: Phipson and Smyth (2010), Permutation p-values should never be zero; Lancaster et al. (2018), Surrogate data
 for hypothesis testing (circular shifts).
@@ -31,14 +31,14 @@ from hftraining.trading.config import TradingRules
 from hftraining.trading.metrics import sharpe_ratio
 from hftraining.trading.simulator import simulate_draws
 
-MIN_OFFSET = 20  # sessions; nearer shifts would keep part of the timing of a forecast some weeks ahead
-MIN_SESSIONS = 2 * MIN_OFFSET + 1  # fewer have no two offsets that are this far from home both ways
+MIN_OFFSET = 20  # sessions; a nearer shift keeps part of the timing of a forecast some weeks ahead
+MIN_SESSIONS = 2 * MIN_OFFSET + 1  # with fewer, no two offsets are this far from home in both directions
 BAND = (0.05, 0.5, 0.95)
 FAN = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-# Two accounts that are equal on paper differ in the order of their sums; this much is a tie.
+# Equal accounts may sum in another order; a difference below this is a tie.
 _TIE = 1e-12
-# Shifted weights are copies; this bounds them to 64 MB at a time.
+# Shifted weights are copies; this limits them to 64 MB at a time.
 _CHUNK_VALUES = 8_000_000
 _Bars = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -48,11 +48,10 @@ class NullBand:
     """Where the strategy lies among its own shifted books.
 
     p: (1 + draws at least as good by Sharpe ratio) / (1 + draws). It is 1 where nothing was traded or the book never
-    changes, and NaN where the window is too short; `reason` then says so. sharpe: the strategy's, annualised.
+    changes, and NaN where the period is too short; `reason` then says so. sharpe: the strategy's, annualised.
     band: 5, 50 and 95 % quantiles of the draws' Sharpe ratios, NaN where no draw traded. fan_TQ: 5, 25, 50, 75 and
     95 % quantiles of the draws' equity at each close, in currency. selection_p, selection_band: the same with the
-    symbols permuted as well, which tells selection from timing. draws: distinct offsets that p counts.
-    reason: why p says nothing, else empty.
+    symbols permuted as well, which separates selection from timing. draws: distinct offsets that p counts.
     """
 
     p: float
@@ -78,12 +77,12 @@ def null_band(
     """Trade the weights shifted by random circular offsets, all symbols together.
 
     Prices and weights as `trading.simulator.simulate` takes them. Weights where a symbol has no bar are shifted like
-    the others; the engine gives them no order. draws: at most; a window of T sessions has T - 20 offsets.
+    the others; the engine gives them no order. draws: at most; T sessions have T - 20 offsets.
     Raises ValueError as `simulate_draws`.
     """
     bars = (open_TS, high_TS, low_TS, close_TS)
     n_sessions, n_symbols = weights_TS.shape
-    own = float(np.asarray(sharpe_ratio(simulate_draws(*bars, weights_TS[None], rules)))[0])
+    own = float(sharpe_ratio(simulate_draws(*bars, weights_TS[None], rules))[0])
     if n_sessions < MIN_SESSIONS:
         return _too_short(own, n_sessions)
 
@@ -91,15 +90,15 @@ def null_band(
     offset_D = 1 + rng.permutation(n_sessions - MIN_OFFSET)[:draws]
     is_far_D = offset_D >= MIN_OFFSET
     if not is_far_D.any():
-        is_far_D[:] = True  # a handful of draws on a short window: a band of near ones rather than none
+        is_far_D[:] = True  # a few draws on a short period: a band of near shifts rather than none
     home_DS = np.broadcast_to(np.arange(n_symbols), (len(offset_D), n_symbols))
     equity_TD = _traded(bars, weights_TS, offset_D, home_DS, rules)
-    sharpe_D = np.asarray(sharpe_ratio(equity_TD))
+    sharpe_D = sharpe_ratio(equity_TD)
 
-    # A permutation makes books distinct already, so here offsets may repeat.
+    # Permutations make the books distinct, so offsets may repeat here.
     other_D = rng.integers(MIN_OFFSET, n_sessions - MIN_OFFSET + 1, draws)
     symbol_DS = rng.permuted(np.tile(np.arange(n_symbols), (draws, 1)), axis=1)
-    selection_D = np.asarray(sharpe_ratio(_traded(bars, weights_TS, other_D, symbol_DS, rules)))
+    selection_D = sharpe_ratio(_traded(bars, weights_TS, other_D, symbol_DS, rules))
 
     return NullBand(
         p=p_value(own, sharpe_D),

@@ -1,6 +1,6 @@
-"""How well forecasts agree with what came, clustered by day: symbols of one day are not independent witnesses.
+"""How well forecasts agree with outcomes. Errors are clustered by day, since symbols of one day are not independent.
 
-Every score is a mean of one number a day, and its error is that of these numbers over the days.
+Every score is the mean of one number a day, and its error comes from the spread of these numbers.
 
 Legend: T sessions, S symbols, Q quantiles, P pairs of a forecast and a label.
 """
@@ -13,14 +13,13 @@ import numpy as np
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from hftraining.evidence.bootstrap import newey_west_error
+from hftraining.evidence.bootstrap import COVERAGE, newey_west_error
 
-# Below this a day's correlation can only be -1 or 1, or nothing.
+# With fewer symbols a day's correlation can only be -1, 1 or unknown.
 MIN_SYMBOLS = 3
 # Bartlett weights shrink what overlapping labels share: by a third with lags to the overlap, by a ninth with thrice.
 _LAGS_PER_OVERLAP = 3
-COVERAGE = 0.95
-# Relative to the size of the values; a row of equal forecasts has a spread of rounding, not of opinion.
+# Relative to the size of the values: equal forecasts differ by rounding alone.
 _NO_SPREAD = 1e-12
 
 
@@ -44,8 +43,8 @@ def daily_scores(forecast_TS: np.ndarray, label_TS: np.ndarray, overlap: int = 1
 
     overlap: sessions that a label spans (its horizon); above 1 the errors are Newey and West's.
 
-    ic, rank_ic: Pearson and Spearman correlation. Where the median day has at least MIN_SYMBOLS symbols, that of
-    each day over its symbols, then the mean over days (Fama and MacBeth 1973; Grinold 1989); days with fewer
+    ic, rank_ic: Pearson and Spearman correlation. Where the median day has at least MIN_SYMBOLS symbols, each
+    day's over its symbols, then the mean over days (Fama and MacBeth 1973; Grinold 1989); days with fewer
     symbols, or on which all forecasts or all labels are equal, have none. Five symbols give a noisy but unbiased
     number a day. With one or two symbols a day has no cross-section: then the correlation over all pairs.
     accuracy: share of the day's symbols whose side is right, the mean over days. A forecast or label of exactly 0
@@ -81,7 +80,7 @@ def quantile_calibration(
     """For each level: `level`, `share` of labels at or below the forecast quantile, and `days` that counted.
 
     The share is the mean over days of the day's share; calibrated quantiles have share = level. NaN leaves a pair
-    out; without days the share is NaN. Raises ValueError for levels that are not those of the last axis.
+    out; without days the share is NaN. Raises ValueError if levels and last axis differ in number.
     """
     if quantiles_TSQ.shape != (*label_TS.shape, len(levels)):
         raise ValueError(
@@ -98,7 +97,7 @@ def quantile_calibration(
 
 
 def paired_difference(ours_T: np.ndarray, theirs_T: np.ndarray, overlap: int = 1) -> Score:
-    """Mean daily difference of two series over the days that both have, with its 95 % interval; t against 0.
+    """Mean daily difference, ours minus theirs, over the days that both have, with its 95 % interval; t against 0.
 
     overlap: sessions that a day's number spans; above 1 the error is Newey and West's. Equal series differ by 0
     without an interval (NaN ends).
@@ -107,7 +106,7 @@ def paired_difference(ours_T: np.ndarray, theirs_T: np.ndarray, overlap: int = 1
 
 
 def _score(daily_T: np.ndarray, overlap: int, no_skill: float = 0.0) -> Score:
-    """Mean of a number a day, its error from the days. Days without a number are left out, also from the lags."""
+    """Mean of one number a day, with its error. Days without a number are left out, also of the lags."""
     known_T = daily_T[np.isfinite(daily_T)]
     days = len(known_T)
     if days == 0:
@@ -141,7 +140,7 @@ def _daily_correlations(x_TS: np.ndarray, y_TS: np.ndarray) -> np.ndarray:
 
 
 def _pooled_correlation(x_TS: np.ndarray, y_TS: np.ndarray) -> np.ndarray:
-    """One number a day whose mean is the correlation over all pairs and whose spread is that of days; see above."""
+    """One number a day whose mean is the correlation over all pairs and whose spread gives its error by day."""
     known_TS = np.isfinite(x_TS)
     x_P, y_P = _standardised(x_TS[known_TS]), _standardised(y_TS[known_TS])
     value = float((x_P * y_P).mean()) if len(x_P) else math.nan

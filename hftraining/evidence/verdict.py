@@ -1,14 +1,14 @@
-"""The verdict: one sentence by fixed rules, so that no run is judged by whoever wrote its report."""
+"""The verdict: one sentence by fixed rules, so that the author of a report does not judge the run."""
 
 import math
 
 from hftraining.evidence.bootstrap import Interval
 
-# The customary one-sided level: of a hundred books without skill, five may be said to beat chance.
+# The customary one-sided level: of a hundred books without skill, five may pass as better than chance.
 CHANCE_P = 0.05
 # The same level after the search: the probability that the true Sharpe ratio exceeds the luck of all trials.
 DEFLATED_LEAST = 0.95
-# A difference counts when the whole 95 % interval lies above it, so 2.5 % of the equals may be said to be better.
+# A difference counts when the whole 95 % interval lies above it, so 2.5 % of equals may pass as better.
 DIFFERENCE_LEAST = 0.0
 
 
@@ -21,9 +21,9 @@ def verdict(
     reason: str = "",
     rival: str = "buy and hold",
 ) -> str:
-    """What may be said of a strategy, in the words of TRADING.md.
+    """What may be said of a strategy, in fixed words.
 
-    p: of the null band. difference: Sharpe ratio less that of the rival, with its 95 % interval.
+    p: of the null band. difference: Sharpe ratio minus that of the rival, with its 95 % interval.
     deflated_sharpe: read when n_trials > 1; then a value below DEFLATED_LEAST, or an unknown one, is chance.
     reason: why p says little or nothing, as the null band gives it. NaN p: no verdict. A difference with NaN ends
     beats nothing. Raises ValueError for a p outside [0, 1] and for n_trials < 1.

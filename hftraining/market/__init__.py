@@ -1,1 +1,1 @@
-"""What the market said: bars, features and windows."""
+"""What the market said: bars, features, labels and training windows."""

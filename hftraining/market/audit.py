@@ -1,8 +1,8 @@
-"""Checks of a table of bars: what is wrong is refused, or repaired with a note.
+"""Checks of a table of bars: each fault is refused, or repaired with a note.
 
-We refuse what makes every later number wrong (splits left in, a price of zero) and what only the owner of the data can
-decide (duplicates). We repair what has one honest repair: a bar that contradicts itself is left out, as if the symbol
-had not traded.
+We refuse faults that make every later number wrong (unadjusted splits, a price of zero) and those that only the owner
+of the data can resolve (duplicates). We repair a fault that has one honest repair: a bar that contradicts itself is
+left out, as if the symbol had not traded.
 """
 
 import numpy as np
@@ -13,17 +13,17 @@ from hftraining.market.config import MarketDataError
 PRICES = ["open", "high", "low", "close"]
 FEWEST_ROWS = 60  # features need 21 rows, and a symbol with less than a quarter of a year says nothing
 
-# Slips of the decimal point. In 966,252 rows of 300 stocks no true open or close lies outside its own low to high at
-# all, and the widest true bar (a bank in 2008) has a high of 3.9 times its low.
+# Decimal-point slips. In 966,252 rows of 300 stocks no true open or close lies outside its own low to high, and the
+# widest true bar (a bank in 2008) has a high of 3.9 times its low.
 OUTSIDE = 1.2  # open or close this many times beyond the bar's own high or low
 WIDEST_BAR = 5.0  # high / low of one session
 SPIKE, RETURNED = 5.0, 1.5  # a close this far from both closes beside it, which agree among themselves
-LARGEST_JUMP = 20.0  # close to close, and no way back: another stock under the same name
+LARGEST_JUMP = 20.0  # close to close, without a way back: another stock under the same name
 
 # Splits: new shares for an old one, or old ones for a new one. Smaller ones (5:4) look like any bad day.
 SPLITS = np.array([1.5, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50])
 GAP_TOLERANCE, CLOSE_TOLERANCE, STAY_TOLERANCE = 0.07, 0.11, 0.3  # of the log price change at open, close, and after
-# A split leaves the traded value about as it was; a fall by half brings everyone to market. Calibrated on 21 splits
+# A split hardly changes the traded value; a fall by half multiplies it. Calibrated on 21 splits
 # and some 40 true moves beyond 28 %: the calmest true move near 2:1 traded 4.2 times the usual value, the busiest
 # split 2.3 times, but a move of a third can be true on a calmer day.
 CALM, CALM_FOR_3_FOR_2 = 2.5, 1.5  # traded value against the median of 20 rows before
@@ -40,7 +40,7 @@ def check_rows(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, list[s
     missing = prices.isna()
     checks: list[tuple[str, np.ndarray]] = [
         ("has no prices at all", missing.all(axis=1).to_numpy()),
-        ("lacks some of its prices", missing.any(axis=1).to_numpy()),
+        ("lacks some prices", missing.any(axis=1).to_numpy()),
         ("has a price that is zero or negative", (prices <= 0).any(axis=1).to_numpy()),
         ("has an infinite price", np.isinf(prices.to_numpy()).any(axis=1)),
         (
@@ -55,7 +55,9 @@ def check_rows(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, list[s
         bad |= wrong
     table = table[~bad]
     repeated = table.duplicated(["symbol", "date"], keep="last").to_numpy()
-    what = "is not the only row of its day" if bad_rows == "refuse" else "is followed by another one for the same day"
+    what = (
+        "is one of several rows for its day" if bad_rows == "refuse" else "is followed by another one for the same day"
+    )
     notes += _refuse_or_note(table, what, repeated, bad_rows)
     return table[~repeated].reset_index(drop=True), notes
 
@@ -68,7 +70,7 @@ def _refuse_or_note(table: pd.DataFrame, what: str, wrong: np.ndarray, bad_rows:
         file = f" in {first['file']}" if "file" in table else ""
         raise MarketDataError(
             f"{first['symbol']} on {first['date'].date()}{file} {what} ({_count(wrong, 'such row')}): "
-            "mend the data, or leave such rows out with stocks.bad_rows=drop"
+            "correct the data, or leave such rows out with stocks.bad_rows=drop"
         )
     return [f"{_count(wrong, 'row')} left out, since each {what}: {_places(table, wrong, 3)}"]
 
@@ -128,7 +130,7 @@ def _spikes(table: pd.DataFrame) -> np.ndarray:
 
 
 def refuse_splits(table: pd.DataFrame) -> None:
-    """Raise MarketDataError where a split was left in, or where a price jumps as no price does."""
+    """Raise MarketDataError for an unadjusted split, and for a jump larger than any price makes."""
     splits = find_splits(table)
     if len(splits):
         first = splits.iloc[0]
@@ -148,12 +150,12 @@ def refuse_splits(table: pd.DataFrame) -> None:
         symbol = table["symbol"].iloc[int(jumps.argmax())]
         raise MarketDataError(
             f"{_places(table, jumps, 1)}: the close is {np.exp(change[jumps][0]):,.3g} times the close before, "
-            f"which no price does: mend the data, or leave it out with stocks.exclude=[{symbol}]"
+            f"more than any price moves in a day: correct the data, or leave it out with stocks.exclude=[{symbol}]"
         )
 
 
 def find_splits(table: pd.DataFrame) -> pd.DataFrame:
-    """Splits that were left in: columns symbol, date, before and close (currency), ratio (new shares for one).
+    """Unadjusted splits: columns symbol, date, before and close (currency), ratio (new shares for one).
 
     A split: open and close both stand near a usual ratio to the close before, the median of the next three closes
     stays there, and no more money than usual changed hands. The table must be sorted by symbol and date.
@@ -175,17 +177,8 @@ def find_splits(table: pd.DataFrame) -> pd.DataFrame:
             continue
         usual = float(np.median(close[past] * volume[past]))
         if close[row] * volume[row] < usual * (CALM_FOR_3_FOR_2 if size == SPLITS[0] else CALM):
-            found.append((row, before[row], float(np.exp(-change))))
-    places = [row for row, _, _ in found]
-    return pd.DataFrame(
-        {
-            "symbol": table["symbol"].iloc[places].to_numpy(),
-            "date": table["date"].iloc[places].to_numpy(),
-            "before": [value for _, value, _ in found],
-            "close": close[places],
-            "ratio": [value for _, _, value in found],
-        }
-    )
+            found.append((*table[["symbol", "date"]].iloc[row], before[row], close[row], float(np.exp(-change))))
+    return pd.DataFrame(found, columns=["symbol", "date", "before", "close", "ratio"])
 
 
 def refuse_short(table: pd.DataFrame) -> None:

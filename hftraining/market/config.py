@@ -29,7 +29,7 @@ class StocksConfig:
     test_start: str | None = None  # first test session; null: after 85 % of the sessions
     bad_rows: str = "refuse"  # duplicated, all-NaN or non-positive rows: refuse the data, or drop them with a warning
     snapshots: str = "outputs/snapshots"  # where immutable yahoo snapshots are kept
-    snapshot: str | None = None  # yahoo: use the stored snapshot of this id; null: the one of the same request, if any
+    snapshot: str | None = None  # yahoo: id of the stored snapshot to use; null: that of the same request, if any
     refresh: bool = False  # yahoo: ask again, although a snapshot of the same request is stored
 
     def __post_init__(self) -> None:
@@ -49,7 +49,9 @@ class StocksConfig:
         if self.snapshot and self.source != "yahoo":
             raise ValueError(f"stocks.snapshot={self.snapshot} needs stocks.source=yahoo, not source={self.source}")
         if self.snapshot and self.refresh:
-            raise ValueError(f"stocks.snapshot={self.snapshot} is a stored one: stocks.refresh=true contradicts it")
+            raise ValueError(
+                f"stocks.snapshot={self.snapshot} loads a stored snapshot: stocks.refresh=true contradicts it"
+            )
         if self.refresh and self.source != "yahoo":
             raise ValueError(f"stocks.refresh=true needs stocks.source=yahoo, not source={self.source}")
         for name in ("symbols", "exclude"):

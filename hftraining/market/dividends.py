@@ -1,4 +1,4 @@
-"""Yahoo's bars adjusted for the dividends that came with them."""
+"""The adjustment of Yahoo's bars for dividends."""
 
 import numpy as np
 import pandas as pd
@@ -9,11 +9,11 @@ DOUBT = 0.005  # our adjustment against Yahoo's own: more than rounding
 
 
 def adjusted(table: pd.DataFrame, events: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The table of read_yahoo adjusted for dividends, without adj_close, and doubts about it.
+    """The table of read_yahoo adjusted for dividends, without adj_close, and doubts about the adjustment.
 
     Before an ex-date all prices are multiplied by 1 - dividend / (close before the ex-date) and volumes divided by it,
-    so that the return of holding through the ex-date is the true one (CRSP). There is a doubt for each symbol whose
-    adjustment differs from Yahoo's Adj Close by more than 0.5 %. The table must be sorted by symbol and date. Raises
+    so that the return of holding through the ex-date is the true one (CRSP). A symbol is in doubt if its adjustment
+    differs from Yahoo's Adj Close by more than 0.5 %. The table must be sorted by symbol and date. Raises
     BadResponse for a dividend that is not between zero and the close before it.
     """
     doubts: list[str] = []
@@ -24,7 +24,7 @@ def adjusted(table: pd.DataFrame, events: pd.DataFrame) -> tuple[pd.DataFrame, l
         mine = paid[paid["symbol"] == symbol]
         factor[place] = _dividend_factor(str(symbol), bars, mine)
         theirs = (bars["adj_close"] / bars["close"]).to_numpy()
-        # Yahoo's factors also hold what was paid after the last bar here, the same for all of them.
+        # Yahoo's factors include dividends paid after the last bar, equally in every row.
         apart = np.abs(factor[place] / (theirs / theirs[-1]) - 1)
         if not np.isfinite(apart).all() or apart.max() > DOUBT:
             worst = int(np.nan_to_num(apart, nan=np.inf).argmax())
@@ -37,16 +37,16 @@ def adjusted(table: pd.DataFrame, events: pd.DataFrame) -> tuple[pd.DataFrame, l
 
 
 def _dividend_factor(symbol: str, bars: pd.DataFrame, paid: pd.DataFrame) -> np.ndarray:
-    """By what the prices of each row of one symbol are multiplied."""
+    """The factor by which each row of one symbol is multiplied."""
     dates, close = bars["date"].to_numpy(), bars["close"].to_numpy()
     step = np.ones(len(bars) + 1)
     for day, dividend in zip(paid["date"].to_numpy(), paid["dividend"].to_numpy(), strict=True):
         row = int(np.searchsorted(dates, day))
-        if not 0 < row < len(bars):  # no bar on one side of it: nothing to make comparable
+        if not 0 < row < len(bars):  # no bar before or no bar after it, so nothing to adjust
             continue
         if not 0 < dividend < close[row - 1]:
             raise BadResponse(
-                f"{symbol}: Yahoo names a dividend of {dividend:g} on {str(day)[:10]}, after a close of "
+                f"{symbol}: Yahoo reports a dividend of {dividend:g} on {str(day)[:10]}, after a close of "
                 f"{close[row - 1]:g}: leave it out with stocks.exclude=[{symbol}]"
             )
         step[row] *= 1 - dividend / close[row - 1]

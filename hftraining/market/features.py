@@ -1,7 +1,7 @@
 """Causal, scale-free features of bars, and the scaler that is fitted on training days.
 
 Legend: T sessions, S symbols, F features, N rows of one symbol (the sessions on which it has a bar).
-Row t of every array here is made of rows <= t alone; the leak proof holds that to the bit.
+Row t of every array uses rows <= t alone; the leak proof checks this to the bit.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from hftraining.core.bars import Bars
+from hftraining.core.bars import ARRAYS, Bars
 
 FEATURES = (
     "return_1d",  # close to close
@@ -31,7 +31,7 @@ FEATURES = (
 )
 VOLATILITY_ROWS = 20
 LONG_VOLATILITY_ROWS = 252
-VOLATILITY_FLOOR = 0.001  # a day; a price that stands still would give infinite features
+VOLATILITY_FLOOR = 0.001  # a day; without it a constant price would give infinite features
 SCALED_LIMIT = 5.0  # standard deviations; beyond it a feature says no more than "extreme"
 
 
@@ -48,7 +48,7 @@ class Features:
         return np.isfinite(self.values_TSF).all(axis=2)
 
     def of(self, columns: Sequence[int]) -> "Features":
-        """Those of some symbols, by their places; the market that they are relative to stays the whole universe."""
+        """The features of some symbols, by column; the market in them stays the whole universe."""
         return Features(self.values_TSF[:, columns], self.volatility_TS[:, columns])
 
 
@@ -56,9 +56,9 @@ def make_features(bars: Bars) -> Features:
     """The features of FEATURES, in that order, at every session.
 
     Returns and momenta are log returns in units of the symbol's volatility (standard deviation of its last 20
-    daily log returns) over the same span, so that neither the price level nor the volatility shows. Rows on
-    which a symbol has no bar are left out of its own counts: "20 rows" are its own last 20 bars.
-    A momentum over more rows than a symbol has yet is taken over the rows that it has, at least 20.
+    daily log returns) over the same span, so they depend neither on the price level nor on the
+    volatility. A row counts only where the symbol has a bar: "20 rows" are its own last 20 bars.
+    A momentum that spans more rows than a symbol has yet uses the rows that it has, at least 20.
     """
     n_sessions, n_symbols = bars.close_TS.shape
     return_TS = np.full((n_sessions, n_symbols), np.nan)
@@ -70,8 +70,8 @@ def make_features(bars: Bars) -> Features:
         rows = np.flatnonzero(present_TS[:, s])
         if len(rows) <= VOLATILITY_ROWS:
             continue
-        prices = (a[rows, s] for a in (bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, bars.volume_TS))
-        return_TS[rows, s], volatility_TS[rows, s], values_TSF[rows, s, :own] = _own_features(*prices)
+        own_NA = (getattr(bars, name)[rows, s] for name in ARRAYS)
+        return_TS[rows, s], volatility_TS[rows, s], values_TSF[rows, s, :own] = _own_features(*own_NA)
 
     # The mean of log returns over the symbols that trade today and traded before; 0 on a day without any.
     counts_T = np.isfinite(return_TS).sum(axis=1)
@@ -135,7 +135,7 @@ def _momentum(log_price_N: np.ndarray, span: int) -> np.ndarray:
 
 
 def _relative_volume(volume_N: np.ndarray) -> np.ndarray:
-    """Log of volume over the mean of the 20 rows before, with one share added so that a dead day is finite."""
+    """Log of volume over the mean of the 20 rows before, plus one share, so that days without volume are finite."""
     mean_N = np.full(len(volume_N), np.nan)
     mean_N[VOLATILITY_ROWS:] = sliding_window_view(volume_N, VOLATILITY_ROWS)[:-1].mean(axis=1)
     return np.log((volume_N + 1.0) / (mean_N + 1.0))
@@ -154,7 +154,9 @@ class Scaler:
         """Fit on the sessions of `train` alone. A feature without variance is scaled by 1."""
         rows_NF = features.values_TSF[train][features.known_TS[train]].astype(np.float64)
         if not len(rows_NF):
-            raise ValueError("no training day has features: every symbol needs more than 20 bars before it ends")
+            raise ValueError(
+                "no training day has features: a symbol needs more than 20 bars before the training days end"
+            )
         std_F = rows_NF.std(axis=0)
         std_F[std_F < 1e-9] = 1.0
         return cls(FEATURES, tuple(map(float, rows_NF.mean(axis=0))), tuple(map(float, std_F)))

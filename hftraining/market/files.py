@@ -47,8 +47,8 @@ def read_sample() -> pd.DataFrame:
 def read_files(path: Path) -> pd.DataFrame:
     """A csv or parquet file, or all of them in a folder (not in folders below it).
 
-    Values are as in the files; audit.py judges them. Raises MarketDataError, which names the file and the place, for a
-    path that does not exist, a missing column, an unreadable date or number, and absurdly many rows.
+    Values are as in the files; audit.py checks them. Raises MarketDataError, naming the file and the place, for a
+    missing path or column, an unreadable date or number, and absurdly many rows.
     """
     if not path.exists():
         raise MarketDataError(f"stocks.path={path} does not exist")
@@ -71,8 +71,8 @@ def read_files(path: Path) -> pd.DataFrame:
 def adjusted(table: pd.DataFrame) -> pd.DataFrame:
     """The table with prices times adj_close / close and volume divided by it; unchanged without adj_close.
 
-    Open, high and low move by the day's own factor, so that a bar keeps its shape, and price * volume stays what was
-    traded.
+    Open, high and low take the factor of their day's close, so that a bar keeps its shape; price * volume stays the
+    traded value.
     """
     if "adj_close" not in table:
         return table
@@ -145,7 +145,7 @@ def _read_csv(path: Path) -> pa.Table:
 
 
 def _find_columns(header: list[str], path: Path) -> dict[str, str]:
-    """Our name of each column that is used, and its name in the file."""
+    """Our name for each column that is used, and its name in the file."""
     plain: dict[str, str] = {}
     for name in header:
         key = re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
@@ -168,7 +168,7 @@ def _find_columns(header: list[str], path: Path) -> dict[str, str]:
 
 
 def _days(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
-    """Session dates. Of a time with a time zone the date is taken as that zone's clocks show it."""
+    """Session dates. A time with a time zone gives the date on that zone's clocks."""
     if pa.types.is_timestamp(column.type) and column.type.tz:
         column = pc.local_timestamp(column)
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
@@ -191,8 +191,8 @@ def _no_date(path: Path, row: int, what: str) -> MarketDataError:
 def _parse_days(written: list[str]) -> tuple[list[date], int | None]:
     """The dates of some texts, or the place of the first that is not a date.
 
-    Understood are 2011-01-31, with or without a time and a zone after it, 20110131, and 1/31/2011 or 31/1/2011 where
-    only one of the two readings fits all texts.
+    Accepts 2011-01-31, with or without a time and a zone after it, 20110131, and 1/31/2011 or 31/1/2011 if only one of
+    the two readings fits all texts.
     """
     slashed = [re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{4})(?: .*)?", text) for text in written]
     if slashed and all(slashed):
@@ -202,7 +202,7 @@ def _parse_days(written: list[str]) -> tuple[list[date], int | None]:
             _all_days([(y, m, d) for d, m, y in numbers]),
         ]
         fitting = [days for days, wrong in readings if wrong is None]
-        # Where both fit, nothing but a guess could tell 3/4 from 4/3.
+        # If both fit, only a guess could tell 3/4 from 4/3.
         return (fitting[0], None) if len(fitting) == 1 or fitting[:1] == fitting[1:] else ([], readings[0][1] or 0)
     parts = [re.fullmatch(r"(\d{4})-(\d{2})-(\d{2})(?:[T ].*)?|(\d{4})(\d{2})(\d{2})", text) for text in written]
     return _all_days([tuple(int(g) for g in match.groups() if g) if match else (0, 0, 0) for match in parts])

@@ -13,11 +13,11 @@ from hftraining.core.errors import did_you_mean
 from hftraining.market import audit, dividends, files, yahoo
 from hftraining.market.config import MarketDataError, StocksConfig
 
-SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holidays beside the data
+SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holiday just outside the data
 
 
 def load_bars(config: StocksConfig, session: Any = None) -> Bars:
-    """All the bars that the config asks for, and no others. Raises MarketDataError, in one line, where it cannot.
+    """Exactly the bars that the config asks for. Raises MarketDataError, in one line, if it cannot.
 
     Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any symbol has
     a bar. Bars.warnings says what was repaired. session: of curl_cffi, for yahoo; by default a new one.
@@ -43,7 +43,8 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
         notes += doubts
     table, slipped = audit.drop_slips(table)
     audit.refuse_splits(table)
-    _refuse_without_rows(table)
+    if table.empty:
+        raise MarketDataError("stocks: no usable row is left: check stocks.start, stocks.end and the data")
     audit.refuse_short(table)
     bars = _align(table, config.symbols, source, [*notes, *dropped, *slipped])
     return bars if events is None else replace(bars, events=events, snapshot=source.rpartition(" ")[2])
@@ -57,7 +58,7 @@ def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
     if not wanted:
         raise MarketDataError(f"stocks.exclude=[{','.join(config.exclude)}] leaves no symbol")
     table = table[table["symbol"].isin(wanted)]
-    # Sorted categories, so that sorting by symbol is the alphabet's order.
+    # Sorted categories, so that sorting by symbol is alphabetical.
     return table.assign(symbol=table["symbol"].cat.set_categories(sorted(wanted)))
 
 
@@ -70,7 +71,7 @@ def _refuse_unknown(name: str, asked: list[str], known: set[str], where: str) ->
 
 
 def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
-    dates = table["date"].to_numpy()
+    dates = table["date"].to_numpy().astype("datetime64[D]")
     first, last = dates.min(), dates.max()
     keep = np.ones(len(table), bool)
     for name, text in (("start", config.start), ("end", config.end)):
@@ -78,21 +79,13 @@ def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
             continue
         day = np.datetime64(text)
         if not first - SLACK <= day <= last + SLACK:
-            raise MarketDataError(
-                f"stocks.{name}={text} lies outside the data, which run from {_day(first)} to {_day(last)}"
-            )
+            raise MarketDataError(f"stocks.{name}={text} lies outside the data, which run from {first} to {last}")
         keep &= dates >= day if name == "start" else dates <= day
     return table[keep]
 
 
-def _refuse_without_rows(table: pd.DataFrame) -> None:
-    counts = table["symbol"].value_counts()
-    if counts.max() == 0:
-        raise MarketDataError("stocks: no usable row is left: check stocks.start, stocks.end and the data")
-
-
 def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]) -> Bars:
-    """Put each row at the session and symbol that it names."""
+    """Put each row at its session and symbol."""
     known = list(table["symbol"].cat.categories)
     symbols = [symbol for symbol in wanted or known if symbol in known]
     place_of_code = np.array([symbols.index(symbol) for symbol in known])
@@ -106,21 +99,8 @@ def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]
         named = _some(table["symbol"][idle].astype(str).unique())
         notes = [*notes, f"{int(idle.sum()):,} bars have a volume of zero ({named}); they are kept"]
     open_TS, high_TS, low_TS, close_TS, volume_TS = arrays
-    return Bars(
-        tuple(symbols),
-        sessions_T,
-        open_TS,
-        high_TS,
-        low_TS,
-        close_TS,
-        volume_TS,
-        source=source,
-        warnings=tuple(notes),
-    )
-
-
-def _day(moment: np.datetime64) -> str:
-    return str(moment.astype("datetime64[D]"))
+    bars = Bars(tuple(symbols), sessions_T, open_TS, high_TS, low_TS, close_TS, volume_TS, source=source)
+    return replace(bars, warnings=tuple(notes))
 
 
 def _some(names: Iterable[str], most: int = 10) -> str:

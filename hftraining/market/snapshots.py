@@ -1,6 +1,6 @@
 """Immutable snapshots of what a source answered, named after their content.
 
-<name>.parquet holds raw bars and events. <name>.json says who asked for them and when; it does not affect the name.
+<name>.parquet holds raw bars and events. <name>.json says what was requested and when; it does not affect the name.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hftraining.core.files import replacing
+from hftraining.core.files import replacing, write_json_atomically
 from hftraining.market.config import MarketDataError, StocksConfig
 
 SNAPSHOT = re.compile(r"[0-9a-f]{16}\Z")
@@ -43,15 +43,14 @@ def save_snapshot(folder: Path, raw: pd.DataFrame, request: dict[str, Any]) -> s
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / f"{name}.parquet") as temporary:
             raw.to_parquet(temporary, index=False, compression="zstd")
-        with replacing(folder / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        write_json_atomically(folder / f"{name}.json", manifest)
     except OSError as error:
         raise MarketDataError(f"stocks.snapshots={folder} cannot be written: {error}") from error
     return name
 
 
 def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
-    """The raw bars of a stored snapshot. Raises MarketDataError when it is absent or its content is not its name's."""
+    """The raw bars of a stored snapshot. Raises MarketDataError if it is absent or does not match its name."""
     if not SNAPSHOT.match(name):
         raise MarketDataError(f"stocks.snapshot={ascii(name)[1:-1][:60]} is not a name of 16 hexadecimal digits")
     path = folder / f"{name}.parquet"
@@ -62,7 +61,7 @@ def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
         )
     try:
         rows = int(pq.read_metadata(path).num_rows)
-        if rows > TRAP_ROWS and path.stat().st_size < rows:  # less than a byte a row fills the memory, not a market
+        if rows > TRAP_ROWS and path.stat().st_size < rows:  # no real bars; it would fill the memory
             raise ValueError(f"it claims {rows:,} rows")
         raw = pq.read_table(path, columns=["symbol", "date", *RAW]).to_pandas()
         raw["date"] = raw["date"].astype("datetime64[s]")  # parquet has no seconds
@@ -72,7 +71,7 @@ def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         cause = error
     raise MarketDataError(
-        f"{path} was altered or damaged, it is not what its name says: restore it, or refetch it with "
+        f"{path} was altered or damaged, since its content does not match its name: restore it, or fetch it again with "
         "stocks.refresh=true"
     ) from cause
 
@@ -82,18 +81,18 @@ def _address(raw: pd.DataFrame) -> str:
     digest = hashlib.sha256("\0".join(raw["symbol"].astype(str)).encode())
     digest.update(raw["date"].to_numpy().astype("datetime64[D]").astype("<i8").tobytes())
     for name in RAW:
-        values = raw[name].to_numpy().astype("<f8") + 0.0  # one zero, and below one NaN
+        values = raw[name].to_numpy().astype("<f8") + 0.0  # so that -0 and 0 are one zero; below, all NaNs are one NaN
         digest.update(np.where(np.isnan(values), np.nan, values).tobytes())
     return digest.hexdigest()[:16]
 
 
 def refuse_uncovered(folder: Path, raw: pd.DataFrame, config: StocksConfig, symbols: list[str]) -> None:
-    """Raise MarketDataError when more is asked of a snapshot than it was made for."""
+    """Raise MarketDataError for symbols or days that a snapshot does not cover."""
     name, stored = config.snapshot, set(raw["symbol"])
     if lacking := [symbol for symbol in symbols if symbol not in stored]:
         raise MarketDataError(f"stocks.snapshot={name} has no {', '.join(lacking)}; it has {', '.join(sorted(stored))}")
     first, last = str(raw["date"].min().date()), str(raw["date"].max().date())
-    # Days without a bar before the first and after the last one are covered where they were asked for.
+    # Days before the first bar and after the last one are covered if they were requested.
     for asked in _requests(folder / f"{name}.json"):
         first = min(first, asked["start"] or "")
         last = max(last, asked["end"] or asked["retrieved"][:10])
@@ -105,7 +104,7 @@ def refuse_uncovered(folder: Path, raw: pd.DataFrame, config: StocksConfig, symb
 
 
 def newest_snapshot(folder: Path, request: dict[str, Any]) -> tuple[str, str] | None:
-    """Time of retrieval and name of the newest snapshot made for this very request."""
+    """Time of retrieval and name of the newest snapshot of exactly this request."""
     found = [
         (asked["retrieved"], manifest.stem)
         for manifest in folder.glob("*.json")

@@ -15,23 +15,23 @@ TRAIN_SHARE, TRAIN_AND_VALID_SHARE = 0.70, 0.85  # where validation and test beg
 
 @dataclass(frozen=True)
 class Splits:
-    """Rows of the sessions on which decisions of each set are taken; the purged rows are in none."""
+    """Rows of the sessions on which each period takes its decisions; purged rows belong to none."""
 
     train: slice
     valid: slice
     test: slice
 
     def days(self, sessions_T: np.ndarray) -> dict[str, tuple[str, str]]:
-        """The first and last session of each set, as ISO dates."""
-        sets = {"train": self.train, "valid": self.valid, "test": self.test}
-        return {name: (str(sessions_T[rows.start]), str(sessions_T[rows.stop - 1])) for name, rows in sets.items()}
+        """The first and last session of each period, as ISO dates."""
+        periods = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: (str(sessions_T[rows.start]), str(sessions_T[rows.stop - 1])) for name, rows in periods.items()}
 
 
 def make_splits(sessions_T: np.ndarray, config: StocksConfig, purge: int) -> Splits:
-    """Train, validation and test in the order of time.
+    """Training, validation and test period, in chronological order.
 
-    purge: lag + longest horizon. The last `purge` sessions of train and of validation are in no set, since
-    their labels would reach over the border. The test set runs to the end of the bars.
+    purge: lag + longest horizon. The last `purge` sessions before validation and before test belong to no
+    period, since their labels would reach into the next one. The test period ends with the bars.
     """
     valid_start = _first_row(sessions_T, config.valid_start, TRAIN_SHARE, "valid_start")
     test_start = _first_row(sessions_T, config.test_start, TRAIN_AND_VALID_SHARE, "test_start")
@@ -42,7 +42,7 @@ def make_splits(sessions_T: np.ndarray, config: StocksConfig, purge: int) -> Spl
         if rows.stop - rows.start <= purge:
             raise MarketDataError(
                 f"stocks: no {name} days are left: of {len(sessions_T)} sessions, validation begins at row "
-                f"{valid_start} and test at row {test_start}, and each set needs more than the purge of {purge} "
+                f"{valid_start} and test at row {test_start}, and each period needs more than the purge of {purge} "
                 "sessions (lag + longest horizon): use more data, other dates or shorter objective.horizons"
             )
     return splits
@@ -63,8 +63,8 @@ def _first_row(sessions_T: np.ndarray, day: str | None, share: float, name: str)
 class Batch:
     """A step's windows: the same L sessions for the K symbols of a window, so that they can share an account.
 
-    present_WKL is False where a symbol has no features that day, and all along an empty place (a window for
-    which fewer than K symbols have labels); prices are NaN where there is no bar, and all along an empty place.
+    A place stays empty where fewer than K symbols have labels in a window. present_WKL is False where a symbol has
+    no features that day, prices are NaN where it has no bar; in an empty place both hold throughout.
     """
 
     x_WKLF: np.ndarray  # float32
@@ -104,9 +104,8 @@ class WindowSampler:
         # A symbol takes part in a window when at least half of the window's bars have a label.
         labelled_TS = np.isfinite(self.labels_TSH).any(axis=2)
         total_TS = np.concatenate([np.zeros((1, labelled_TS.shape[1]), int), np.cumsum(labelled_TS, axis=0)])
-        eligible = total_TS[window:] - total_TS[:-window] >= window / 2
-        self.starts = np.flatnonzero(eligible.any(axis=1))
-        self.eligible_TS = eligible
+        self.eligible_TS = total_TS[window:] - total_TS[:-window] >= window / 2
+        self.starts = np.flatnonzero(self.eligible_TS.any(axis=1))
         if not len(self.starts):
             raise MarketDataError(
                 f"training.window={window}: no symbol has labels on half of any {window} training days in a row: "
@@ -120,12 +119,9 @@ class WindowSampler:
         key_WS = rng.random((self.windows_per_batch, self.eligible_TS.shape[1]))
         key_WS[~self.eligible_TS[start_W]] = np.inf
         symbol_WK = np.argsort(key_WS, axis=1)[:, : self.symbols_per_window]
-        if (lacking := self.symbols_per_window - symbol_WK.shape[1]) > 0:  # fewer symbols than places
-            symbol_WK = np.pad(symbol_WK, ((0, 0), (0, lacking)))
-            key_WS = np.pad(key_WS, ((0, 0), (0, lacking)), constant_values=np.inf)
         taken_WK = np.isfinite(np.take_along_axis(key_WS, symbol_WK, axis=1))
-        if lacking > 0:
-            taken_WK[:, -lacking:] = False
+        lacking = (0, 0), (0, self.symbols_per_window - symbol_WK.shape[1])  # empty places
+        symbol_WK, taken_WK = np.pad(symbol_WK, lacking), np.pad(taken_WK, lacking)
 
         at = (start_W[:, None, None] + np.arange(self.window), symbol_WK[:, :, None])  # broadcasts to WKL
         taken_WK1 = taken_WK[:, :, None]

@@ -1,7 +1,7 @@
 """The yfinance source: daily bars of some symbols, kept as immutable snapshots named after their content.
 
-Yahoo rewrites adjusted closes at every dividend, so what is stored is what does not change: bars as traded but for
-splits (Yahoo's Close is already split-adjusted), with their splits and dividends. dividends.py adjusts for these.
+Yahoo rewrites adjusted closes at every dividend, so a snapshot holds what does not change: bars adjusted for splits
+alone (as Yahoo's Close is), with their splits and dividends. dividends.py adjusts them for the dividends.
 """
 
 import email.utils
@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -39,11 +40,11 @@ class UnknownSymbol(MarketDataError):
 
 
 class RateLimited(MarketDataError):
-    """Yahoo refuses to be asked so often."""
+    """Yahoo limits our requests."""
 
 
 class BadResponse(MarketDataError):
-    """Yahoo answered, but not with bars that can be used."""
+    """Yahoo answered without usable bars."""
 
 
 @dataclass
@@ -131,33 +132,28 @@ def _download(symbols: list[str], config: StocksConfig, session: Any) -> tuple[p
     from curl_cffi.requests import Session
 
     _tame_yfinance()
-    own = None if session is not None else Session(impersonate="chrome")
-    try:
-        with (
-            _Talk(session if own is None else own, POLITENESS) as talk,
-            ThreadPoolExecutor(talk.manners.workers) as pool,
-        ):
-            talk.knock()
-            try:
-                answers = [pool.submit(_ask_until_answered, symbol, config, talk) for symbol in symbols]
-                done, _ = wait(answers, return_when=FIRST_EXCEPTION)
-            finally:  # also when interrupted: what runs ends at its next request, what waits never starts
-                talk.over.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-            failures = [failure for answer in done if (failure := answer.exception())]
-            if failures:  # those that only say that another one failed come last
-                raise min(failures, key=lambda failure: isinstance(failure, _Over))
-            bars, notes = zip(*(answer.result() for answer in answers), strict=True)
-    finally:
-        if own is not None:
-            own.close()
+    with (
+        Session(impersonate="chrome") if session is None else nullcontext(session) as used,
+        _Talk(used, POLITENESS) as talk,
+        ThreadPoolExecutor(talk.manners.workers) as pool,
+    ):
+        talk.knock()
+        try:
+            answers = [pool.submit(_ask_until_answered, symbol, config, talk) for symbol in symbols]
+            done, _ = wait(answers, return_when=FIRST_EXCEPTION)
+        finally:  # also when interrupted: what runs ends at its next request, what waits never starts
+            talk.over.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+        failures = [failure for answer in done if (failure := answer.exception())]
+        if failures:  # an _Over only says that another symbol failed
+            raise min(failures, key=lambda failure: isinstance(failure, _Over))
+        bars, notes = zip(*(answer.result() for answer in answers), strict=True)
     raw = pd.concat(bars).sort_values(["symbol", "date"], kind="stable", ignore_index=True)
-    unfinished = sorted({note for note in notes if note})
-    return raw, unfinished
+    return raw, sorted({note for note in notes if note})
 
 
 def _tame_yfinance() -> None:
-    """Make yfinance raise its errors instead of printing them, and keep nothing of its own on disk."""
+    """Make yfinance raise errors instead of printing them, and keep no caches on disk."""
     import yfinance
     from yfinance import base, cache
 
@@ -166,7 +162,7 @@ def _tame_yfinance() -> None:
     # Its caches on disk are a pickle of cookies and a SQLite file that two first users at once find locked.
     cache._TzCacheManager._tz_cache = cache._TzCacheDummy()
     cache._CookieCacheManager._Cookie_cache = cache._CookieCacheDummy()
-    warnings.filterwarnings("ignore", module=r"yfinance\b")  # it is warned of pandas 4 at every call
+    warnings.filterwarnings("ignore", module=r"yfinance\b")  # pandas 4 deprecations, at every call
     logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # our errors say it, in one line
 
 
@@ -183,7 +179,7 @@ class _Refused(Exception):
 
 
 class _Talk:
-    """What the threads of one download share: the session, each of whose requests passes here, and pauses.
+    """What the threads of one download share: the session, whose every request passes here, and the pauses.
 
     yfinance hides status and Retry-After, and answers a 429 by asking again at once; so we watch its requests.
     """
@@ -203,14 +199,12 @@ class _Talk:
         del self.session.request
 
     def knock(self) -> None:
-        """Raise SourceUnreachable when no connection to Yahoo can be made; any answer at all will do."""
+        """Raise SourceUnreachable if no connection to Yahoo can be made; any answer will do."""
         from curl_cffi.requests.exceptions import RequestException, Timeout
         from yfinance.const import _BASE_URL_
 
         try:
-            self._request(
-                "HEAD", f"{_BASE_URL_}/", timeout=(self.manners.connect_seconds, self.manners.connect_seconds)
-            )
+            self._request("HEAD", f"{_BASE_URL_}/", timeout=(self.manners.connect_seconds,) * 2)
         except RequestException as error:
             if _no_connection(error) or isinstance(error, Timeout):
                 raise _unreachable(error) from error
@@ -235,7 +229,7 @@ class _Talk:
         status = response.status_code
         if url.rstrip("/") == COOKIE:
             self._cookie = response
-        if CHART in url and status >= 400 and status not in (401, 403):  # which another cookie may mend
+        if CHART in url and status >= 400 and status not in (401, 403):  # which a new cookie may cure
             raise _Refused(status, _seconds(response.headers.get("Retry-After")), _reason(response))
         return response
 
@@ -248,7 +242,7 @@ def _ask_until_answered(symbol: str, config: StocksConfig, talk: _Talk) -> tuple
     manners = talk.manners
     for attempt in range(1, manners.tries + 1):
         talk.await_turn()
-        YfData.cache_get.cache_clear()  # yfinance would give the same bad answer again without asking
+        YfData.cache_get.cache_clear()  # else yfinance would repeat a bad answer from memory
         try:
             return _ask(symbol, config, talk)
         except (RequestException, YFException, _Refused, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -264,7 +258,7 @@ def _ask_until_answered(symbol: str, config: StocksConfig, talk: _Talk) -> tuple
 
 
 def _ask(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, str]:
-    """Raw bars and events of one symbol, and a note when today's session was left out since it is not over."""
+    """Raw bars and events of one symbol, and a note if today's session, not yet over, was left out."""
     import yfinance
 
     ticker = yfinance.Ticker(symbol, session=talk.session)
@@ -296,11 +290,11 @@ def _ask(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, 
     if bars["close"].isna().all():
         raise _no_bars(symbol, config)
     last = bars["date"][bars["close"].notna()].max()
-    return bars[bars["date"] <= last], note  # an event after the last bar may yet be changed
+    return bars[bars["date"] <= last], note  # Yahoo may still change an event after the last bar
 
 
 def _without_today(answer: pd.DataFrame, about: Any) -> tuple[pd.DataFrame, str]:
-    """The answer without the bar of a session still under way, whose volume and close are not final; and a note."""
+    """The answer without the bar of an open session, whose close and volume are not final; and a note."""
     index = pd.DatetimeIndex(answer.index)
     now = pd.Timestamp.now("UTC").tz_convert(index.tz)
     today = index >= now.normalize()
@@ -308,11 +302,11 @@ def _without_today(answer: pd.DataFrame, about: Any) -> tuple[pd.DataFrame, str]
     over = isinstance(closes, pd.Timestamp) and closes.date() == now.date() and now >= closes + SETTLED
     if over or not today.any():
         return answer, ""
-    return answer[~today], f"the session of {now.date()} is not over, and was left out"
+    return answer[~today], f"the session of {now.date()} is not over and was left out"
 
 
 def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) -> MarketDataError:
-    """Our error for one of yfinance's, of curl's or of the server's."""
+    """Our error for an error of yfinance, curl or the server."""
     from curl_cffi.requests.exceptions import RequestException
     from yfinance.exceptions import YFRateLimitError
 
@@ -320,7 +314,7 @@ def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) ->
     status, reason = (error.status, error.reason) if isinstance(error, _Refused) else (0, "")
     if status == 429 or isinstance(error, YFRateLimitError):
         pause = getattr(error, "retry_after", None)
-        when = f"in {pause:.0f} s, as it wants" if pause else "in some minutes"
+        when = f"in {pause:.0f} s, as Yahoo asks" if pause else "in some minutes"
         return RateLimited(f"{symbol}: Yahoo limits requests (HTTP 429, {asked}): run again {when}; {OFFLINE}")
     if status == 404 and reason:
         return UnknownSymbol(f"{symbol}: Yahoo does not know this symbol ({reason}): correct stocks.symbols")
@@ -329,11 +323,13 @@ def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) ->
     if isinstance(error, RequestException):
         if _no_connection(error):
             return _unreachable(error)
-        return BadResponse(f"{symbol}: the answer of Yahoo broke off ({_curl(error)}, {asked}): try again; {OFFLINE}")
+        return BadResponse(f"{symbol}: Yahoo's answer broke off ({_curl(error)}, {asked}): try again; {OFFLINE}")
     what = f"HTTP {status}" if status else _plain(error)
     if isinstance(error, (LookupError, TypeError, ValueError, AttributeError)):  # met while yfinance read it
         what = "no JSON" if isinstance(error, json.JSONDecodeError) else "a part of it is missing"
-    return BadResponse(f"{symbol}: Yahoo gave an answer that is no chart ({what}, {asked}): try again later; {OFFLINE}")
+    return BadResponse(
+        f"{symbol}: Yahoo answered with something other than a chart ({what}, {asked}): try again later; {OFFLINE}"
+    )
 
 
 def _unreachable(error: Exception) -> SourceUnreachable:
@@ -343,7 +339,7 @@ def _unreachable(error: Exception) -> SourceUnreachable:
 
 
 def _no_connection(error: Exception) -> bool:
-    """Whether no connection was made at all, which trying again will not mend soon."""
+    """Whether no connection was made at all, which an immediate retry will not change."""
     from curl_cffi import CurlECode
     from curl_cffi.requests.exceptions import DNSError, ProxyError, SSLError
 
@@ -351,7 +347,7 @@ def _no_connection(error: Exception) -> bool:
 
 
 def _curl(error: Exception) -> str:
-    """Curl's own words, without its advice."""
+    """Curl's message without its advice."""
     return _plain(re.sub(r"^.*?curl: \(\d+\) |\.? See https?://\S+.*$", "", str(error), flags=re.DOTALL))
 
 
@@ -362,7 +358,7 @@ def _plain(what: object) -> str:
 
 
 def _reason(response: Any) -> str:
-    """What the JSON of a refusal says; nothing when it is not Yahoo's JSON."""
+    """The description in an error answer of Yahoo; empty if it is not Yahoo's JSON."""
     try:
         return _plain(response.json()["chart"]["error"]["description"])
     except (ValueError, LookupError, TypeError):
@@ -370,7 +366,7 @@ def _reason(response: Any) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """A Retry-After header, which is a number of seconds or a date; None when it is neither."""
+    """Seconds to wait by a Retry-After header, which is a number or a date; None if it is neither."""
     try:
         return max(0.0, float(retry_after or ""))
     except ValueError:

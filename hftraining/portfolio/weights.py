@@ -60,7 +60,7 @@ def _edge(median_TS: np.ndarray, uncertainty_TS: np.ndarray, config: ProfitTrack
     edge_TS = np.nan_to_num(median_TS)
     round_trip = 2.0 * (config.commission + config.slippage)
     full_TS = config.full_size_at * uncertainty_TS
-    # Dividing by the larger of the two clips at full size, and a certain forecast needs no case of its own.
+    # Dividing by the larger of the two clips at full size and needs no special case for a certain forecast.
     size_TS = edge_TS / np.maximum(np.maximum(full_TS, np.abs(edge_TS)), np.finfo(np.float64).tiny)
     return np.where(np.abs(np.expm1(edge_TS)) > round_trip, size_TS, 0.0)
 

@@ -1,1 +1,1 @@
-"""What a decision would have earned: policies, the fill engine, metrics."""
+"""What a decision would have earned: the fill engine, metrics, rules of the literature."""

@@ -1,4 +1,4 @@
-"""The caps that every book is held within.
+"""The caps on position sizes and gross exposure.
 
 Legend: T sessions, S symbols.
 """
@@ -9,7 +9,7 @@ from hftraining.trading.config import TradingRules
 
 
 def cap_weights(weights_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
-    """Finite weights within the caps: long only if so ruled, then each symbol's size, then gross in proportion."""
+    """Finite weights within the caps: no shorts if forbidden, each symbol clipped, then gross cut in proportion."""
     lowest = -rules.max_position_size if rules.allow_short else 0.0
     capped_TS = np.clip(weights_TS, lowest, rules.max_position_size)
     gross_T1 = np.abs(capped_TS).sum(axis=-1, keepdims=True)

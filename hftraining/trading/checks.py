@@ -1,4 +1,4 @@
-"""What the fill engine refuses, and what it needs to know about the bars before it starts.
+"""The checks of what the fill engine is given, and the last bar of each symbol.
 
 Legend: T sessions, S symbols.
 """
@@ -28,7 +28,7 @@ def check_shapes(bars: list[np.ndarray], weights: np.ndarray) -> None:
 
 
 def check_values(bars: list[np.ndarray], weights: np.ndarray) -> None:
-    """Refuse impossible prices and weights, naming the argument and the first offending place."""
+    """Refuse impossible prices and weights; the error names the argument and the first offending place."""
     t, s = first_bad_bar(*bars)
     if t >= 0:
         values = [array[t, s] for array in bars]

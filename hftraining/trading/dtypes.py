@@ -1,4 +1,4 @@
-"""The records that the fill engine keeps: numpy structures, so that compiled code and Python share them."""
+"""The state of the fill engine, as numpy structures that compiled code and Python share."""
 
 import numpy as np
 

@@ -1,9 +1,8 @@
-"""What an account earned and what it took to earn it, as fractions: pure functions of equity curves and trades.
+"""The metrics of accounts, as fractions: pure functions of equity curves and trades.
 
-Every function of an equity curve takes (n_days,) and gives a float, or takes (n_days, n_accounts) and gives an
-array (n_accounts,). Equity is the account value at each close, in currency. Daily returns are simple returns
-from close to close, so n_days closes give n_days - 1 of them; flat days count; a day after a bankruptcy
-returns 0. Years are 252 days long and the risk-free rate is 0. NaN in equity gives NaN.
+Equity is the account value at each close, in currency. Daily returns are simple returns from close to close, so
+n_days closes give n_days - 1 of them; flat days count; a day after a bankruptcy returns 0. Years are 252 days long and
+the risk-free rate is 0. NaN in equity gives NaN.
 
 Where others differ: vectorbt counts one more return, 0 on the first day, and so divides by n_days;
 backtesting.py's Sharpe ratio divides the geometric annual return by the volatility.
@@ -22,10 +21,8 @@ from hftraining.trading.config import TradingRules
 from hftraining.trading.dtypes import OPEN
 from hftraining.trading.simulator import SESSIONS_PER_YEAR, Simulation
 
-Number = float | np.ndarray
-
 # Rounding alone gives returns a spread of about 1e-16; below this there is no variance.
-_NO_SPREAD = 1e-14
+NO_SPREAD = 1e-14
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -70,108 +67,39 @@ def daily_returns(equity: np.ndarray) -> np.ndarray:
     return np.divide(equity[1:], before, out=np.ones_like(before), where=before != 0.0) - 1.0
 
 
-def total_return(equity: np.ndarray, initial_capital: float) -> Number:
-    """equity[-1] / initial_capital - 1. NaN without days."""
-    return _path_metric("total_return", equity, initial_capital)
+def sharpe_ratio(equity_TW: np.ndarray) -> np.ndarray:
+    """Annualised Sharpe ratio of each account, (W,), as in `equity_metrics`."""
+    return equity_metrics(equity_TW, math.nan)["sharpe_ratio"]
 
 
-def sharpe_ratio(equity: np.ndarray, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
-    """Mean over standard deviation (ddof 1) of daily returns, times sqrt(periods_per_year).
+def equity_metrics(equity_TW: np.ndarray, initial_capital: float) -> dict[str, np.ndarray]:
+    """Each metric that depends on equity curves alone, by name: (W,) from curves (T, W).
 
-    NaN with fewer than two returns or without variance. Source: Sharpe (1994).
+    total_return: equity[-1] / initial_capital - 1. NaN without days.
+    sharpe_ratio: mean over standard deviation (ddof 1) of daily returns, times sqrt(252). NaN with fewer than two
+    returns or without variance. Source: Sharpe (1994).
+    sortino_ratio: mean daily return over the root of the mean squared loss, times sqrt(252); days without a loss count
+    as 0 in that mean. NaN without a losing day. Source: Sortino and Price (1994).
+    calmar_ratio: cagr / |max_drawdown|. NaN without a drawdown. Source: Young (1991), over the whole curve.
+    volatility: standard deviation (ddof 1) of daily returns, times sqrt(252). NaN with fewer than two returns.
+    cagr: (equity[-1] / initial_capital) ** (252 / n_returns) - 1. NaN without a return.
+    max_drawdown: the least of equity[t] / max(equity[:t + 1], initial_capital) - 1, at most 0. NaN without days.
     """
-    return _path_metric("sharpe_ratio", equity, math.nan, periods_per_year)
-
-
-def sortino_ratio(equity: np.ndarray, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
-    """Mean daily return over the root of the mean squared loss, times sqrt(periods_per_year).
-
-    Days without a loss count as 0 in that mean. NaN without a losing day. Source: Sortino and Price (1994).
-    """
-    return _path_metric("sortino_ratio", equity, math.nan, periods_per_year)
-
-
-def volatility(equity: np.ndarray, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
-    """Standard deviation (ddof 1) of daily returns, times sqrt(periods_per_year). NaN with fewer than two returns."""
-    return _path_metric("volatility", equity, math.nan, periods_per_year)
-
-
-def cagr(equity: np.ndarray, initial_capital: float, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
-    """(equity[-1] / initial_capital) ** (periods_per_year / n_returns) - 1. NaN without a return."""
-    return _path_metric("cagr", equity, initial_capital, periods_per_year)
-
-
-def max_drawdown(equity: np.ndarray, initial_capital: float) -> Number:
-    """The least of equity[t] / max(equity[:t + 1], initial_capital) - 1, so at most 0. NaN without days."""
-    return _path_metric("max_drawdown", equity, initial_capital)
-
-
-def calmar_ratio(equity: np.ndarray, initial_capital: float, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
-    """cagr / |max_drawdown|. NaN without a drawdown. Source: Young (1991), over the whole curve."""
-    return _path_metric("calmar_ratio", equity, initial_capital, periods_per_year)
-
-
-def trade_count(trades: np.ndarray) -> int:
-    """Closed round trips. trades: structured array of a simulation; those open at the end do not count."""
-    return int((trades["reason"] != OPEN).sum())
-
-
-def win_rate(trades: np.ndarray) -> float:
-    """Closed trades with pnl > 0 after all costs / closed trades. NaN without closed trades."""
-    pnl = trades["pnl"][trades["reason"] != OPEN]
-    return float((pnl > 0.0).mean()) if len(pnl) else math.nan
-
-
-def turnover(traded_T: np.ndarray, equity_T: np.ndarray, periods_per_year: int = SESSIONS_PER_YEAR) -> float:
-    """Traded value / mean equity, a year: bought and sold value both count. NaN without a return.
-
-    traded_T: value of each session's fills, in currency.
-    """
-    if len(equity_T) < 2:
-        return math.nan
-    return float(traded_T.sum() / equity_T.mean() * periods_per_year / (len(equity_T) - 1))
-
-
-def summarize(simulation: Simulation, rules: TradingRules) -> dict[str, float]:
-    """All metrics of one account.
-
-    Keys: total_return, sharpe_ratio, sortino_ratio, calmar_ratio, volatility, cagr, max_drawdown, win_rate,
-    trade_count, turnover, costs (commission, slippage and borrow paid, as a fraction of initial capital),
-    exposure (mean gross weight over all closes). NaN as said at each function.
-    """
-    paths = _path_metrics(simulation.equity_T[:, None], rules.initial_capital, SESSIONS_PER_YEAR)
-    return {name: float(values[0]) for name, values in paths.items()} | {
-        "win_rate": win_rate(simulation.trades),
-        "trade_count": float(trade_count(simulation.trades)),
-        "turnover": turnover(simulation.traded_T, simulation.equity_T),
-        "costs": float(simulation.costs_T.sum() / rules.initial_capital),
-        "exposure": float(simulation.gross_T.mean()) if len(simulation.gross_T) else math.nan,
-    }
-
-
-def _path_metric(name: str, equity: np.ndarray, initial: float, periods_per_year: int = SESSIONS_PER_YEAR) -> Number:
-    equity = np.asarray(equity, np.float64)
-    values_W = _path_metrics(equity[:, None] if equity.ndim == 1 else equity, initial, periods_per_year)[name]
-    return float(values_W[0]) if equity.ndim == 1 else values_W
-
-
-def _path_metrics(equity_TW: np.ndarray, initial: float, periods_per_year: int) -> dict[str, np.ndarray]:
-    """Every metric of equity curves alone, by name."""
     n_days, n_accounts = equity_TW.shape
     n = n_days - 1  # returns
     names = ("total_return", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "volatility", "cagr", "max_drawdown")
     if n_days == 0:
         return {name: np.full(n_accounts, math.nan) for name in names}
-    mean_W, deviations_W, losses_W, drawdown_W = _moments(np.ascontiguousarray(equity_TW, np.float64), initial)
+    mean_W, deviations_W, losses_W, drawdown_W = _moments(np.ascontiguousarray(equity_TW, np.float64), initial_capital)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         spread_W = np.sqrt(deviations_W / (n - 1 if n > 1 else math.nan))
         downside_W = np.sqrt(losses_W / (n or math.nan))
-        growth_W = equity_TW[-1] / initial
-        cagr_W = growth_W ** (periods_per_year / n) - 1.0 if n else np.full(n_accounts, math.nan)
-        year = math.sqrt(periods_per_year)
+        growth_W = equity_TW[-1] / initial_capital
+        cagr_W = growth_W ** (SESSIONS_PER_YEAR / n) - 1.0 if n else np.full(n_accounts, math.nan)
+        year = math.sqrt(SESSIONS_PER_YEAR)
         values = (
             growth_W - 1.0,
-            np.where(spread_W > _NO_SPREAD, mean_W / spread_W, math.nan) * year,
+            np.where(spread_W > NO_SPREAD, mean_W / spread_W, math.nan) * year,
             np.where(downside_W > 0.0, mean_W / downside_W, math.nan) * year,
             np.where(drawdown_W < 0.0, cagr_W / -drawdown_W, math.nan),
             spread_W * year,
@@ -179,3 +107,31 @@ def _path_metrics(equity_TW: np.ndarray, initial: float, periods_per_year: int) 
             drawdown_W,
         )
     return dict(zip(names, values, strict=True))
+
+
+def turnover(traded_T: np.ndarray, equity_T: np.ndarray) -> float:
+    """Traded value / mean equity, a year: bought and sold value both count. NaN without a return.
+
+    traded_T: value of each session's fills, in currency.
+    """
+    if len(equity_T) < 2:
+        return math.nan
+    return float(traded_T.sum() / equity_T.mean() * SESSIONS_PER_YEAR / (len(equity_T) - 1))
+
+
+def summarize(simulation: Simulation, rules: TradingRules) -> dict[str, float]:
+    """All metrics of one account: those of `equity_metrics`, `turnover`, and four more.
+
+    win_rate: share of closed trades with pnl > 0 after all costs, NaN without any. trade_count: closed round trips.
+    costs: commission, slippage and borrow, as a fraction of initial capital. exposure: mean gross weight over all
+    closes, NaN without sessions.
+    """
+    paths = equity_metrics(simulation.equity_T[:, None], rules.initial_capital)
+    pnl = simulation.trades["pnl"][simulation.trades["reason"] != OPEN]
+    return {name: float(values[0]) for name, values in paths.items()} | {
+        "win_rate": float((pnl > 0.0).mean()) if len(pnl) else math.nan,
+        "trade_count": float(len(pnl)),
+        "turnover": turnover(simulation.traded_T, simulation.equity_T),
+        "costs": float(simulation.costs_T.sum() / rules.initial_capital),
+        "exposure": float(simulation.gross_T.mean()) if len(simulation.gross_T) else math.nan,
+    }

@@ -1,7 +1,7 @@
 """The fill engine: target weights and bars in, an account and its trades out.
 
 A decision after the close of session t is an order for shares, filled at the open of t + lag. docs/trading.md
-works an example by hand; trading/step.py holds the compiled bar that everything here calls.
+works an example by hand; trading/step.py compiles what one bar does.
 
 Legend: T sessions, S symbols, D draws (portfolios over the same bars).
 """
@@ -66,7 +66,7 @@ class Simulation:
 
 
 class Account:
-    """One account that lives bar by bar, as paper trading needs it; a whole run through it equals `simulate`.
+    """One account stepped bar by bar, as paper trading needs it; stepping through all bars equals `simulate`.
 
     account = Account(n_symbols, rules)
     account.step(open_S, high_S, low_S, close_S, weights_S)   # after each close, with the decision just taken
@@ -92,15 +92,13 @@ class Account:
         weights_S: np.ndarray,
         is_last_S: np.ndarray | None = None,
     ) -> None:
-        """Live through one session: fills at its open, exits inside it, its close, and the decision after it.
+        """Process one session: fills at its open, exits inside it, its close, and the decision after it.
 
         Prices are NaN for a symbol without a bar. weights_S: target weights decided after this close.
         is_last_S: symbols that never trade again after this bar; none if absent. Raises ValueError as `simulate`.
         """
-        bars = [np.array(row, np.float64, ndmin=2) for row in (open_S, high_S, low_S, close_S)]
-        weights = np.array(weights_S, np.float64, ndmin=2)
-        check_shapes(bars, weights)
-        check_values(bars, weights)
+        prices = tuple(np.array(row, ndmin=2) for row in (open_S, high_S, low_S, close_S))
+        bars, weights, _ = _prepared(prices, np.array(weights_S, ndmin=2))
         if weights.shape[1] != self.book_S.size:
             raise ValueError(f"weights: {weights.shape[1]} symbols, but the account has {self.book_S.size}")
         is_last = np.zeros(self.book_S.size, np.bool_) if is_last_S is None else np.asarray(is_last_S, np.bool_)
@@ -162,17 +160,19 @@ def simulate(
     open, high, low, close_TS: adjusted prices in currency, all four NaN where a symbol has no bar.
     weights_TS: signed fractions of equity decided after each close, finite; they are traded as given
     (caps.cap_weights holds them within max_position_size and max_gross).
-    sessions_T: the dates of the rows, if they are to be checked to rise.
+    sessions_T: the dates of the rows; if given, they must rise.
     never_rebalance: a position once held is left alone until its weight is zero or changes side.
     Raises ValueError that names the argument and its first offending place. No sessions or no symbols give an
     account that never trades.
     """
-    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_TS, sessions_T)
+    bars, weights, is_last_TS = _prepared((open_TS, high_TS, low_TS, close_TS), weights_TS)
+    if sessions_T is not None:
+        check_sessions(sessions_T, len(weights))
     n_sessions, n_symbols = weights.shape
     account_1, book_S = _accounts(1, rules), _book(n_symbols)
     path, shares_TS = np.empty((n_sessions, 5)), np.empty((n_sessions, n_symbols))
     rules_1 = _rules(rules, never_rebalance)
-    trades = engine.run(*bars, weights, last_S, account_1[0], book_S, rules_1[0], path, shares_TS)
+    trades = engine.run(*bars, weights, is_last_TS, account_1[0], book_S, rules_1[0], path, shares_TS)
     equity_T, cash_T, gross_T, traded_T, costs_T = np.ascontiguousarray(path.T)
     return Simulation(equity_T, cash_T, shares_TS, gross_T, traded_T, costs_T, trades)
 
@@ -185,36 +185,30 @@ def simulate_draws(
     weights_DTS: np.ndarray,
     rules: TradingRules,
 ) -> np.ndarray:
-    """Trade many weights over the same bars, each in an account of its own that its symbols share: equity_TD.
+    """Trade many weights over the same bars, each in an account of its own. Returns equity_TD.
 
-    Equity at each close as `simulate` has it for each draw; trades are not recorded. weights_DTS may be a strided
+    Each column equals the equity of `simulate` for that draw; trades are not kept. weights_DTS may be a strided
     view. Raises ValueError as `simulate`, which then also names the draw.
     """
-    bars, weights, last_S = _prepared(open_TS, high_TS, low_TS, close_TS, weights_DTS)
+    bars, weights, is_last_TS = _prepared((open_TS, high_TS, low_TS, close_TS), weights_DTS)
     accounts_D, book_S = _accounts(weights.shape[0], rules), _book(weights.shape[2])
     equity_TD = np.empty(weights.shape[1::-1])
-    engine.run_draws(*bars, weights, last_S, accounts_D, book_S, _rules(rules)[0], equity_TD)
+    engine.run_draws(*bars, weights, is_last_TS, accounts_D, book_S, _rules(rules)[0], equity_TD)
     return equity_TD
 
 
-def _prepared(
-    open_TS: np.ndarray,
-    high_TS: np.ndarray,
-    low_TS: np.ndarray,
-    close_TS: np.ndarray,
-    weights: np.ndarray,
-    sessions_T: np.ndarray | None = None,
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Bars and weights as the compiled code wants them, checked, and each symbol's last bar."""
-    bars = [np.ascontiguousarray(array, np.float64) for array in (open_TS, high_TS, low_TS, close_TS)]
+def _prepared(prices: tuple[np.ndarray, ...], weights: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Bars and weights, checked and as the compiled code needs them, and where each symbol has its last bar."""
+    bars = [np.ascontiguousarray(array, np.float64) for array in prices]
     weights = np.asarray(weights, np.float64)
     if weights.ndim == 2:
         weights = np.ascontiguousarray(weights)
     check_shapes(bars, weights)
     check_values(bars, weights)
-    if sessions_T is not None:
-        check_sessions(sessions_T, len(bars[0]))
-    return bars, weights, last_bars(bars[3])
+    last_S = last_bars(bars[3])
+    is_last_TS = np.zeros(bars[3].shape, np.bool_)
+    is_last_TS[last_S[last_S >= 0], last_S >= 0] = True
+    return bars, weights, is_last_TS
 
 
 def _accounts(count: int, rules: TradingRules) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The compiled heart of the fill engine: what one bar does to an account, and the loops that call it.
 
-Everything here follows section 3 of the rules of money (docs/trading.md) in its order: gap exits, orders that
-reduce, orders that open, exits inside the bar, delisting, borrow, marking, decision. All compiled code that
-calls each other lives in this one file, because numba's cache on disk notices changes only file by file.
+The functions follow the rules of docs/trading.md in their order: gap exits, orders that reduce, orders that open,
+exits inside the bar, delisting, borrow, marking, decision. Compiled functions that call each other live in this one
+file, because numba's cache on disk notices a change only in the file of the caller.
 
 Legend: T sessions, S symbols, D draws (accounts).
 """
@@ -115,20 +115,16 @@ def _at_open(account, position, rules, price, symbol, t, trade):
     """Gap exit, then the part of the order that reduces; returns whether something is left to open."""
     position.opening = 0.0
     order = position.order
+    position.order = position.later
+    position.later = math.nan
     if price != price:
-        position.order = position.later  # no bar: the order is cancelled
-        position.later = math.nan
-        return False
+        return False  # no bar: the order is cancelled
     if position.shares != 0.0 and (price <= position.lower or price >= position.upper):
         is_stop = (price <= position.lower) == (position.shares > 0.0)
         _exit(account, position, rules, price, is_stop, symbol, t, trade)
         return False
     if order != order:
-        position.order = position.later
-        position.later = math.nan
         return False
-    position.order = position.later
-    position.later = math.nan
     held = position.shares
     if held != 0.0 and order * held <= 0.0:
         _leave(account, position, rules, price, rules.slippage, SIGNAL, symbol, t, trade)
@@ -169,7 +165,7 @@ def _until_close(account, position, rules, high, low, close, is_last, symbol, t,
     """Exits inside the bar and at a last close, borrow, and the mark."""
     if close == close:
         if position.shares != 0.0 and (low <= position.lower or high >= position.upper):
-            # A bar does not say which came first, so the stop is taken to have come before the target.
+            # A bar does not show which came first; we assume the stop.
             is_long = position.shares > 0.0
             is_stop = low <= position.lower if is_long else high >= position.upper
             price = position.lower if is_stop == is_long else position.upper
@@ -186,7 +182,7 @@ def _until_close(account, position, rules, high, low, close, is_last, symbol, t,
 
 @_compiled
 def _decide(position, rules, equity, close, weight):
-    """Order the shares that the target weight means at this close, unless the change is within the band."""
+    """Order the shares that the target weight buys at this close, unless the change is within the band."""
     held = position.shares
     # With lag 2 an order to be flat matters to a flat account too, while another order is on its way.
     if close != close or (weight == 0.0 and held == 0.0 and position.order != position.order):
@@ -194,7 +190,7 @@ def _decide(position, rules, equity, close, weight):
     if rules.never_rebalance and (held * weight > 0.0 or position.order * weight > 0.0):
         return
     if held * weight > 0.0:
-        # Asked in currency first, because most days end here and a division costs more than all the rest.
+        # Compared in currency first, because most days end here and a division costs more than all the rest.
         if not rules.whole_shares and abs(weight * equity - held * close) <= rules.band * equity:
             return
     desired = weight * equity / close
@@ -318,21 +314,18 @@ def _with_open(trades, used, book_S):
 
 
 @_compiled
-def run(open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, account, book_S, rules, path, shares_TS):
+def run(open_TS, high_TS, low_TS, close_TS, weights_TS, is_last_TS, account, book_S, rules, path, shares_TS):
     """Run all sessions of one account over all symbols; returns its trades.
 
     path: (sessions, 5), to be filled with equity, cash, gross weight, and the session's traded value and costs.
     """
     n_sessions, n_symbols = close_TS.shape
     trades = np.empty(2 * n_symbols + 64, TRADE)
-    is_last_S = np.zeros(n_symbols, np.bool_)
     for t in range(n_sessions):
         trades = _with_room(trades, account.closed, 2 * n_symbols)
-        for s in range(n_symbols):
-            is_last_S[s] = t == last_S[s]
         traded, costs = account.traded, account.costs
         step(
-            t, open_TS[t], high_TS[t], low_TS[t], close_TS[t], weights_TS[t], is_last_S,
+            t, open_TS[t], high_TS[t], low_TS[t], close_TS[t], weights_TS[t], is_last_TS[t],
             account, book_S, rules, trades,
         )  # fmt: skip
         path[t, 0] = account.equity
@@ -346,18 +339,13 @@ def run(open_TS, high_TS, low_TS, close_TS, weights_TS, last_S, account, book_S,
 
 
 @_compiled
-def run_draws(open_TS, high_TS, low_TS, close_TS, weights_DTS, last_S, accounts_D, empty_S, rules, equity_TD):
+def run_draws(open_TS, high_TS, low_TS, close_TS, weights_DTS, is_last_TS, accounts_D, empty_S, rules, equity_TD):
     """Trade many weights over the same bars, each in its own account; trades are counted, not kept."""
-    n_sessions, n_symbols = close_TS.shape
-    is_last_TS = np.zeros((n_sessions, n_symbols), np.bool_)
-    for s in range(n_symbols):
-        if last_S[s] >= 0:
-            is_last_TS[last_S[s], s] = True
     trades = np.empty(1, TRADE)
     for d in range(accounts_D.size):
         account = accounts_D[d]
         book_S = empty_S.copy()
-        for t in range(n_sessions):
+        for t in range(len(close_TS)):
             step(
                 t, open_TS[t], high_TS[t], low_TS[t], close_TS[t], weights_DTS[d, t], is_last_TS[t],
                 account, book_S, rules, trades,

@@ -1,7 +1,6 @@
-"""Rule-based strategies from closes alone: what a forecaster has to beat.
+"""Rule-based strategies from closes alone: the baselines that a forecaster has to beat.
 
-Give them the whole history and trade some of its rows: row t of the weights depends on closes <= t alone, so the
-caller may cut the rows afterwards.
+Row t of the weights depends on closes <= t alone, so the caller may pass the whole history and trade some of its rows.
 
 Legend: T sessions, S symbols.
 """
@@ -24,7 +23,7 @@ def momentum_weights(close_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
 
     The return from t-252 to t-21: long where it lies above the median of the symbols, short where below (long
     only if not rules.allow_short), all positions of one size that together make max_gross. The middle one of an
-    odd number is left out. A symbol that is alone has no cross-section and is held against a return of zero.
+    odd number is left out. A single symbol has no cross-section and is compared with a return of zero.
     close_TS: in currency, NaN where a symbol has no bar; 0 for a symbol without a price at t, t-21 or t-252.
     Source: Jegadeesh and Titman (1993), with halves for deciles, since a universe may be of five symbols.
     """
@@ -50,7 +49,7 @@ def trend_weights(close_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
     side_TS[YEAR:] = np.sign(price_TS[YEAR:] / price_TS[:-YEAR] - 1.0)
     n_T1 = np.isfinite(side_TS).sum(axis=1, keepdims=True)
     volatility_TS = np.sqrt(_variance(_daily_return(close_TS, price_TS)) * YEAR)
-    # Floored only to be divided by: a price that stands still has no sign either, and a calm one is capped.
+    # The floor only avoids a division by zero: a constant price has no sign, and a calm one is capped.
     size_TS = TARGET_VOLATILITY / np.maximum(volatility_TS, 1e-12) / np.maximum(n_T1, 1)
     return _monthly(cap_weights(np.nan_to_num(side_TS) * size_TS, rules))
 
@@ -59,7 +58,7 @@ def reversal_weights(close_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
     """One-day reversal in the cross-section, decided every session. Returns weights_TS, finite.
 
     In proportion to how far the day's return lies below (long) or above (short) the mean of the symbols that
-    trade, together max_gross; long only if not rules.allow_short. A symbol that is alone is held against zero.
+    trade, together max_gross; long only if not rules.allow_short. A single symbol is compared with zero.
     close_TS: in currency, NaN where a symbol has no bar; 0 for a symbol without a bar, or without one before it.
     Source: Lehmann (1990), with days for weeks.
     """
@@ -80,7 +79,7 @@ def _last_price(close_TS: np.ndarray) -> np.ndarray:
     """The last close at or before each session, NaN where it is more than STALE_AFTER sessions old."""
     price_TS = np.array(close_TS, np.float64, order="C")
     for age in range(1, STALE_AFTER + 1):
-        # Of age `age` and no less: what is younger was filled in the rounds before.
+        # Earlier rounds filled every younger gap.
         price_TS[age:] = np.where(np.isnan(price_TS[age:]), close_TS[:-age], price_TS[age:])
     return price_TS
 

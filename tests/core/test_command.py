@@ -24,7 +24,7 @@ def parser():
         ("", "error: the following arguments are required: COMMAND"),
     ],
 )
-def test_a_wrong_word_is_one_line_and_exit_code_2(capsys, words, line):
+def test_a_wrong_word_prints_one_line_and_gives_exit_code_2(capsys, words, line):
     with pytest.raises(SystemExit) as stopped:
         parser().parse_args(words.split())
     captured = capsys.readouterr()
@@ -41,7 +41,7 @@ def test_a_wrong_word_is_one_line_and_exit_code_2(capsys, words, line):
         (KeyboardInterrupt(), 3, "interrupted"),
     ],
 )
-def test_a_foreseen_end_is_one_line_and_its_exit_code(capsys, end, code, line):
+def test_an_expected_ending_prints_one_line_and_gives_its_exit_code(capsys, end, code, line):
     def act(arguments):
         raise end
 
@@ -49,7 +49,7 @@ def test_a_foreseen_end_is_one_line_and_its_exit_code(capsys, end, code, line):
     assert capsys.readouterr().err == line + "\n"
 
 
-def test_what_went_well_gives_its_own_exit_code_and_what_nobody_foresaw_is_raised():
+def test_success_gives_its_exit_code_and_an_unexpected_error_is_raised():
     assert run_command(lambda arguments: len(arguments), ["a"]) == 1
     with pytest.raises(ZeroDivisionError):
         run_command(lambda arguments: 1 // 0, [])

@@ -31,18 +31,18 @@ def test_an_ending_knows_its_exit_code_its_word_and_its_status(ending, code, wor
     assert status_of(end) == status
 
 
-def test_what_a_user_got_wrong_is_a_value_error_too():
+def test_a_user_error_is_also_a_value_error():
     assert issubclass(ConfigError, UserError) and issubclass(UserError, ValueError)
 
 
-def test_every_ending_of_the_file_is_an_ending():
+def test_every_error_of_the_file_is_an_ending():
     classes = [
         value for value in vars(errors).values() if isinstance(value, type) and value.__module__ == errors.__name__
     ]
     assert len(classes) > 5 and all(issubclass(value, Ending) for value in classes)
 
 
-def test_ctrl_c_is_an_interruption_and_what_nobody_foresaw_a_failure():
+def test_ctrl_c_counts_as_interrupted_and_an_unexpected_error_as_failed():
     assert status_of(KeyboardInterrupt()) == "interrupted" and status_of(ZeroDivisionError()) == "failed"
 
 

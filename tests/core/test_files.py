@@ -1,4 +1,4 @@
-"""A file is whole or absent, whoever is killed: hftraining/core/files.py."""
+"""A reader sees the old file or the new one, even if the writer is killed: hftraining/core/files.py."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_new_content_takes_the_place_of_the_old_one(tmp_path):
+def test_new_content_replaces_the_old_content(tmp_path):
     path = tmp_path / "file.txt"
     for text in ("old", "new \N{EURO SIGN}"):
         write_text_atomically(path, text)
         assert path.read_text(encoding="utf-8") == text and names(tmp_path) == ["file.txt"]
 
 
-def test_an_error_while_writing_leaves_the_old_content_and_nothing_besides(tmp_path):
+def test_an_error_while_writing_leaves_the_old_content_and_no_temporary_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
@@ -37,7 +37,7 @@ def test_json_is_strict_and_holds_plain_values(tmp_path):
     assert json.loads(text) == {"a": None, "b": [3, str(tmp_path)], "4": True} and text.endswith("}\n")
 
 
-def test_a_link_shares_the_bytes_and_takes_the_place_of_an_old_file(tmp_path):
+def test_a_link_shares_the_bytes_and_replaces_an_old_file(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"bytes")
     target.write_bytes(b"old")
@@ -56,6 +56,6 @@ def test_without_hard_links_the_file_is_copied(tmp_path, monkeypatch):
     assert not (tmp_path / "target").samefile(tmp_path / "source")
 
 
-def test_the_digest_is_that_of_hashlib(tmp_path):
+def test_the_digest_equals_that_of_hashlib(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()

@@ -1,4 +1,4 @@
-"""The one table of metrics is that of what the engine computes: hftraining/core/metrics.py."""
+"""The table of metrics holds exactly what the engine computes: hftraining/core/metrics.py."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hftraining.trading.simulator import simulate
 from tests.naive_engine import random_market
 
 
-def test_the_table_has_every_number_that_an_account_is_summarised_by_and_no_other():
+def test_the_table_has_exactly_the_metrics_of_a_summary():
     market = random_market(np.random.default_rng(0), 60, 2, 0.0, 0.02)
     config = ProfitTrackerConfig()
     metrics = summarize(simulate(*market, np.full((60, 2), 0.2), config), config)
@@ -34,6 +34,6 @@ def test_a_loss_improves_downwards_and_a_drawdown_below_zero_upwards(tag, higher
 
 
 @pytest.mark.parametrize("tag", ["profit/trade_count", "profit/exposure", "profit/luck"])
-def test_of_what_is_neither_better_nor_worse_no_direction_is_told(tag):
+def test_a_metric_without_a_better_direction_raises(tag):
     with pytest.raises(KeyError):
         higher_is_better(tag)

@@ -1,4 +1,4 @@
-"""Plain values, and one spelling for equal ones: hftraining/core/values.py."""
+"""Plain values, and one text for equal values: hftraining/core/values.py."""
 
 import math
 from pathlib import Path
@@ -9,13 +9,13 @@ import pytest
 from hftraining.core.values import canonical, flatten, plain, without_nan
 
 
-def test_plain_values_are_what_json_knows():
+def test_plain_values_have_only_the_types_of_json():
     value = {1: np.float64(0.5), "list": (np.arange(2), Path("a/b")), "none": None, "yes": True}
     assert plain(value) == {"1": 0.5, "list": [[0, 1], "a/b"], "none": None, "yes": True}
     assert type(plain(np.int64(3))) is int and type(plain(np.bool_(True))) is bool
 
 
-def test_what_is_not_finite_becomes_null_wherever_it_stands():
+def test_nan_and_infinity_become_null_at_any_depth():
     assert without_nan({"a": [1.0, math.nan, {"b": math.inf}], "c": -math.inf}) == {
         "a": [1.0, None, {"b": None}],
         "c": None,

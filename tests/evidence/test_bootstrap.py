@@ -118,7 +118,7 @@ def test_equal_series_differ_by_nothing():
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
 
 
-def test_what_cannot_be_told_is_nan():
+def test_an_interval_that_cannot_be_computed_is_nan():
     for nothing in (np.empty(0), np.array([0.1]), np.zeros(300), np.append(returns(), math.nan)):
         assert all(math.isnan(x) for x in vars(sharpe_interval(nothing, 100, 0)).values())
     short = sharpe_interval(returns(16, 10), 100, 0)
@@ -126,14 +126,14 @@ def test_what_cannot_be_told_is_nan():
     assert math.isnan(sharpe_difference(returns(), np.zeros(500), 100, 0).value)
 
 
-def test_series_of_other_lengths_cannot_be_paired():
+def test_series_of_different_lengths_cannot_be_paired():
     with pytest.raises(ValueError, match="cannot be paired"):
         sharpe_difference(returns(), returns(n=499), 100, 0)
 
 
 @given(st.integers(0, 10_000), st.integers(20, 120), st.floats(0.1, 50))
 @settings(max_examples=40, deadline=None)
-def test_ends_hold_the_value_keep_to_the_seed_and_do_not_ask_for_the_unit(seed, n, scale):
+def test_the_interval_holds_the_value_repeats_with_the_seed_and_ignores_the_unit(seed, n, scale):
     values = returns(seed, n)
     found = sharpe_interval(values, 100, seed)
     assert found.low <= found.high

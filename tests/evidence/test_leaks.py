@@ -1,4 +1,4 @@
-"""The leak proof catches planted leaks and lets clean ways pass: hftraining/evidence/leaks.py."""
+"""The leak proof catches planted leaks and passes causal runs: hftraining/evidence/leaks.py."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def values_changed(change):
     return make
 
 
-def test_a_clean_way_passes(bars):
+def test_a_causal_run_passes(bars):
     report = found(bars, days=6)
     assert report.ok and report.lines == [] and report.days == 6
 

@@ -1,4 +1,4 @@
-"""The null band: who is a tie, what a shift keeps, and what luck looks like."""
+"""The null band: shifts, ties, missing bars, and markets without skill."""
 
 import math
 import time
@@ -40,7 +40,7 @@ def test_a_book_that_never_trades_has_p_one_and_says_so():
     assert (band.fan_TQ == RULES.initial_capital).all()
 
 
-def test_a_window_too_short_to_shift_gives_nan_with_its_reason():
+def test_a_period_too_short_to_shift_gives_nan_with_a_reason():
     bars = make_bars(40, 2)
     band = null_band(*prices(bars), noise(bars), RULES, 100, 0)
     assert math.isnan(band.p) and band.reason == "40 sessions are too short for a null band, which needs 41"
@@ -59,14 +59,14 @@ def test_perfect_foresight_has_the_smallest_p_and_its_reverse_the_largest():
 def test_p_and_band_are_those_of_a_loop_over_the_shifts():
     bars = make_bars(90, 2)
     weights_TS = noise(bars)
-    own = sharpe_ratio(simulate(*prices(bars), weights_TS, RULES).equity_T)
-    shifted = [simulate(*prices(bars), np.roll(weights_TS, k, axis=0), RULES).equity_T for k in range(1, 71)]
-    far = shifted[MIN_OFFSET - 1 :]
+    shifted = [simulate(*prices(bars), np.roll(weights_TS, k, axis=0), RULES).equity_T for k in range(71)]
+    own, *sharpes = sharpe_ratio(np.stack(shifted, axis=1))
+    far = shifted[MIN_OFFSET:]
     band = null_band(*prices(bars), weights_TS, RULES, 500, 0)
     assert band.draws == 70
     assert band.sharpe == pytest.approx(own)
-    assert band.p == pytest.approx((1 + sum(sharpe_ratio(curve) >= own for curve in shifted)) / 71)
-    assert band.band == pytest.approx(np.quantile([sharpe_ratio(curve) for curve in far], [0.05, 0.5, 0.95]))
+    assert band.p == pytest.approx((1 + sum(sharpe >= own for sharpe in sharpes)) / 71)
+    assert band.band == pytest.approx(np.quantile(sharpes[MIN_OFFSET - 1 :], [0.05, 0.5, 0.95]))
     assert band.fan_TQ == pytest.approx(np.quantile(far, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0).T)
 
 
@@ -87,7 +87,7 @@ def test_the_same_seed_draws_the_same_band_and_chunks_do_not_matter(monkeypatch)
     assert (first.fan_TQ == again.fan_TQ).all()
 
 
-def test_selection_is_seen_where_timing_has_none():
+def test_skill_in_selection_shows_where_timing_has_none():
     bars = make_bars(300, 6, seed=3)
     best_S = bars.open_TS[-1] / bars.open_TS[1] == (bars.open_TS[-1] / bars.open_TS[1]).max()
     weights_TS = np.tile(0.3 * best_S, (300, 1))

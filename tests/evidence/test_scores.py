@@ -44,7 +44,7 @@ def test_accuracy_is_a_share_a_day_and_its_t_is_against_a_coin():
     assert found.t == pytest.approx(ttest_1samp(daily, 0.5).statistic)
 
 
-def test_mcc_is_that_of_the_four_counts():
+def test_mcc_equals_the_formula_of_the_four_counts():
     forecast, label = noise(symbols=4)
     assert daily_scores(forecast, label)["mcc"].value == pytest.approx(matthews(forecast, label))
 
@@ -57,7 +57,7 @@ def test_without_a_cross_section_the_correlation_is_that_over_time(symbols):
     assert scores["rank_ic"].value == pytest.approx(spearmanr(forecast.ravel(), label.ravel())[0])
 
 
-def test_copies_of_a_symbol_are_no_further_witnesses():
+def test_copies_of_a_symbol_do_not_count_as_more_evidence():
     forecast, label = noise(symbols=1)
     one = daily_scores(forecast, label)["mcc"]
     many = daily_scores(np.repeat(forecast, 9, axis=1), np.repeat(label, 9, axis=1))["mcc"]
@@ -68,14 +68,14 @@ def test_pairs_with_nan_and_days_without_a_cross_section_are_left_out():
     forecast, label = noise()
     forecast[3, :4] = math.nan  # two symbols are left
     label[4] = math.nan
-    forecast[5] = 0.7  # no opinion on who is better
+    forecast[5] = 0.7  # ranks no symbol above another
     scores = daily_scores(forecast, label)
     kept = [t for t in range(200) if t not in (3, 4, 5)]
     assert scores["ic"].days == 197 and scores["accuracy"].days == 199
     assert scores["ic"].value == pytest.approx(np.mean([pearsonr(forecast[t], label[t])[0] for t in kept]))
 
 
-def test_a_forecast_of_nothing_has_no_score():
+def test_zero_or_missing_forecasts_have_no_score():
     _, label = noise()
     for forecast in (np.zeros(label.shape), np.full(label.shape, math.nan)):
         for score in daily_scores(forecast, label).values():

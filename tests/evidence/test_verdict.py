@@ -58,18 +58,20 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
         ),
     ],
 )  # fmt: skip
-def test_the_sentence_is_the_one_of_the_rules(arguments, trials, sentence):
+def test_the_verdict_is_the_sentence_of_the_rules(arguments, trials, sentence):
     assert verdict(*arguments, **trials) == sentence
 
 
-def test_a_p_that_is_none_and_no_trial_are_refused():
+def test_an_impossible_p_and_zero_trials_are_refused():
     for p, n_trials in ((1.2, 1), (-0.1, 1), (0.5, 0)):
         with pytest.raises(ValueError, match="must lie in"):
             verdict(p, WORSE, n_trials=n_trials)
 
 
 @given(st.floats(0, 1), st.floats(-3, 3), st.floats(0, 3), st.floats(0, 1), st.integers(1, 300))
-def test_nothing_beats_anything_beyond_its_p_or_below_its_deflated_sharpe(p, low, width, deflated, n_trials):
+def test_a_large_p_or_a_small_deflated_sharpe_is_chance_and_only_a_positive_difference_beats(
+    p, low, width, deflated, n_trials
+):
     said = verdict(p, Interval(low + width / 2, low, low + width), deflated_sharpe=deflated, n_trials=n_trials)
     chance = p > 0.05 or (n_trials > 1 and deflated < 0.95)
     assert said.startswith("indistinguishable from chance (") == chance
@@ -87,11 +89,11 @@ def test_nothing_beats_anything_beyond_its_p_or_below_its_deflated_sharpe(p, low
         ({"baselines": ["trend", "trend"]}, "must name each baseline once"),
     ],
 )
-def test_a_config_that_proves_nothing_is_refused_with_its_value(fields, message):
+def test_a_config_with_too_few_draws_or_wrong_baselines_is_refused_with_its_value(fields, message):
     with pytest.raises(ValueError, match="evidence") as refused:
         EvidenceConfig(**fields)
     assert message in str(refused.value)
 
 
-def test_no_baselines_are_a_choice():
+def test_an_empty_list_of_baselines_is_allowed():
     assert EvidenceConfig(baselines=[]).baselines == []

@@ -32,7 +32,7 @@ def write(tmp_path, bars: pd.DataFrame) -> Path:
     ("change", "said"),
     [
         ({"open": np.nan, "high": np.nan, "low": np.nan, "close": np.nan}, "has no prices at all"),
-        ({"high": np.nan}, "lacks some of its prices"),
+        ({"high": np.nan}, "lacks some prices"),
         ({"low": 0.0}, "has a price that is zero or negative"),
         ({"close": -3.0}, "has a price that is zero or negative"),
         ({"close": np.inf}, "has an infinite price"),
@@ -40,7 +40,7 @@ def write(tmp_path, bars: pd.DataFrame) -> Path:
         ({"volume": -1.0}, "has no volume, or one that is negative"),
     ],
 )
-def test_a_row_that_cannot_be_a_bar_is_refused_by_name_or_dropped_and_said(tmp_path, change, said):
+def test_a_row_that_cannot_be_a_bar_is_refused_by_name_or_dropped_with_a_note(tmp_path, change, said):
     bars = made_bars()
     bars.loc[75, list(change)] = list(change.values())
     path = write(tmp_path, bars)
@@ -56,17 +56,17 @@ def test_a_row_that_cannot_be_a_bar_is_refused_by_name_or_dropped_and_said(tmp_p
     assert np.isfinite(dropped.close_TS).sum() == 139
 
 
-def test_duplicated_dates_are_refused_and_of_two_valid_ones_the_last_is_kept(tmp_path):
+def test_duplicated_dates_are_refused_or_the_last_valid_row_is_kept(tmp_path):
     bars = made_bars()
     again = bars.iloc[[3]].assign(close=bars["close"][3] * 1.001)
     path = write(tmp_path, pd.concat([bars, again]))
-    assert "AAA on 2015-01-08" in refused(path) and "is not the only row of its day (1 such row)" in refused(path)
+    assert "AAA on 2015-01-08" in refused(path) and "is one of several rows for its day (1 such row)" in refused(path)
     loaded = load(path, bad_rows="drop")
     assert loaded.close_TS[3, 0] == pytest.approx(bars["close"][3] * 1.001)
     assert "is followed by another one for the same day: AAA on 2015-01-08" in loaded.warnings[0]
 
 
-def test_of_two_rows_for_a_day_the_only_valid_one_is_kept(tmp_path):
+def test_the_only_valid_row_of_a_day_is_kept(tmp_path):
     bars = made_bars()
     path = write(tmp_path, pd.concat([bars, bars.iloc[[3]].assign(close=0.0)]))
     assert load(path, bad_rows="drop").close_TS[3, 0] == pytest.approx(bars["close"][3])
@@ -80,7 +80,7 @@ def test_a_symbol_with_two_rows_is_refused_by_name_even_when_bad_rows_are_droppe
     assert load(path, exclude=["XYZ"]).symbols_S == ("AAA", "BBB")
 
 
-def test_zero_volume_is_kept_and_said(tmp_path):
+def test_zero_volume_is_kept_with_a_note(tmp_path):
     bars = made_bars()
     bars.loc[5, "volume"] = 0.0
     loaded = load(write(tmp_path, bars))
@@ -103,7 +103,7 @@ def test_the_nine_listed_glitches_and_no_other_closes_are_found_in_300_stocks(sh
     assert idle.startswith("157 bars have a volume of zero")
 
 
-def test_the_bars_left_out_of_300_stocks_are_those_that_a_naive_look_finds(shared_data):
+def test_the_bars_left_out_of_300_stocks_equal_those_of_a_naive_search(shared_data):
     raw = pd.read_parquet(shared_data / "us300_2005_2017.parquet")
     inner, outer = raw[["open", "close"]].max(axis=1), raw[["open", "close"]].min(axis=1)
     # A factor of 8 or more between any two prices of one day.
@@ -137,7 +137,7 @@ def test_a_price_that_becomes_a_thousand_times_larger_for_good_is_refused(tmp_pa
 # Splits.
 
 
-def test_all_six_splits_left_in_are_found_and_the_load_is_refused(shared_data):
+def test_all_six_unadjusted_splits_are_found_and_the_data_are_refused(shared_data):
     found = find_splits(table_of(shared_data / "splits_unadjusted"))
     expected = {
         "AMZN": ("2022-06-06", 20),
@@ -170,11 +170,11 @@ def test_eleven_splits_are_found_in_raw_closes_and_none_once_they_are_adjusted(s
 
 
 @pytest.mark.parametrize("name", ["splits_adjusted", "us300_2005_2017.parquet", "stocknet88_2012_2017.parquet"])
-def test_no_split_is_seen_in_adjusted_bars(shared_data, name):
+def test_no_split_is_found_in_adjusted_bars(shared_data, name):
     assert find_splits(table_of(shared_data / name)).empty
 
 
-def test_the_splits_of_the_sample_are_seen_only_without_its_adjusted_closes():
+def test_the_splits_of_the_sample_are_found_only_without_its_adjusted_closes():
     from importlib import resources
 
     path = Path(str(resources.files("hftraining.market") / "sample" / "stocks.parquet"))
@@ -210,7 +210,7 @@ def test_a_true_crash_is_not_a_split(name):
 
 @pytest.mark.parametrize("ratio", [1.5, 2, 3, 4, 5, 7, 10, 15, 20, 50, 1 / 2, 1 / 4, 1 / 8, 1 / 10, 1 / 25])
 @pytest.mark.parametrize("row", [1, 35, 79])
-def test_a_usual_split_is_seen_wherever_it_lies(ratio, row):
+def test_a_common_split_is_found_wherever_it_lies(ratio, row):
     table = made_bars(("X",), days=80, seed=5).astype({"symbol": "category"})
     prices = ["open", "high", "low", "close"]
     table.loc[row:, prices] /= ratio

@@ -76,7 +76,7 @@ def test_the_first_twenty_bars_of_a_symbol_have_no_features():
     assert known[21:].all()
 
 
-def test_prices_that_stand_still_give_finite_features():
+def test_constant_prices_give_finite_features():
     bars = make_bars(n_symbols=1)
     still = {name: np.full_like(getattr(bars, name), 5.0) for name in ARRAYS}
     assert np.isfinite(make_features(replace(bars, **still)).values_TSF[30:]).all()

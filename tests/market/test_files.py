@@ -57,7 +57,7 @@ def test_every_shape_of_the_same_bars_loads_to_the_same_bars(tmp_path):
         lambda dates: dates.dt.date,
     ],
 )
-def test_a_date_is_the_day_that_the_clocks_of_the_exchange_show(tmp_path, write):
+def test_a_time_with_a_zone_counts_as_the_date_in_that_zone(tmp_path, write):
     bars = made_bars()
     bars.assign(date=write(bars["date"])).to_parquet(tmp_path / "bars.parquet")
     assert [str(day) for day in load(tmp_path / "bars.parquet").sessions_T] == list(
@@ -125,7 +125,7 @@ def test_files_with_and_without_adjusted_closes_live_in_one_folder(tmp_path):
     assert np.allclose(loaded.close_TS[:, 0], one["close"] / 2) and np.allclose(loaded.close_TS[:, 1], two["close"])
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_a_missing_empty_or_unreadable_file_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     assert refused(tmp_path / "nothing").endswith("does not exist")
     assert "is a folder without any .csv" in refused(tmp_path / "empty")
@@ -140,7 +140,7 @@ def test_what_is_not_there_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_missing_column_is_named_with_the_likeliest_other_one(tmp_path, suffix):
+def test_a_missing_column_is_named_with_the_closest_existing_one(tmp_path, suffix):
     bars = made_bars().rename(columns={"close": "Closing"})
     path = tmp_path / f"bars.{suffix}"
     (path.write_text(bars.to_csv(index=False))) if suffix == "csv" else bars.to_parquet(path)
@@ -172,7 +172,7 @@ def test_a_word_among_the_prices_is_refused(tmp_path):
     assert "bars.parquet, column open, cannot be read" in refused(tmp_path / "bars.parquet")
 
 
-def test_two_columns_for_one_thing_are_refused(tmp_path):
+def test_two_columns_of_the_same_meaning_are_refused(tmp_path):
     bars = made_bars()
     bars.assign(Close=1.0).to_csv(tmp_path / "bars.csv", index=False)
     assert "two columns for close, close and Close" in refused(tmp_path / "bars.csv")
@@ -187,7 +187,7 @@ def test_a_small_file_that_claims_millions_of_rows_is_not_read(tmp_path):
     assert "bomb.parquet claims 2,000,000 rows in" in refused(tmp_path / "bomb.parquet")
 
 
-def test_a_price_times_its_volume_stays_what_was_traded():
+def test_price_times_volume_stays_the_traded_value():
     table = read_sample()
     money = (table["close"] * table["volume"]).to_numpy()
     after = adjusted(table)

@@ -25,7 +25,7 @@ def test_symbols_come_in_the_order_asked_for_without_the_excluded_ones(path):
     assert load(path, symbols=["MSFT", "GOOG", "AAPL"], exclude=["GOOG"]).symbols_S == ("MSFT", "AAPL")
 
 
-def test_an_unknown_symbol_is_refused_with_the_likeliest_one(path):
+def test_an_unknown_symbol_is_refused_with_the_closest_known_one(path):
     assert refused(path, symbols=["GOGO"]) == "stocks.symbols: GOGO is not in the data; did you mean GOOG?"
     assert refused(path, symbols=["aapl"]).endswith("did you mean AAPL?")
     assert refused(path, exclude=["MSTF"]) == "stocks.exclude: MSTF is not in the data; did you mean MSFT?"
@@ -53,7 +53,7 @@ def test_nothing_left_is_an_error_and_so_is_a_symbol_without_rows_on_the_asked_d
     assert "no usable row is left" in refused(tmp_path / "minus.parquet", bad_rows="drop")
 
 
-def test_what_lies_outside_the_asked_days_is_not_judged(tmp_path):
+def test_bars_outside_the_requested_days_are_not_checked(tmp_path):
     bars = made_bars(days=90)
     bars.loc[0, "close"] = 0.0
     bars.to_parquet(tmp_path / "bars.parquet")
@@ -72,7 +72,7 @@ def test_sessions_rise_and_arrays_agree_about_what_is_missing(shared_data):
     assert bars.present_TS[:, bars.symbols_S.index("GMRE")].sum() == 297
 
 
-def test_339_real_stocks_are_refused_step_by_step_until_what_is_wrong_is_out(shared_data):
+def test_339_real_stocks_are_refused_step_by_step_until_all_faults_are_excluded(shared_data):
     path = shared_data / "sp500_339_2015_2020.parquet"
     assert "CBS on 2019-12-04" in refused(path)
     exclude: list[str] = []
@@ -104,7 +104,7 @@ def test_every_stocks_yaml_holds_only_what_differs_from_the_defaults(name):
     StocksConfig(**values)
 
 
-def test_the_config_refuses_what_contradicts_itself():
+def test_the_config_refuses_contradictions():
     for values, said in [
         ({"source": "sampel"}, "stocks.source=sampel is not one of sample, yahoo, files"),
         ({"path": "bars"}, "stocks.path=bars needs stocks.source=files"),

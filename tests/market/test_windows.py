@@ -16,7 +16,7 @@ def make_sampler(bars, train=slice(0, 300), window=40, batch_size=8, symbols_per
     return WindowSampler(bars, scaled, features.known_TS, labels, train, window, batch_size, symbols_per_window)
 
 
-def test_sets_follow_each_other_and_no_label_reaches_over_a_border():
+def test_periods_follow_each_other_and_no_label_reaches_into_the_next_one():
     sessions = make_bars(n_sessions=1000).sessions_T
     splits = make_splits(sessions, StocksConfig(), purge=21)
     assert (splits.train, splits.valid, splits.test) == (slice(0, 679), slice(700, 829), slice(850, 1000))
@@ -24,7 +24,7 @@ def test_sets_follow_each_other_and_no_label_reaches_over_a_border():
     assert last_label_of_training < splits.valid.start
 
 
-def test_given_dates_decide_where_the_sets_begin():
+def test_given_dates_decide_where_the_periods_begin():
     sessions = make_bars(n_sessions=1000).sessions_T
     config = StocksConfig(valid_start=str(sessions[500]), test_start=str(sessions[800]))
     splits = make_splits(sessions, config, purge=6)
@@ -38,7 +38,7 @@ def test_a_date_outside_the_data_is_refused_with_the_span_of_the_data(field):
         make_splits(sessions, StocksConfig(**{field: "2031-01-01"}), purge=6)
 
 
-def test_a_set_that_the_purge_leaves_empty_is_refused():
+def test_a_period_that_the_purge_empties_is_refused():
     with pytest.raises(MarketDataError, match="no validation days are left"):
         make_splits(make_bars(n_sessions=120).sessions_T, StocksConfig(), purge=21)
 
@@ -88,7 +88,7 @@ def test_no_window_reaches_beyond_the_training_days():
     assert max(sampler.starts) + sampler.window <= 300
 
 
-def test_places_without_a_symbol_are_empty_when_there_are_fewer_symbols_than_places():
+def test_a_window_has_empty_places_when_there_are_fewer_symbols_than_places():
     batch = make_sampler(make_bars(n_symbols=1), symbols_per_window=4).batch(1, 1)
     assert batch.present_WKL[:, 0].any()
     assert not batch.present_WKL[:, 1:].any()

@@ -107,13 +107,13 @@ def test_the_return_over_an_ex_date_is_that_of_the_holder(server, fetch):
     assert close[1] / close[0] == pytest.approx(1.0, rel=1e-12)
 
 
-def test_an_adjustment_that_differs_from_adj_close_is_doubted(server, fetch):
-    server.charts["KO"] = flat_chart("KO", dividends={DAYS[3]: 0.5})  # 1 %, and adj close knows nothing of it
+def test_an_adjustment_that_differs_from_adj_close_gives_a_warning(server, fetch):
+    server.charts["KO"] = flat_chart("KO", dividends={DAYS[3]: 0.5})  # 1 %, which adj close ignores
     (note,) = fetch("KO")[3]
     assert "KO" in note and "Adj Close" in note and "1.0%" in note
 
 
-def test_a_dividend_paid_after_the_last_bar_is_no_doubt(server, fetch):
+def test_a_dividend_paid_after_the_last_bar_gives_no_warning(server, fetch):
     server.charts["KO"] = Chart("KO", [(day, 50, 50, 50, 50, 48, 1) for day in DAYS])
     assert not fetch("KO", end="2014-12-31")[3]
 
@@ -125,7 +125,7 @@ def test_a_dividend_announced_for_a_day_to_come_changes_nothing_yet(server, fetc
     assert events.empty and not notes
 
 
-def test_429_then_good_is_waited_for_and_succeeds(server, fetch):
+def test_a_429_before_a_good_answer_is_waited_out(server, fetch):
     server.charts["AAPL"] = flat_chart("AAPL")
     server.before["AAPL"] = [Answer(429, b"Too Many Requests", {"Retry-After": "1"})]
     started = time.monotonic()
@@ -134,7 +134,7 @@ def test_429_then_good_is_waited_for_and_succeeds(server, fetch):
     assert server.asked_for("AAPL") == 3  # 429, then time zone and bars
 
 
-def test_429_for_ever_ends_as_rate_limited(server, fetch):
+def test_repeated_429s_end_as_rate_limited(server, fetch):
     server.always["AAPL"] = TOO_MANY
     with pytest.raises(yahoo.RateLimited, match=r"AAPL: Yahoo limits requests .*429") as caught:
         fetch("AAPL")
@@ -171,7 +171,7 @@ BODY = flat_chart("AAPL").body()
     ],
     ids=["503", "cut connection", "half the JSON", "empty body", "other JSON", "no result", "404 of another kind"],
 )
-def test_a_bad_answer_is_asked_again_and_told_when_it_stays(server, fetch, trouble, words):
+def test_a_bad_answer_is_requested_again_and_reported_if_it_stays(server, fetch, trouble, words):
     server.always["AAPL"] = trouble
     with pytest.raises(yahoo.BadResponse, match=f"^AAPL: .*{words}.*asked 3 times") as caught:
         fetch("AAPL")
@@ -197,13 +197,13 @@ def test_one_unknown_symbol_among_good_ones_fails_the_fetch_and_stores_nothing(s
     assert not list(tmp_path.rglob("*.parquet"))
 
 
-def test_days_without_bars_are_told_with_the_reason_of_the_source(server, fetch):
+def test_days_without_bars_are_reported_with_the_reason_of_the_source(server, fetch):
     server.charts["AAPL"] = flat_chart("AAPL")
     with pytest.raises(yahoo.UnknownSymbol, match=r"no bars from 1990-01-01 to 1990-02-01 \(Data doesn't exist"):
         fetch("AAPL", start="1990-01-01", end="1990-02-01")
 
 
-def test_the_words_of_a_server_cannot_write_on_the_terminal(server, fetch):
+def test_control_characters_of_a_server_do_not_reach_the_terminal(server, fetch):
     server.always["AAPL"] = refusal(404, "bad\x1b[31m\nsymbol \u2603" + "x" * 1000)
     with pytest.raises(yahoo.UnknownSymbol) as caught:
         fetch("AAPL")
@@ -232,7 +232,7 @@ def test_usual_symbols_are_allowed(symbol):
     assert yahoo.SYMBOL.match(symbol)
 
 
-def test_two_symbols_are_asked_for_at_once_and_come_back_sorted(server, fetch):
+def test_two_symbols_are_requested_in_parallel_and_come_back_sorted(server, fetch):
     server.charts |= {"MSFT": flat_chart("MSFT", 30.0), "AAPL": flat_chart("AAPL", 20.0)}
     server.delay = 0.2
     table = fetch("MSFT", "AAPL")[0]
@@ -260,7 +260,7 @@ def chart_of_today(closed_for_minutes: int) -> Chart:
     return flat_chart("AAPL", days=[*DAYS, traded], meta={"currentTradingPeriod": {"regular": hours}})
 
 
-def test_the_bar_of_a_session_that_goes_on_is_left_out(server, fetch):
+def test_the_bar_of_an_open_session_is_left_out(server, fetch):
     server.charts["AAPL"] = chart_of_today(closed_for_minutes=-20)
     table, _, _, (note,) = fetch("AAPL")
     assert len(table) == len(DAYS)
@@ -304,7 +304,7 @@ def test_a_network_that_swallows_everything_gives_the_offline_line_too(monkeypat
         assert time.monotonic() - started < 3
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_trusted(server, tmp_path):
+def test_a_certificate_without_a_trusted_issuer_is_refused(server, tmp_path):
     config = StocksConfig(source="yahoo", symbols=["AAPL"], snapshots=str(tmp_path))
     with (
         Session(proxies={"https": server.proxy}) as session,
@@ -352,7 +352,7 @@ def test_the_newest_snapshot_of_a_request_is_reused(server, fetch, tmp_path):
     assert fetch("AAPL")[2] == sources[0]
 
 
-def test_the_same_content_has_the_same_name_whenever_and_however_it_was_asked_for(server, fetch, tmp_path):
+def test_equal_content_has_the_same_name_whatever_the_request(server, fetch, tmp_path):
     server.charts["AAPL"] = flat_chart("AAPL")
     first, again = fetch("AAPL")[2], fetch("AAPL", start="2013-12-31")[2]
     assert first == again
@@ -374,7 +374,7 @@ def test_a_named_snapshot_is_loaded_for_a_part_of_its_symbols_and_days(server, f
         fetch("NVDA", snapshot=name)
 
 
-def test_a_named_snapshot_is_refused_for_days_that_it_was_not_made_for(server, fetch):
+def test_a_named_snapshot_is_refused_for_days_that_it_does_not_cover(server, fetch):
     server.charts["AAPL"] = flat_chart("AAPL")
     name = fetch("AAPL", start=DAYS[2], end=DAYS[50])[2].split()[-1]
     for days in ({"start": DAYS[0]}, {"end": DAYS[60]}):
@@ -383,7 +383,7 @@ def test_a_named_snapshot_is_refused_for_days_that_it_was_not_made_for(server, f
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "0123456789ABCDEF", "0" * 16, "x"])
-def test_a_snapshot_that_is_not_there_is_refused(fetch, name):
+def test_a_missing_snapshot_is_refused(fetch, name):
     with pytest.raises(MarketDataError, match=r"stocks\.snapshot=") as caught:
         fetch("AAPL", snapshot=name)
     only_line_of(caught)

@@ -10,90 +10,85 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hftraining.trading.config import TradingRules
-from hftraining.trading.metrics import (
-    cagr,
-    calmar_ratio,
-    daily_returns,
-    max_drawdown,
-    sharpe_ratio,
-    sortino_ratio,
-    summarize,
-    total_return,
-    turnover,
-    volatility,
-    win_rate,
-)
+from hftraining.trading.metrics import daily_returns, equity_metrics, sharpe_ratio, summarize, turnover
 from hftraining.trading.simulator import simulate
 
 CURVE = np.array([100.0, 110.0, 99.0, 99.0, 120.0])
 
 
+def of(equity, initial_capital=100.0):
+    """The metrics of one curve."""
+    return {name: float(values[0]) for name, values in equity_metrics(equity[:, None], initial_capital).items()}
+
+
 def test_metrics_of_a_short_curve_worked_out_by_hand():
     returns = np.array([0.1, -0.1, 0.0, 120 / 99 - 1])
     assert daily_returns(CURVE) == pytest.approx(returns)
-    assert total_return(CURVE, 100) == pytest.approx(0.2)
-    assert volatility(CURVE) == pytest.approx(returns.std(ddof=1) * math.sqrt(252))
-    assert sharpe_ratio(CURVE) == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(252))
-    assert sortino_ratio(CURVE) == pytest.approx(returns.mean() / math.sqrt(0.01 / 4) * math.sqrt(252))
-    assert max_drawdown(CURVE, 100) == pytest.approx(-0.1)
-    assert cagr(CURVE, 100) == pytest.approx(1.2 ** (252 / 4) - 1)
-    assert calmar_ratio(CURVE, 100) == pytest.approx((1.2**63 - 1) / 0.1)
+    assert of(CURVE) == {
+        "total_return": pytest.approx(0.2),
+        "sharpe_ratio": pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(252)),
+        "sortino_ratio": pytest.approx(returns.mean() / math.sqrt(0.01 / 4) * math.sqrt(252)),
+        "calmar_ratio": pytest.approx((1.2**63 - 1) / 0.1),
+        "volatility": pytest.approx(returns.std(ddof=1) * math.sqrt(252)),
+        "cagr": pytest.approx(1.2 ** (252 / 4) - 1),
+        "max_drawdown": pytest.approx(-0.1),
+    }
 
 
 def test_the_drawdown_counts_from_the_initial_capital_too():
-    assert max_drawdown(np.array([90.0, 95.0]), 100) == pytest.approx(-0.1)
+    assert of(np.array([90.0, 95.0]))["max_drawdown"] == pytest.approx(-0.1)
 
 
 @given(arrays(float, st.integers(2, 40), elements=st.floats(1.0, 1e6)))
 def test_the_compiled_moments_equal_plain_numpy(equity):
-    returns = equity[1:] / equity[:-1] - 1
-    assert max_drawdown(equity, equity[0]) == pytest.approx((equity / np.maximum.accumulate(equity) - 1).min())
+    returns, found = equity[1:] / equity[:-1] - 1, of(equity, equity[0])
+    assert found["max_drawdown"] == pytest.approx((equity / np.maximum.accumulate(equity) - 1).min())
     if len(returns) > 1:
-        assert volatility(equity) == pytest.approx(returns.std(ddof=1) * math.sqrt(252), rel=1e-6, abs=1e-9)
+        assert found["volatility"] == pytest.approx(returns.std(ddof=1) * math.sqrt(252), rel=1e-6, abs=1e-9)
     if len(returns) > 1 and returns.std() > 1e-9:
         want = returns.mean() / returns.std(ddof=1) * math.sqrt(252)
-        assert sharpe_ratio(equity) == pytest.approx(want, rel=1e-6, abs=1e-9)
+        assert found["sharpe_ratio"] == pytest.approx(want, rel=1e-6, abs=1e-9)
     if (returns < 0).any():
         want = returns.mean() / math.sqrt((np.minimum(returns, 0) ** 2).mean()) * math.sqrt(252)
-        assert sortino_ratio(equity) == pytest.approx(want, rel=1e-6, abs=1e-9)
+        assert found["sortino_ratio"] == pytest.approx(want, rel=1e-6, abs=1e-9)
 
 
 @given(arrays(float, st.integers(3, 20), elements=st.floats(-0.2, 0.2)), st.floats(0.0, 0.1))
 def test_raising_every_return_never_deepens_the_drawdown(returns, more):
-    def curve(r):
-        return np.concatenate([[1.0], np.cumprod(1 + r)])
+    def drawdown(r):
+        return of(np.concatenate([[1.0], np.cumprod(1 + r)]), 1.0)["max_drawdown"]
 
-    assert max_drawdown(curve(returns + more), 1.0) >= max_drawdown(curve(returns), 1.0) - 1e-12
+    assert drawdown(returns + more) >= drawdown(returns) - 1e-12
 
 
-def test_many_curves_at_once_equal_each_alone():
+def test_many_curves_at_once_have_the_metrics_of_each_alone():
     curves = 100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.02, (50, 7)), axis=0))
-    for metric in (sharpe_ratio, sortino_ratio, volatility):
-        assert metric(curves).tolist() == [metric(curves[:, w]) for w in range(7)]
-    for metric in (total_return, cagr, max_drawdown, calmar_ratio):
-        assert metric(curves, 100.0).tolist() == [metric(curves[:, w], 100.0) for w in range(7)]
+    alone = [of(curves[:, w]) for w in range(7)]
+    for name, values in equity_metrics(curves, 100.0).items():
+        assert values.tolist() == [one[name] for one in alone]
+    assert sharpe_ratio(curves).tolist() == [one["sharpe_ratio"] for one in alone]
 
 
-def test_curves_without_variance_loss_or_days_have_no_ratio():
+def test_curves_without_variance_losses_or_days_have_no_ratio():
     flat = np.full(10, 100.0)
-    assert math.isnan(sharpe_ratio(flat)) and math.isnan(sortino_ratio(flat)) and math.isnan(calmar_ratio(flat, 100))
-    assert (volatility(flat), max_drawdown(flat, 100)) == (0.0, 0.0)
-    assert math.isnan(sharpe_ratio(100 * 1.01 ** np.arange(50.0)))  # it grows by the same every day
+    found = of(flat)
+    assert all(math.isnan(found[name]) for name in ("sharpe_ratio", "sortino_ratio", "calmar_ratio"))
+    assert (found["volatility"], found["max_drawdown"]) == (0.0, 0.0)
+    assert math.isnan(of(100 * 1.01 ** np.arange(50.0))["sharpe_ratio"])  # it grows by the same every day
     for short in (np.empty(0), flat[:1]):
-        assert math.isnan(sharpe_ratio(short)) and math.isnan(volatility(short)) and math.isnan(cagr(short, 100))
-    assert math.isnan(total_return(np.empty(0), 100)) and math.isnan(max_drawdown(np.empty(0), 100))
+        assert all(math.isnan(of(short)[name]) for name in ("sharpe_ratio", "volatility", "cagr"))
+    assert all(math.isnan(value) for value in of(np.empty(0)).values())
 
 
-def test_a_nan_in_the_curve_is_not_hidden():
-    broken = np.array([100.0, np.nan, 90.0, 100.0])
-    assert all(math.isnan(metric(broken)) for metric in (sharpe_ratio, sortino_ratio, volatility))
-    assert math.isnan(max_drawdown(broken, 100))
+def test_a_nan_in_the_curve_makes_its_metrics_nan():
+    found = of(np.array([100.0, np.nan, 90.0, 100.0]))
+    assert all(math.isnan(found[name]) for name in ("sharpe_ratio", "sortino_ratio", "volatility", "max_drawdown"))
 
 
-def test_days_after_a_bankruptcy_return_nothing():
-    assert daily_returns(np.array([100.0, 0.0, 0.0])).tolist() == [-1.0, 0.0]
-    assert max_drawdown(np.array([100.0, 0.0, 0.0]), 100) == -1.0
-    assert cagr(np.array([100.0, 0.0, 0.0]), 100) == -1.0
+def test_days_after_a_bankruptcy_return_zero():
+    ruined = np.array([100.0, 0.0, 0.0])
+    assert daily_returns(ruined).tolist() == [-1.0, 0.0]
+    assert of(ruined)["max_drawdown"] == of(ruined)["cagr"] == -1.0
 
 
 def test_turnover_is_traded_value_a_year_over_mean_equity():
@@ -108,7 +103,6 @@ def test_open_trades_do_not_count_as_won_or_lost():
     result = simulate(*[prices] * 4, weights, rules)
     summary = summarize(result, rules)
     assert (summary["trade_count"], summary["win_rate"], len(result.trades)) == (1, 1.0, 2)
-    assert math.isnan(win_rate(result.trades[:0]))
 
 
 def test_the_summary_has_all_keys_and_zero_trades_give_nan_win_rate():

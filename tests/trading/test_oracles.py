@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from hftraining.trading.config import TradingRules
-from hftraining.trading.metrics import max_drawdown, sharpe_ratio, summarize, total_return
+from hftraining.trading.metrics import equity_metrics, summarize
 from hftraining.trading.simulator import simulate
 from tests.naive_engine import random_market
 
@@ -150,11 +150,12 @@ def compare_orders(vbt, market, wanted_TS, rules):
     np.testing.assert_allclose(mine.shares_TS, portfolio.assets().to_numpy(), rtol=1e-9, atol=1e-7)
     orders = portfolio.orders.records
     assert mine.traded_T.sum() == pytest.approx((orders["size"] * orders["price"]).sum(), rel=1e-9)
-    assert total_return(mine.equity_T, rules.initial_capital) == pytest.approx(portfolio.total_return(), rel=1e-9)
+    ours = summarize(mine, rules)
+    assert ours["total_return"] == pytest.approx(portfolio.total_return(), rel=1e-9)
     # vectorbt's returns begin with a 0 on the first day; without it both have the same mean and spread.
     returns = portfolio.returns().to_numpy()[1:]
-    assert sharpe_ratio(mine.equity_T) == pytest.approx(returns.mean() / returns.std(ddof=1) * 252**0.5, rel=1e-9)
-    assert max_drawdown(mine.equity_T, rules.initial_capital) == pytest.approx(portfolio.max_drawdown(), rel=1e-9)
+    assert ours["sharpe_ratio"] == pytest.approx(returns.mean() / returns.std(ddof=1) * 252**0.5, rel=1e-9)
+    assert ours["max_drawdown"] == pytest.approx(portfolio.max_drawdown(), rel=1e-9)
 
 
 def test_vectorbt_agrees_on_shared_cash_on_two_hundred_random_markets(vectorbt):
@@ -177,11 +178,11 @@ def test_vectorbt_measures_the_drawdown_from_its_first_close_and_not_from_the_ca
         portfolio = vectorbt.Portfolio.from_orders(
             pd.Series(close), size=sizes, price=close, fees=0.001, slippage=0.0005, init_cash=10_000.0, freq="1D"
         )
-        value = portfolio.value().to_numpy()
-        theirs = portfolio.max_drawdown()
-        assert theirs == pytest.approx(max_drawdown(value, value[0]), rel=1e-9)
+        value_T1 = portfolio.value().to_numpy()[:, None]
+        theirs, ours = portfolio.max_drawdown(), equity_metrics(value_T1, 10_000.0)["max_drawdown"][0]
+        assert theirs == pytest.approx(equity_metrics(value_T1, value_T1[0, 0])["max_drawdown"][0], rel=1e-9)
         # A fill on the first bar has paid its costs before the first close: 0.15 % of 30 % of the capital.
-        assert theirs - max_drawdown(value, 10_000.0) == pytest.approx(4.2e-4 if first == 0 else 0.0, abs=1e-5)
+        assert theirs - ours == pytest.approx(4.2e-4 if first == 0 else 0.0, abs=1e-5)
 
 
 # backtesting.py

@@ -69,7 +69,7 @@ def test_the_engine_equals_a_naive_loop_on_a_thousand_random_markets():
     reasons = set()
     for seed in range(1000):
         reasons |= assert_equals_naive(seed)
-    assert reasons == set(REASONS)  # else the markets would not have tried everything
+    assert reasons == set(REASONS)  # else the markets would not have tried every exit
 
 
 def test_stepping_bar_by_bar_equals_the_whole_run_to_the_bit():
@@ -303,7 +303,7 @@ def good():
 
 @pytest.mark.parametrize("name", PRICES)
 @pytest.mark.parametrize("value", [0.0, -1.0, np.inf, np.nan])
-def test_a_price_that_is_no_price_is_refused_with_its_place(name, value):
+def test_an_impossible_price_is_refused_with_its_place(name, value):
     arguments = good()
     arguments[name][3, 1] = value
     arguments[name][4, 0] = value

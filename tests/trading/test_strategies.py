@@ -87,7 +87,7 @@ def test_momentum_buys_the_better_half_and_sells_the_worse():
     assert momentum_weights(close_TS, LONG_ONLY)[252] == pytest.approx([0.5, 0, 0.5, 0])
 
 
-def test_momentum_leaves_out_the_middle_one_of_an_odd_number():
+def test_momentum_leaves_out_the_middle_symbol_of_an_odd_number():
     assert momentum_weights(growing(0.3, 0.1, 0.2), WIDE)[252] == pytest.approx([0.5, -0.5, 0])
 
 
@@ -123,7 +123,7 @@ def test_reversal_buys_what_fell_and_sells_what_rose_against_the_mean_of_the_day
     assert reversal_weights(close_TS, LONG_ONLY)[1] == pytest.approx([0, 0, 1.0])
 
 
-def test_a_symbol_that_is_alone_is_held_against_zero():
+def test_a_single_symbol_is_compared_with_zero():
     up, down = growing(0.3), growing(-0.3)
     for weights in (momentum_weights, trend_weights):
         assert weights(up, TradingRules())[252:] == pytest.approx(0.3)
@@ -138,7 +138,7 @@ def test_a_symbol_that_is_alone_is_held_against_zero():
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_prices_that_stand_still_are_not_traded(name):
+def test_constant_prices_are_not_traded(name):
     assert not STRATEGIES[name](np.full((300, 3), 7.0), WIDE).any()
 
 
@@ -201,7 +201,7 @@ def earned(bars, weights_TS, rules, rows=slice(None)):
     return summarize(simulate(cut.open_TS, cut.high_TS, cut.low_TS, cut.close_TS, weights_TS[rows], rules), rules)
 
 
-def test_each_strategy_earns_on_the_market_that_it_believes_in():
+def test_each_strategy_earns_on_the_market_that_it_assumes():
     bars = make_bars(600, 4)
     rng = np.random.default_rng(0)
     drifting_TS = np.cumsum(rng.normal([0.003, 0.001, -0.001, -0.003], 0.01, (600, 4)), axis=0)

@@ -94,7 +94,7 @@ def test_a_long_book_without_leverage_never_owes_cash(seed):
 
 @quickly
 @given(SEEDS)
-def test_the_past_does_not_know_the_future(seed):
+def test_later_bars_do_not_change_the_past(seed):
     market, weights, rules, rng = drawn(seed, missing=0.0)
     t = int(rng.integers(1, len(weights)))
     changed = tuple(np.concatenate([prices[:t], prices[t:] * 1.5]) for prices in market)
