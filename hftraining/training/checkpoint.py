@@ -1,13 +1,15 @@
 """Checkpoints: model, optimiser, random state and step, written atomically and verified when read.
 
-A checkpoint is a folder `step_00000250` with model.safetensors, optimizer.safetensors (random state included)
-and state.json, which holds the sha256 of both. It is written under a temporary name, synced and renamed, so a kill at
-any moment leaves only whole checkpoints. The newest two are kept, and the best by the validation metric.
+A checkpoint is a folder `step_00000250` with model.safetensors, optimizer.safetensors (random state included) and
+state.json, which holds the sha256 of both. A model that brings its own learning has what it saves there instead. The
+folder is written under a temporary name, synced and renamed, so a kill at any moment leaves only whole checkpoints. The
+newest two are kept, and the best by the validation metric.
 """
 
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +33,26 @@ class Checkpoints:
 
     def save(self, step: int, model: nn.Module, optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
         """Write the checkpoint of a step and remove old ones. `state` is JSON and must name `best_step`."""
-        final = self._path(step)
+
+        def write(folder: Path) -> list[str]:
+            save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, folder / TENSOR_FILES[0])
+            save_file(_optimizer_tensors(optimizer), folder / TENSOR_FILES[1])
+            return list(TENSOR_FILES)
+
+        self.write(step, write, state)
+
+    def write(self, step: int, write: Callable[[Path], list[str]], state: dict[str, Any]) -> None:
+        """As save, of whatever `write` puts into a folder; it returns the names of its files."""
         temporary = self.folder / f".writing_{step:08d}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, temporary / TENSOR_FILES[0])
-        save_file(_optimizer_tensors(optimizer), temporary / TENSOR_FILES[1])
-        hashes = {name: sha256(temporary / name) for name in TENSOR_FILES}
+        hashes = {name: sha256(temporary / name) for name in write(temporary)}
         (temporary / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}, indent=2) + "\n")
-        for name in (*TENSOR_FILES, "state.json"):
+        for name in (*hashes, "state.json"):
             sync(temporary / name)
         sync(temporary)
-        shutil.rmtree(final, ignore_errors=True)  # a damaged one, which a resumed run writes again
-        temporary.rename(final)
+        shutil.rmtree(self.path(step), ignore_errors=True)  # a damaged one, which a resumed run writes again
+        temporary.rename(self.path(step))
         sync(self.folder)
         self._remove_all_but(state["best_step"])
 
@@ -53,8 +62,8 @@ class Checkpoints:
         if step == 0:
             return None
         self.load_model(step, model)
-        _load_optimizer(optimizer, load_file(self._path(step) / TENSOR_FILES[1]))
-        return json.loads((self._path(step) / "state.json").read_text())
+        _load_optimizer(optimizer, load_file(self.path(step) / TENSOR_FILES[1]))
+        return json.loads((self.path(step) / "state.json").read_text())
 
     def newest(self) -> int:
         """The step of the newest whole checkpoint, or 0 without one. The log names the damaged ones."""
@@ -62,20 +71,21 @@ class Checkpoints:
 
     def load_model(self, step: int, model: nn.Module) -> None:
         """Load the weights of a checkpoint into the model."""
-        model.load_state_dict(load_file(self._path(step) / TENSOR_FILES[0]))
+        model.load_state_dict(load_file(self.path(step) / TENSOR_FILES[0]))
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, in order."""
         return sorted(int(path.name.removeprefix("step_")) for path in self.folder.glob("step_*"))
 
-    def _path(self, step: int) -> Path:
+    def path(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
         return self.folder / f"step_{step:08d}"
 
     def _is_whole(self, step: int) -> bool:
-        path = self._path(step)
+        path = self.path(step)
         try:
             hashes = json.loads((path / "state.json").read_text())["sha256"]
-            damaged = [name for name in TENSOR_FILES if sha256(path / name) != hashes[name]]
+            damaged = [name for name, digest in hashes.items() if sha256(path / name) != digest]
         except (OSError, json.JSONDecodeError, KeyError) as error:
             damaged = [str(error)]
         if damaged:
@@ -85,7 +95,7 @@ class Checkpoints:
     def _remove_all_but(self, best_step: int | None) -> None:
         for step in self.steps()[:-KEPT]:
             if step != best_step:
-                shutil.rmtree(self._path(step))
+                shutil.rmtree(self.path(step))
 
 
 def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
