@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-# Threads of torch that wait by spinning starve each other as soon as anything else runs: ten times slower, measured.
-# Spinning for some microseconds costs little on an idle machine and lets go on a busy one.
+# Spinning threads of torch starve each other as soon as anything else runs: ten times slower, measured. Spinning for a
+# few microseconds costs little on an idle machine and yields on a busy one.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 # Hydra would print its own traceback and exit with 1; one_line_endings() below prints one line and exits with 2.
 os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -21,7 +21,7 @@ from hftraining.sweep.config import Command
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Below, imports stand in the functions: help needs no Hydra, and nothing before a valid config needs torch.
+# Below, functions import what they need: help needs no Hydra, and nothing before a valid config needs torch.
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
         return _help([text for text in arguments if text not in flags])
 
     if "-sc" in arguments or "--shell-completion" in arguments:
-        gc.disable()  # a sixth of the time that completion takes, and it has nothing to free
+        gc.disable()  # saves a sixth of the time of completion, which has nothing to free
 
     import hydra
 
@@ -45,41 +45,36 @@ def main() -> None:
 
 
 def job(composed: "DictConfig") -> float | str | None:
-    """What Hydra starts, once or for each run of a multirun. Returns the validation loss, for a sweeper.
+    """Hydra calls this once, or for each run of a multirun. Returns the validation loss, for a sweeper.
 
-    A job of our own sweeper is a worker instead, which runs trials and returns why it ended.
+    A job of our own sweeper is a worker, which runs trials and returns why it ended.
     """
-    # Hydra prints the overrides of a job that raises, so what the user can mend ends here and not in main().
-    with one_line_endings():
-        return _run(composed)
-
-
-def _run(composed: "DictConfig") -> float | str | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-    if composed.search is not None:
-        if not multirun:
-            raise ConfigError(f"search={composed.search.name} is a sweep: python train.py -m search=...")
-        from hftraining.sweep.worker import work
+    hydra = HydraConfig.get()
+    with one_line_endings():  # here, not in main(): Hydra prints the overrides of a job that raises
+        if composed.search is not None:
+            if hydra.mode != RunMode.MULTIRUN:
+                raise ConfigError(f"search={composed.search.name} is a sweep: python train.py -m search=...")
+            from hftraining.sweep.worker import work
 
-        return work(composed)
+            return work(composed)
 
-    config = _config(composed, list(HydraConfig.get().overrides.task))
-    from hftraining.experiment.finetune import run
+        config = _config(composed, list(hydra.overrides.task))
+        from hftraining.experiment.finetune import run
 
-    finished = run(config, sys.argv)
-    if multirun:
-        from hftraining.sweep.multirun import note_run
+        finished = run(config, sys.argv)
+        if hydra.mode == RunMode.MULTIRUN:
+            from hftraining.sweep.multirun import note_run
 
-        note_run(HydraConfig.get().sweep.dir, str(finished.folder))
-    print(f"run: {finished.folder}", flush=True)
-    return finished.result.eval_loss
+            note_run(hydra.sweep.dir, str(finished.folder))
+        print(f"run: {finished.folder}", flush=True)
+        return finished.result.eval_loss
 
 
 def _config(composed: "DictConfig", overrides: list[str]) -> ExperimentConfig:
-    """The checked config of a run; of one to resume, that in its folder; of a fine-tune, with what its base had."""
+    """The checked config: of a run to resume, from its folder; of a fine-tune, on top of its base's."""
     from hftraining.experiment.compose import values_of
 
     values = values_of(composed)
@@ -99,7 +94,7 @@ def _config(composed: "DictConfig", overrides: list[str]) -> ExperimentConfig:
 
 @contextmanager
 def one_line_endings() -> Iterator[None]:
-    """End the process with one line and its exit code, unless nobody foresaw the error."""
+    """End the process with one line and an exit code; an unforeseen error is raised."""
     try:
         yield
     except Ending as end:
@@ -129,7 +124,7 @@ def _unknown(key: str) -> str:
 
 
 def _help(overrides: list[str]) -> None:
-    """Hydra's own help takes three times as long; it is left for command lines with options of Hydra."""
+    """Print our help. Hydra's own, which takes three times as long, answers command lines with options of Hydra."""
     from hftraining.experiment.usage import usage
 
     with one_line_endings():
@@ -143,7 +138,7 @@ def _help(overrides: list[str]) -> None:
 
 
 def _with_the_folder_of_best(arguments: list[str]) -> list[str]:
-    """+best=PATH as Hydra wants it: the option of a config group, and the folder that the group lies in."""
+    """+best=PATH as Hydra reads it: an option of a config group, and the folder of the group."""
     for number, text in enumerate(arguments):
         if text.startswith("+best=") and "/" in text:
             path = Path(text.removeprefix("+best="))
@@ -155,7 +150,7 @@ def _with_the_folder_of_best(arguments: list[str]) -> list[str]:
 
 
 def _options_first(arguments: list[str]) -> list[str]:
-    """-m before all overrides: argparse, as Hydra calls it, takes none that stand on both sides of an option."""
+    """-m before all overrides: Hydra's argparse accepts no overrides on both sides of an option."""
     flags = [text for text in arguments if text in ("-m", "--multirun")]
     return [*flags, *(text for text in arguments if text not in flags)]
 

@@ -1,4 +1,4 @@
-"""What runs left behind, from the command line: `python -m hftraining ledger | report | leaks | compare | ... RUN`."""
+"""Commands about finished runs: `python -m hftraining ledger | report | leaks | compare | ... RUN`."""
 
 import argparse
 import json
@@ -15,11 +15,11 @@ from hftraining.core.values import plain, without_nan
 Answer = tuple[int, dict[str, Any]]  # the exit code, and what --json prints
 Command = Callable[[argparse.Namespace], Answer]
 
-# A command imports what it needs when it is called: --help and the ledger wait for nothing heavy.
+# A command imports what it needs when it is called, so that --help and the ledger import nothing heavy.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 it found what must not be, 2 the user's input."""
+    """Run one command; returns its exit code: 0 done, 1 a leak or a difference was found, 2 the user's input."""
     return run_command(_run, arguments)
 
 
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(command=function)
         return made
 
-    ledger = command("ledger", _ledger, "list every run ever begun, and what makes up N, the number of trials")
+    ledger = command("ledger", _ledger, "list every run ever begun and the runs that make up N, the number of trials")
     ledger.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder of the runs")
     ledger.add_argument("--data", metavar="FINGERPRINT", help="only runs on this data (the first digits will do)")
     ledger.add_argument("--kind", help="only runs of this kind: base, finetuned, single, sweeps")
@@ -51,10 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     leaks = command("leaks", _leaks, "replace the days after a random one by noise: nothing before it may change")
     leaks.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     leaks.add_argument("--days", type=positive, default=50, help="how many random days to try")
-    compare = command("compare", _compare, "what differs between runs, and what that did to the numbers")
+    compare = command("compare", _compare, "how runs differ, in configuration and in numbers")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, patterns, or folders that hold runs")
     compare.add_argument("--to", type=Path, metavar="FOLDER", help="where compare.html goes")
-    replay = command("replay", _replay, "run it again from its folder: equal to the bit, or say why not")
+    replay = command("replay", _replay, "repeat a run from its folder: equal to the bit, or the reason why not")
     replay.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     replay.add_argument("--outputs", type=Path, help="where the new run goes; by default beside the old one")
     replay.add_argument("--from-commit", action="store_true", help="with the recorded code, in a temporary worktree")

@@ -13,36 +13,36 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as train.py does, before torc
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hftraining.core.command import Parser, positive, run_command
 from hftraining.core.errors import EXIT_DONE
-from hftraining.experiment.base_run import BaseModel
+from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed, override
 from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
 from hftraining.experiment.finetune import run
 from hftraining.experiment.ground import steps_of_epochs
-from hftraining.experiment.inherit import inherit, open_base, signature_of
-from hftraining.experiment.processes import Outcome, attempt, exit_code, in_processes, in_turn, report
+from hftraining.experiment.inherit import inherit, signature_of
+from hftraining.experiment.processes import Outcome, attempt, exit_code, report, run_all
 from hftraining.model.base import Forecaster
 
 DATA = "tech10"  # ten technology stocks through yfinance
 
 
 class BaseModelTrainer:
-    """Trains a base model on many stocks and fine-tunes it for one at a time, as train.py does.
+    """Trains a base model on many stocks and fine-tunes it for one at a time, like train.py.
 
     >>> trainer = BaseModelTrainer(base_stocks=["AAPL", "MSFT", "IBM"], data="sample")
     >>> model, checkpoint = trainer.train_base_model(max_steps=600, batch_size=16)
     >>> specialist, path = trainer.finetune_for_stock("AAPL", checkpoint, num_epochs=10)
 
-    base_stocks: what the base model learns from; none: all that the data have. data: an option of the stocks group.
-    output_dir: outputs below the working folder, unless that is hftraining/ itself: then the outputs beside it.
+    base_stocks: what the base model learns from; none: all stocks of the data. data: an option of the stocks group.
+    output_dir: by default outputs below the working folder, or beside hftraining/ if that is the working folder.
     settings, finetune_settings: more fields for the base run and for each fine-tune, as on train.py's command line.
-    resume: use finished runs of the same config, and resume those that were cut off.
-    Whatever the user can mend raises ConfigError or MarketDataError.
+    resume: use finished runs of the same config, and resume interrupted ones.
+    Raises ConfigError or MarketDataError for what the user can mend.
     """
 
     def __init__(
@@ -60,26 +60,26 @@ class BaseModelTrainer:
         self.settings, self.finetune_settings = list(settings), list(finetune_settings)
 
     def train_base_model(self, max_steps: int | None = None, batch_size: int | None = None) -> tuple[Forecaster, Path]:
-        """Train the base model; returns it and its run folder, which is what a fine-tune starts from."""
+        """Train the base model; returns it and its run folder, from which a fine-tune starts."""
         return trained(self.base_config(max_steps, batch_size))
 
     def finetune_for_stock(
         self, stock_symbol: str, base_checkpoint_path: Path | str, num_epochs: int | None = None
     ) -> tuple[Forecaster, Path]:
-        """Try what conf/training/finetune.yaml names on one stock; returns the recommended model and the run folder.
+        """Try the methods of conf/training/finetune.yaml on one stock; returns the recommended model and the folder.
 
-        The recommended model may be the base's; result.json and report.html of the folder say why. num_epochs: passes
+        The recommended model may be the base's; result.json and report.html in the folder say why. num_epochs: passes
         over the stock's training bars; none: the steps of finetune.yaml.
         """
         return trained(self.finetune_config(stock_symbol, base_checkpoint_path, num_epochs))
 
     def base_config(self, max_steps: int | None = None, batch_size: int | None = None) -> ExperimentConfig:
         """The config of the base run, or of the one to resume."""
+        outputs = {"output_dir": str(self.output_dir), "stocks.snapshots": str(self.output_dir / "snapshots")}
         settings = [
-            *stocks_settings(self.data, self.base_stocks, self.output_dir),
+            *given({"stocks": self.data, "stocks.symbols": self.base_stocks or None, **outputs}),
             *self.settings,
-            *_given("training.max_steps", max_steps),
-            *_given("training.batch_size", batch_size),
+            *given({"training.max_steps": max_steps, "training.batch_size": batch_size}),
         ]
         config = typed_config(composed(settings))
         return self._to_resume(config, "single" if len(config.stocks.symbols) == 1 else "base", None)
@@ -94,20 +94,17 @@ class BaseModelTrainer:
     ) -> ExperimentConfig:
         """The config of one fine-tune, or of the one to resume."""
         settings = [
-            override("init_from", str(base)),
-            override("stocks.symbols", [symbol]),
-            override("output_dir", str(self.output_dir)),
+            *given({"init_from": str(base), "stocks.symbols": [symbol], "output_dir": str(self.output_dir)}),
             *self.finetune_settings,
-            *_given("training.max_steps", steps),
-            *_given("training.batch_size", batch_size),
+            *given({"training.max_steps": steps, "training.batch_size": batch_size}),
         ]
-        config = inherit(composed(settings), settings)
+        config, base_run = inherit(composed(settings), settings), BaseRun.open(base)
         if epochs is not None:
-            config.training.max_steps = steps_of_epochs(config, open_base(base), epochs)
-        return self._to_resume(config, "finetuned", open_base(base))
+            config.training.max_steps = steps_of_epochs(config, base_run, epochs)
+        return self._to_resume(config, "finetuned", base_run)
 
-    def _to_resume(self, config: ExperimentConfig, kind: str, base: BaseModel | None) -> ExperimentConfig:
-        """The config as it is or, with resume, that of the newest run with the same signature, set to be resumed."""
+    def _to_resume(self, config: ExperimentConfig, kind: str, base: BaseRun | None) -> ExperimentConfig:
+        """The config or, with resume, that of the newest run with the same signature, to be resumed."""
         if not self.resume:
             return config
         signature = signature_of(config, base)[1]
@@ -120,7 +117,7 @@ class BaseModelTrainer:
 
 
 def trained(config: ExperimentConfig) -> tuple[Forecaster, Path]:
-    """Run a config, unless it resumes a run that is finished; returns the model that it recommends and the folder."""
+    """Run a config unless its run is already finished; returns the trained or recommended model and the run folder."""
     folder = Path(config.resume or "")
     if not (config.resume and (folder / "result.json").is_file()):
         folder = run(config).folder
@@ -128,23 +125,14 @@ def trained(config: ExperimentConfig) -> tuple[Forecaster, Path]:
 
 
 def default_outputs() -> Path:
-    """outputs below the working folder; from inside hftraining/ the project's own, so that there is one ledger."""
+    """outputs below the working folder; inside hftraining/, outputs beside it, so that the project has one ledger."""
     inside = Path.cwd() == Path(__file__).resolve().parent
     return Path("..", "outputs") if inside else Path("outputs")
 
 
-def stocks_settings(data: str, symbols: Sequence[str], output_dir: Path) -> list[str]:
-    """The settings that choose the bars and where everything goes."""
-    return [
-        override("stocks", data),
-        *([override("stocks.symbols", list(symbols))] if symbols else []),
-        override("output_dir", str(output_dir)),
-        override("stocks.snapshots", str(output_dir / "snapshots")),
-    ]
-
-
-def _given(field: str, value: Any) -> list[str]:
-    return [] if value is None else [override(field, value)]
+def given(fields: Mapping[str, Any]) -> list[str]:
+    """Overrides of the fields that have a value."""
+    return [override(name, value) for name, value in fields.items() if value is not None]
 
 
 def parser_of(description: str, default_data: str) -> Parser:
@@ -159,8 +147,8 @@ def parser_of(description: str, default_data: str) -> Parser:
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="fine-tunes to try: full head lora scratch")
     parser.add_argument("--seed", type=int, metavar="N", help="of every training")
     parser.add_argument("--threads", type=positive, metavar="N", help="of each process")
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="stocks at a time, a process each")
-    parser.add_argument("--resume", action="store_true", help="skip what is finished, resume what was cut off")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="stocks at a time, in a process each")
+    parser.add_argument("--resume", action="store_true", help="skip finished runs, resume interrupted ones")
     parser.add_argument("--output-dir", type=Path, metavar="FOLDER", help="where runs go (outputs)")
     parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="more fields, as for train.py")
     parser.add_argument("--finetune-set", nargs="+", default=[], metavar="FIELD=VALUE", help="the same of fine-tunes")
@@ -169,15 +157,14 @@ def parser_of(description: str, default_data: str) -> Parser:
 
 
 def trainer_of(options: argparse.Namespace, data: str) -> BaseModelTrainer:
-    """What the shared options describe."""
-    everywhere = [*_given("seed", options.seed), *_given("training.threads", options.threads)]
-    methods = _given("training.methods", options.methods)
+    """The trainer that the shared options describe."""
+    everywhere = given({"seed": options.seed, "training.threads": options.threads})
     return BaseModelTrainer(
         options.base_stocks or (),
         data=options.data or data,
         output_dir=options.output_dir,
-        settings=[*_given("model", options.model), *options.set, *everywhere],
-        finetune_settings=[*options.finetune_set, *everywhere, *methods],
+        settings=[*given({"model": options.model}), *options.set, *everywhere],
+        finetune_settings=[*options.finetune_set, *everywhere, *given({"training.methods": options.methods})],
         resume=options.resume,
     )
 
@@ -185,7 +172,7 @@ def trainer_of(options: argparse.Namespace, data: str) -> BaseModelTrainer:
 def train_and_specialise(
     trainer: BaseModelTrainer, symbols: Sequence[str], base: Path | None, options: argparse.Namespace, steps: int | None
 ) -> int:
-    """Train the base model unless there is one, then fine-tune for each symbol; print, and return the exit code.
+    """Train the base model unless one is given, fine-tune it for each symbol, print; returns the exit code.
 
     symbols: none means those of the base model.
     """
@@ -195,21 +182,15 @@ def train_and_specialise(
         if outcomes[0].exit_code != EXIT_DONE:
             return conclude(outcomes, options)
         base = Path(str(outcomes[0].folder))
-    known = open_base(base).forecaster.symbols
     configs = {
         symbol: trainer.finetune_config(symbol, base, options.finetune_epochs, steps, options.batch_size)
-        for symbol in dict.fromkeys(symbols or known)
+        for symbol in dict.fromkeys(symbols or BaseRun.open(base).forecaster.symbols)
     }
-    return conclude(outcomes + run_all(configs, options.jobs), options)
-
-
-def run_all(configs: dict[str, ExperimentConfig], jobs: int) -> list[Outcome]:
-    """One run a stock: in this process, or in up to `jobs` at a time."""
-    return in_turn(configs, sys.argv) if jobs == 1 else in_processes(configs, jobs, sys.argv)
+    return conclude(outcomes + run_all(configs, options.jobs, sys.argv), options)
 
 
 def conclude(outcomes: list[Outcome], options: argparse.Namespace) -> int:
-    """Print what came of each run, and return the exit code."""
+    """Print the outcome of each run; returns the exit code."""
     report(outcomes)
     if options.json:
         stocks = {outcome.symbol: outcome.summary() for outcome in outcomes}

@@ -1,14 +1,15 @@
-"""One stock, or several: train it, and see what it would have earned.
+"""Train on one stock or several, and see what each would have earned.
 
     python train_with_profit.py --stock AAPL --steps 5000
     python train_with_profit.py --stocks AAPL GOOGL MSFT TSLA --base-model
     python train_with_profit.py --stocks AAPL MSFT --base-model outputs/base/NAME/DATE_TIME --jobs 2
     python train_with_profit.py --stock AAPL --data sample         offline, on the packaged bars
 
-Without --base-model each stock is trained alone. With it a base model is trained first (or taken, where a run is
-named), and each stock is fine-tuned from it and compared with it.
+Without --base-model each stock is trained alone. With it a base model is trained first, or taken from the named run;
+each stock is fine-tuned from it and compared with it.
 """
 
+import copy
 import os
 import sys
 
@@ -24,7 +25,6 @@ from hftraining.base_model_trainer import (
     BaseModelTrainer,
     conclude,
     parser_of,
-    run_all,
     train_and_specialise,
     trained,
     trainer_of,
@@ -32,6 +32,7 @@ from hftraining.base_model_trainer import (
 from hftraining.core.command import positive, run_command
 from hftraining.experiment.compose import override
 from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.processes import run_all
 from hftraining.model.base import Forecaster
 
 SINGLE = "single"  # one stock through yfinance
@@ -50,7 +51,7 @@ def train_single_stock_with_profit(
     """Train on one stock alone; returns the model and its run folder, outputs/single/STOCK/DATE_TIME.
 
     data: an option of the stocks group, e.g. sample (offline). settings: more fields, as on train.py's command line.
-    Whatever the user can mend raises ConfigError or MarketDataError.
+    Raises ConfigError or MarketDataError for what the user can mend.
     """
     trainer = BaseModelTrainer([stock], data=data, output_dir=output_dir, settings=settings)
     return trained(single_config(trainer, stock, steps, batch_size))
@@ -58,13 +59,9 @@ def train_single_stock_with_profit(
 
 def single_config(trainer: BaseModelTrainer, stock: str, steps: int | None, batch_size: int | None) -> ExperimentConfig:
     """The config of a run on one stock alone, or of the one to resume."""
-    alone = BaseModelTrainer(
-        [stock],
-        data=trainer.data,
-        output_dir=trainer.output_dir,
-        settings=["training.symbols_per_window=1", override("name", stock), *trainer.settings],
-        resume=trainer.resume,
-    )
+    alone = copy.copy(trainer)
+    alone.base_stocks = [stock]
+    alone.settings = ["training.symbols_per_window=1", override("name", stock), *trainer.settings]
     return alone.base_config(steps, batch_size)
 
 
@@ -92,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--{name.replace('_', '-')} needs --base-model")
     trainer = trainer_of(options, SINGLE)
     configs = {symbol: single_config(trainer, symbol, options.steps, options.batch_size) for symbol in symbols}
-    return conclude(run_all(configs, options.jobs), options)
+    return conclude(run_all(configs, options.jobs, sys.argv), options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Our sweeper as Hydra finds it: plugins come from a folder of this name alone. What it does is in hftraining/sweep."""
+"""Our sweeper, where Hydra looks for plugins: in a folder of this name. Its work is done in hftraining/sweep."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 
 
 class HftrainingSweeper(BasicSweeper):
-    """With search=... a study on Optuna; otherwise Hydra's own multirun, which ends with a table."""
+    """With search=... a study on Optuna, else Hydra's own multirun with a table at its end."""
 
     def __init__(
         self, max_batch_size: int | None, params: dict[str, str] | None = None, n_trials: int | None = None
@@ -18,7 +18,7 @@ class HftrainingSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Called by Hydra with the overrides of the command line."""
-        # Every start of Hydra imports this file to see what it has, so what is heavy is imported here.
+        # Every start of Hydra imports this file, so heavy imports wait until here.
         assert self.config is not None and self.launcher is not None
         if self.config.search is not None:
             from hftraining.sweep.settings import search_of
@@ -40,7 +40,7 @@ class HftrainingSweeperConf(BasicSweeperConf):
     """The node hydra.sweeper."""
 
     _target_: str = "hydra_plugins.hftraining_sweeper.HftrainingSweeper"
-    n_trials: int | None = None  # the size that a study shall reach; search.n_trials unless given
+    n_trials: int | None = None  # the size of the study; search.n_trials unless given
 
 
 ConfigStore.instance().store(

@@ -14,7 +14,7 @@ OBJECTIVES = {"eval/loss": "minimize", "profit/sharpe_ratio": "maximize"}
 SPACE = [
     Param("x", "interval(0.0, 1.0)", low=0.0, high=1.0),
     Param("kind", "choice(round, square)", choices={"round": "round", "square": "square"}),
-    Param("edge", "range(1, 4)", low=1, high=3, step=1, whole=True, condition=Condition("", "kind", "=", "square")),
+    Param("edge", "range(1, 4)", low=1, high=3, step=1, whole=True, condition=Condition("kind", "=", "square")),
 ]
 
 

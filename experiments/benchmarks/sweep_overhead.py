@@ -1,8 +1,8 @@
-"""What a sweep costs a trial beside Optuna alone, in CPU time: python experiments/benchmarks/sweep_overhead.py.
+"""The CPU time of a trial in our sweep and in Optuna alone: python experiments/benchmarks/sweep_overhead.py.
 
 Both run the same number of empty trials over the same space, on a journal file with the same sampler. Ours also claims
-each trial, composes its config and writes down its result. Left out on both sides are probes, pruning (Optuna refuses
-it for several objectives), run folders and the ledger. Medians of five rounds, in turn.
+each trial, composes its config and stores its result. Both sides leave out probes, pruning (Optuna refuses it for
+several objectives), run folders and the ledger. Medians of five rounds, in turn.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import yaml
 from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import CONF
 from hftraining.sweep.config import SearchConfig
-from hftraining.sweep.space import Param, is_searched, parse_space
+from hftraining.sweep.space import Param, parse_space, parsed
 from hftraining.sweep.study import Study, make_sampler
 from hftraining.sweep.worker import serve
 
@@ -36,7 +36,7 @@ def optuna_alone(search: SearchConfig, space: list[Param], folder: Path, trials:
         trial = study.ask()
         chosen = {}
         for param in space:
-            if param.condition is not None and not param.condition.holds(chosen):
+            if not param.exists(chosen):
                 continue
             if param.choices is not None:
                 value = trial.suggest_categorical(param.name, list(param.choices))
@@ -73,7 +73,7 @@ def main() -> None:
     arguments = parser.parse_args()
     values = yaml.safe_load((CONF / "search" / "profit.yaml").read_text())["search"]
     search = SearchConfig(**values | {"name": "overhead", "n_trials": arguments.trials, "pruner": "none"})
-    searched = {name: text for name, text in search.params.items() if is_searched(name, str(text))}
+    searched = {name: text for name, text in search.params.items() if parsed(name, str(text)).is_sweep_override()}
     space = parse_space(searched, search.when)
     alone, with_us = [], []
     for _ in range(arguments.rounds):

@@ -21,36 +21,36 @@ from hftraining.trading.strategies import STRATEGIES
 
 
 def baseline_weights(
-    config: ExperimentConfig, bars: Bars, features: Features, scaler: Scaler, labels_TSH: np.ndarray, train: slice
+    config: ExperimentConfig, bars: Bars, features: Features, scaler: Scaler, lesson: Lesson
 ) -> dict[str, np.ndarray]:
-    """Target weights_TS of each baseline over the whole history; the models have learned from training days alone."""
+    """Target weights_TS of each baseline over the whole history; the models learn from the training days alone."""
     weights = {}
     for name in config.evidence.baselines:
         if name in STRATEGIES:
             weights[name] = STRATEGIES[name](bars.close_TS, config.profit_tracker)
         else:
-            forecast = baseline_forecast(name, config, features, scaler, labels_TSH, train)
+            forecast = baseline_forecast(name, config, features, scaler, lesson)
             weights[name] = target_weights(forecast, bars, rules_without_head(config.profit_tracker))
     return weights
 
 
 def baseline_forecast(
-    kind: str, config: ExperimentConfig, features: Features, scaler: Scaler, labels_TSH: np.ndarray, train: slice
+    kind: str, config: ExperimentConfig, features: Features, scaler: Scaler, lesson: Lesson
 ) -> Forecast:
-    """What a model of a kind that brings its own learning forecasts for all sessions. Raises LearningError."""
+    """The forecast for all sessions of a model that brings its own learning. Raises LearningError."""
     objective = config.objective
     forecaster = Forecaster.fresh(
         ModelConfig(name=kind, kind=kind), scaler, objective.horizons, objective.quantiles, config.training.device
     )
     assert isinstance(forecaster.model, Learner)
-    forecaster.model.learn(lesson_of(config, features, scaler, labels_TSH, train))
+    forecaster.model.learn(lesson)
     return forecaster.forecast_features(features)
 
 
 def lesson_of(
     config: ExperimentConfig, features: Features, scaler: Scaler, labels_TSH: np.ndarray, train: slice
 ) -> Lesson:
-    """What a model that brings its own learning learns from."""
+    """The scaled features and labels that a model learns from."""
     scaled_TSF = scaler.scale(features.values_TSF)
     return Lesson(scaled_TSF, features.known_TS, labels_TSH, train, purge_of(config), config.seed)
 

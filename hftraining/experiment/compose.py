@@ -1,4 +1,4 @@
-"""The composer: what `python train.py OVERRIDES` composes, for callers anywhere; and values as Hydra reads them."""
+"""The composer: the config of `python train.py OVERRIDES`, for callers anywhere; and values in Hydra's grammar."""
 
 import copy
 import re
@@ -25,39 +25,48 @@ _PLAIN_WORD = re.compile(r"(?!(?:null|true|false|nan|inf)\Z)[a-z_/][\w/.-]*", re
 
 
 def register(schema: type[ExperimentConfig] = ExperimentConfig) -> None:
-    """Tell Hydra the dataclass that types and closes the tree. One that extends it, and is known already, stays."""
+    """Tell Hydra the dataclass that types and closes the tree. A registered subclass of it stays."""
     known = ConfigStore.instance().repo.get(f"{SCHEMA}.yaml")
     if known is None or not issubclass(OmegaConf.get_type(known.node) or object, schema):
         ConfigStore.instance().store(name=SCHEMA, node=schema)
 
 
-def composed(overrides: Sequence[str] = (), config_name: str = CONFIG, *, search: bool = False) -> dict[str, Any]:
-    """What `python train.py OVERRIDES` composes, as nested values; only typed_config checks that they go together.
+def composed(
+    overrides: Sequence[str] = (), config_name: str = CONFIG, *, resolve: bool = True, search: bool = False
+) -> dict[str, Any]:
+    """What `python train.py OVERRIDES` composes, as nested values; typed_config checks that they fit together.
 
-    config_name: another file of conf/ to compose; that of one option, "training/finetune", gives what it sets alone.
-    search: with the search of a sweep, which is no part of a run. Hydra may be initialised, here or by an application
-    of its own, and stays as it was. Raises ConfigError.
+    config_name: another file of conf/; an option such as "training/finetune" gives its own values alone. resolve,
+    search: see values_of. A Hydra that is already initialised, ours or another application's, stays as it was. Raises
+    ConfigError.
     """
-    return _composed(overrides, config_name, search=search)
+    try:
+        with _hydra_on_conf() as more:
+            return values_of(compose(config_name, [*more, *overrides]), resolve=resolve, search=search)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(one_line(error)) from error
 
 
 def values_of(tree: DictConfig, *, resolve: bool = True, search: bool = False) -> dict[str, Any]:
-    """The nested values of what Hydra composed; see composed. Without resolve interpolations stay as they are."""
+    """The nested values of what Hydra composed.
+
+    resolve: false keeps interpolations. search: true keeps the search of a sweep, which is no part of a run.
+    """
     values = OmegaConf.to_container(tree, resolve=resolve)
     assert isinstance(values, dict)
     return {str(name): value for name, value in values.items() if search or name != "search"}
 
 
 def options_of(group: str) -> list[str]:
-    """The options of a config group, e.g. of model; none where there is no such group."""
+    """The options of a config group, e.g. of model; none if there is no such group."""
     with _hydra_on_conf():
         return list(GlobalHydra.instance().config_loader().get_group_options(group))
 
 
 class Composer:
-    """Configs that share overrides and differ in a few values, the points of a sweep.
+    """Configs that share overrides and differ in a few values: the points of a sweep.
 
-    Hydra composes once for each choice of groups; the values of fields are put in afterwards, as it would.
+    Hydra composes once for each choice of groups; the values of fields are set afterwards, with the same result.
     """
 
     def __init__(self, pinned: Sequence[str] = (), config_name: str = CONFIG) -> None:
@@ -80,7 +89,7 @@ class Composer:
         return [*self.pinned, *(override(name, value) for name, value in point.items())]
 
     def is_group(self, name: str) -> bool:
-        """Whether a name is that of a config group, e.g. model."""
+        """Whether a name is a config group, e.g. model."""
         if name not in self._groups:
             self._groups[name] = "." not in name and bool(options_of(name))
         return self._groups[name]
@@ -88,21 +97,18 @@ class Composer:
     def _of_groups(self, groups: Mapping[str, Any]) -> dict[str, Any]:
         chosen = tuple(override(name, groups[name]) for name in sorted(groups))
         if chosen not in self._composed:
-            # Unresolved, so that what is made of a field, as the name of a run is, follows the point.
-            self._composed[chosen] = _composed([*self.pinned, *chosen], self.config_name, resolve=False)
+            # Unresolved, so that interpolations such as the name of a run follow the point.
+            self._composed[chosen] = composed([*self.pinned, *chosen], self.config_name, resolve=False)
         return self._composed[chosen]
 
 
 def override(field: str, value: Any) -> str:
-    """`field=value` as Hydra reads it, on train.py's command line and here."""
+    """`field=value` as Hydra reads it."""
     return f"{field}={as_override(value)}"
 
 
 def as_override(value: Any) -> str:
-    """A value as Hydra reads it: text is quoted where it would be read as something else.
-
-    Of a dict only the keys that are plain words can be written.
-    """
+    """A value in Hydra's grammar, with text quoted where Hydra would misread it. Keys of a dict must be plain words."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -117,39 +123,29 @@ def as_override(value: Any) -> str:
 
 
 def one_line(error: BaseException, unknown: Callable[[str], str] = unknown_key) -> str:
-    """What is wrong with overrides, in one line. unknown: says it of a field that does not exist."""
-    text = str(error)
+    """What is wrong with overrides, in one line. unknown: makes the line for a field that does not exist."""
+    text, cause = str(error), error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         hint = did_you_mean(option, error.options)
         return f"{group}={option}: there is no such option{hint} (there are {', '.join(sorted(error.options))})"
-    if match := re.search(r"Could not override '([^']+)'", text):
-        if isinstance(error.__cause__, OmegaConfBaseException) and "not in" not in str(error.__cause__):
-            return explain(error.__cause__)
-        return unknown(match[1])
-    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
-        return explain(error.__cause__)
+    refused = re.search(r"Could not override '([^']+)'", text)
+    if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException):
+        return unknown(refused[1]) if refused and "not in" in str(cause) else explain(cause)
+    if refused:
+        return unknown(refused[1])
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):
-        return f"{match.group(1)}: several values need -m (a multirun), or brackets if they are one list"
+        return f"{match[1]}: several values need -m (a multirun), or brackets if they are one list"
     if isinstance(error, HydraException):  # Hydra's second line says what to do
         return " ".join(line.strip() for line in text.splitlines()[:2])
     return explain(error)
 
 
-def _composed(overrides: Sequence[str], config_name: str, **how: bool) -> dict[str, Any]:
-    try:
-        with _hydra_on_conf() as more:
-            return values_of(compose(config_name, [*more, *overrides]), **how)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error)) from error
-
-
 @contextmanager
 def _hydra_on_conf() -> Iterator[list[str]]:
-    """Hydra on our conf/ for as long as this lasts: train.py's own, which may know more folders, or a new one.
+    """Hydra on our conf/: train.py's own, which may know more folders, or a new one. Gives the overrides it needs.
 
-    Gives the overrides that a new one needs. Hydra's initialize_config_dir alone would refuse where Hydra is
-    initialised already, and as a context would leave a copy of what was there.
+    initialize_config_dir alone refuses an initialised Hydra, and as a context leaves a copy of what was there.
     """
     register()
     instance = GlobalHydra.instance()
@@ -161,7 +157,7 @@ def _hydra_on_conf() -> Iterator[list[str]]:
     instance.clear()
     try:
         initialize_config_dir(str(CONF), version_base="1.3")
-        yield ["hydra/sweeper=basic"]  # our own is found only where hydra_plugins/ lies on the path
+        yield ["hydra/sweeper=basic"]  # ours is found only with hydra_plugins/ on the path
     finally:
         instance.hydra, version.version_base = before
 
@@ -173,10 +169,9 @@ def _reads_conf(instance: GlobalHydra) -> bool:
 
 def _put(values: dict[str, Any], name: str, value: Any) -> None:
     *path, last = name.split(".")
+    place: Any = values
     for key in path:
-        if not isinstance(values.get(key), dict):
-            raise ConfigError(unknown_key(name))
-        values = values[key]
-    if last not in values:
+        place = place.get(key) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
         raise ConfigError(unknown_key(name))
-    values[last] = value
+    place[last] = value

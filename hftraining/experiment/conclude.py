@@ -1,11 +1,10 @@
-"""Conclude: what a trained model is worth. Validation days first; then the test days, opened once and counted."""
+"""Conclude: score and judge a trained model, on the validation days and then on the test days, which counts."""
 
 from dataclasses import dataclass
 
 import pandas as pd
 
 from hftraining.core.forecast import Forecast
-from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.fit import Fitted
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.judging import Judgement, judge
@@ -14,14 +13,12 @@ from hftraining.experiment.periods import score_losses
 from hftraining.experiment.probe import loss_profit_correlation
 from hftraining.reports.report import write_report
 from hftraining.runs.record import RunRecord
-from hftraining.runs.result import BaseFacts, Correlation, LeakProof, Recommendation, RunResult
-
-TESTED = ("valid", "test")
+from hftraining.runs.result import PERIODS, BaseFacts, Correlation, LeakProof, Recommendation, RunResult
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The result of a run, and what a fine-tune compares its candidates by."""
+    """The result of a run, with the validation forecast and judgement by which a fine-tune compares candidates."""
 
     result: RunResult
     valid_forecast: Forecast
@@ -33,7 +30,7 @@ def conclude(
 ) -> Conclusion:
     """Score and judge, save the model, write all files of the run and finish its ledger row.
 
-    A sealed run never sees the test days. recommendation: of a fine-tune, whose choice `fitted` is.
+    A sealed run never sees the test days. recommendation: of a fine-tune; `fitted` is the model that it recommends.
     """
     config, forecaster, train = ground.config, fitted.forecaster, ground.periods["train"]
     base = ground.base if recommendation else None
@@ -46,12 +43,12 @@ def conclude(
             period,
             forecasts[name],
             ground.tracker,
-            {baseline: weights_TS[ground.rows(name)] for baseline, weights_TS in ground.baselines.items()},
+            {baseline: weights_TS[getattr(ground.splits, name)] for baseline, weights_TS in ground.baselines.items()},
             config.evidence,
             config.seed,
         )
         for name, period in ground.periods.items()
-        if name in TESTED
+        if name in PERIODS
     }
     correlation, interval = loss_profit_correlation(fitted.losses, fitted.sharpes)
     result = RunResult(
@@ -64,7 +61,7 @@ def conclude(
         periods={name: part.result for name, part in judged.items()},
         profit_loss_correlation=Correlation(correlation, list(interval), len(fitted.losses)),
         leak_proof=LeakProof(ground.proof.ok, ground.proof.days),
-        warnings=[*_base_warnings(ground), *_warnings(config, ground.universe.warnings, openings)],
+        warnings=_warnings(ground, openings),
         recommendation=recommendation,
         base=BaseFacts(str(base.folder), base.signature, base.weights) if base else None,
     )
@@ -80,13 +77,18 @@ def conclude(
 
 
 def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Frames under each other, with a column that names the window."""
+    """One frame of all periods, with a column that names the period."""
     return pd.concat([frame.assign(window=name) for name, frame in frames.items()], ignore_index=True)
 
 
-def _warnings(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: int) -> list[str]:
+def _warnings(ground: Ground, openings: int) -> list[str]:
     """What a reader of the results has to know, one sentence each."""
-    warnings = list(of_the_bars)
+    config, base, universe, warnings = ground.config, ground.base, ground.universe, list[str]()
+    if base and universe.symbols_S == base.forecaster.symbols and universe.fingerprint() != base.fingerprint:
+        warnings.append("the bars are not those that the base model was trained on: its features may look otherwise")
+    if base and ground.days["test"][0] <= base.forecaster.days["test"][1]:
+        warnings.append("the base model's own run has opened test days of this run: they are no first look")
+    warnings += universe.warnings
     warnings.append("the symbols were chosen by people who know which ones survived: profits on them are flattered")
     if openings > 1:
         warnings.append(f"these test days were opened {openings} times: their figures count for less each time")
@@ -94,15 +96,4 @@ def _warnings(config: ExperimentConfig, of_the_bars: tuple[str, ...], openings: 
         warnings.append("objective.label=close: the forecasts are of close-to-close returns, which nobody can trade")
     if config.profit_tracker.commission + config.profit_tracker.slippage == 0:
         warnings.append("no trading costs: profits say what forecasts are worth before anyone is paid")
-    return warnings
-
-
-def _base_warnings(ground: Ground) -> list[str]:
-    base, warnings = ground.base, list[str]()
-    if base is None:
-        return warnings
-    if ground.universe.symbols_S == base.forecaster.symbols and ground.universe.fingerprint() != base.fingerprint:
-        warnings.append("the bars are not those that the base model was trained on: its features may look otherwise")
-    if ground.days["test"][0] <= base.forecaster.days["test"][1]:
-        warnings.append("the base model's own run has opened test days of this run: they are no first look")
     return warnings

@@ -1,4 +1,4 @@
-"""The config tree: what a run is asked for, typed, checked, and refused in one line."""
+"""The config tree of a run: typed, checked, and refused in one line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import ConfigError, did_you_mean
+from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig
 from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
@@ -38,10 +39,10 @@ class ExperimentConfig:
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
     output_dir: str = "outputs"
     resume: str | None = None  # a run folder to resume, under its own config
-    init_from: str | None = None  # fine-tune: the run folder of the base model; see finetuning/
+    init_from: str | None = None  # fine-tune: the run folder of the base model
 
     def __post_init__(self) -> None:
-        """Refuse combinations of groups that make no sense together."""
+        """Refuse combinations of groups that make no sense."""
         tracker, objective = self.profit_tracker, self.objective
         if tracker.horizon and tracker.horizon not in objective.horizons:
             raise ValueError(
@@ -71,7 +72,7 @@ class ExperimentConfig:
 def typed_config(values: Any) -> ExperimentConfig:
     """The checked tree from nested values (a dict or an OmegaConf node).
 
-    Merged back onto the dataclass, so that a key slipped in with `+` is refused too. Raises ConfigError.
+    Merged onto the dataclass again, so that a key added with `+` is refused, too. Raises ConfigError.
     """
     try:
         plain = OmegaConf.to_container(values, resolve=False) if OmegaConf.is_config(values) else values
@@ -95,7 +96,7 @@ def load_config(path: Path) -> ExperimentConfig:
 
 
 def explain(error: BaseException) -> str:
-    """One line for a config error, with a did-you-mean where a key is close to a known one."""
+    """One line for a config error, with a did-you-mean for a key that is close to a known one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = next((line for line in lines if not line.startswith(("full_key", "object_type", "reference_type"))), "")
     full_key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key")), "")
@@ -106,19 +107,10 @@ def explain(error: BaseException) -> str:
 
 def unknown_key(key: str) -> str:
     """The message for a field that does not exist, with the closest one that does."""
-    fields = _field_names(ExperimentConfig())
+    defaults = dataclasses.asdict(ExperimentConfig())
+    fields = [*defaults, *flatten(defaults)]
     hint = did_you_mean(key, [name for name in fields if ("." in name) == ("." in key)])
     if not hint:  # the right field, under a wrong group or none
         elsewhere = [name for name in fields if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
         hint = f"; did you mean {elsewhere[0]}?" if elsewhere else ""
     return f"{key}: there is no such field{hint}"
-
-
-def _field_names(config: Any, prefix: str = "") -> list[str]:
-    names = []
-    for entry in dataclasses.fields(config):
-        value = getattr(config, entry.name)
-        names.append(prefix + entry.name)
-        if dataclasses.is_dataclass(value):
-            names += _field_names(value, f"{prefix}{entry.name}.")
-    return names

@@ -1,7 +1,7 @@
-"""A fine-tune: from a base model and some of its stocks to a table of candidates and the model to keep.
+"""A fine-tune: from a base model and some of its stocks to a table of candidates and a recommended model.
 
-The run folder is outputs/finetuned/NAME/DATE_TIME. What was tried lies in its candidates/, each a sealed run with its
-own checkpoints, metrics, model and report; model/ is the one that is recommended, which may be the base's.
+The run folder is outputs/finetuned/NAME/DATE_TIME. Each candidate is a sealed run in its candidates/, with its own
+checkpoints, metrics, model and report; model/ holds the recommended model, which may be the base's.
 """
 
 import copy
@@ -11,18 +11,19 @@ from pathlib import Path
 import torch
 
 from hftraining.core.errors import ConfigError
+from hftraining.core.forecast import Forecast
+from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.baselines import baseline_forecast, rules_without_head
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
-from hftraining.experiment.fit import Fitted, fit, movable
-from hftraining.experiment.ground import Ground, prepare, windows_of
-from hftraining.experiment.inherit import candidate_config, check, open_base
+from hftraining.experiment.fit import Fitted, fit
+from hftraining.experiment.ground import Ground, prepare, untrained, windows_of
+from hftraining.experiment.inherit import candidate_config, check
 from hftraining.experiment.judging import judge
 from hftraining.experiment.opening import opened, opened_candidate
 from hftraining.experiment.probe import probes_of
 from hftraining.experiment.recommendation import BASE, NOTHING, RIDGE, WORDS, Candidate, nothing_changes, recommend
 from hftraining.experiment.run import opening_lines, run_experiment
-from hftraining.market.features import Scaler
 from hftraining.model.adapt import prepare as adapt
 from hftraining.model.base import Forecaster, Learner
 from hftraining.model.network import Network
@@ -34,23 +35,23 @@ from hftraining.training.trainer import Progress
 
 
 def run(config: ExperimentConfig, argv: list[str] | None = None) -> FinishedRun:
-    """Run any config: a fine-tune where it has a base model to start from, else one training, of one stock or many."""
+    """Run any config: a fine-tune if it names a base run, else a training on one stock or many."""
     if config.init_from:
         return run_finetune(config, argv)
     return run_experiment(config, argv, kind="single" if len(config.stocks.symbols) == 1 else "base")
 
 
 def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> FinishedRun:
-    """Try every method on the stocks of the config, compare, keep what is best or the base.
+    """Try every method on the stocks of the config, compare the candidates, and recommend one of them or the base.
 
-    The config is what `inherit` makes. The test days are opened once, by what was chosen. Raises as run_experiment.
+    config: made by `inherit`. Only the recommended model opens the test days. Raises as run_experiment.
     """
-    base = open_base(str(config.init_from), config.training.device)
+    base = BaseRun.open(str(config.init_from), config.training.device)
     check(config, base)
     if isinstance(base.forecaster.model, Learner):
         raise ConfigError(
             f"init_from={base.folder}: a {base.forecaster.kind} model cannot be fine-tuned: start from a transformer, "
-            f"or train it anew: model={base.forecaster.kind} stocks.symbols=[...]"
+            f"or train a new one: model={base.forecaster.kind} stocks.symbols=[...]"
         )
     ground = prepare(config, base=base)
     with opened(ground, argv, "finetuned", config.name) as (record, row):
@@ -79,61 +80,55 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> Fin
 
 
 def references(ground: Ground) -> list[Candidate]:
-    """The rows of the table that nothing is trained for: the base as it is, ridge (if wanted), "nothing changes"."""
+    """The untrained rows of the table: the base as it is, ridge (if it is a baseline) and "nothing changes"."""
     config, valid, base = ground.config, ground.periods["valid"], ground.forecaster
-    as_it_is = Fitted(_with_universe(base, ground), Progress(), [], [])
     forecast = valid.forecast(base)
-    judged = judge(valid, forecast, ground.tracker, {}, config.evidence, config.seed)
-    rows = [Candidate(BASE, forecast, judged, as_it_is)]
+    rows = [_row(BASE, ground, forecast, Fitted(_with_universe(base, ground), Progress(), [], []))]
     if RIDGE in config.evidence.baselines:
-        whole = baseline_forecast(RIDGE, config, ground.features, base.scaler, ground.labels_TSH, ground.splits.train)
+        whole = baseline_forecast(RIDGE, config, ground.features, base.scaler, ground.lesson)
         tracker = ProfitTracker(rules_without_head(config.profit_tracker))
-        ridge = whole.rows(ground.splits.valid)
-        rows.append(Candidate(RIDGE, ridge, judge(valid, ridge, tracker, {}, config.evidence, config.seed)))
+        rows.append(_row(RIDGE, dataclasses.replace(ground, tracker=tracker), whole.rows(ground.splits.valid)))
     rows.append(Candidate(NOTHING, nothing_changes(forecast)))
     return rows
 
 
 def try_method(method: str, ground: Ground, folder: Path) -> Candidate:
-    """Train one candidate, resume it, or read it back when it is finished; its row is in the ledger."""
-    own = _ground_of(method, ground)
+    """Train one candidate, resume it, or read it back if it is finished. It has a row in the ledger."""
+    own, moved = _ground_of(method, ground)
     training, place = own.config.training, folder / "candidates" / method
-    moved = movable(own.forecaster)
     if known := read_result(place):
         forecaster = Forecaster.load(place / "model", training.device)
         progress = Progress(known.steps or 0, known.best_step, None, known.skipped_steps)
-        valid = ground.periods["valid"]
-        forecast = valid.forecast(forecaster)
-        judged = judge(valid, forecast, ground.tracker, {}, own.config.evidence, own.config.seed)
-        losses, sharpes = probes_of(read_metrics(place))
-        return Candidate(method, forecast, judged, Fitted(forecaster, progress, losses, sharpes, moved))
+        fitted = Fitted(forecaster, progress, *probes_of(read_metrics(place)), moved)
+        return _row(method, own, own.periods["valid"].forecast(forecaster), fitted)
     words = f"{WORDS[method]}: {moved:,} weights may move, {training.max_steps} steps"
     with opened_candidate(own, folder, method) as (record, row):
         fitted = fit(own, record, opening=(words,))
-        fitted = dataclasses.replace(fitted, forecaster=_with_universe(fitted.forecaster, ground))
+        fitted = dataclasses.replace(fitted, forecaster=_with_universe(fitted.forecaster, ground), moved=moved)
         conclusion = conclude(own, fitted, record, row)
     return Candidate(method, conclusion.valid_forecast, conclusion.valid, fitted)
 
 
-def _ground_of(method: str, ground: Ground) -> Ground:
-    """The ground of one candidate: its own config and the model that it starts from; the test days stay sealed."""
+def _row(name: str, ground: Ground, forecast: Forecast, fitted: Fitted | None = None) -> Candidate:
+    config, valid = ground.config, ground.periods["valid"]
+    return Candidate(name, forecast, judge(valid, forecast, ground.tracker, {}, config.evidence, config.seed), fitted)
+
+
+def _ground_of(method: str, ground: Ground) -> tuple[Ground, int]:
+    """The ground of one candidate, its test days sealed, and how many weights its method trains."""
     assert ground.base is not None
     config, base = candidate_config(ground.config, ground.base, method), ground.forecaster
-    torch.manual_seed(config.seed)
-    if method == "scratch":
-        scaler, objective = Scaler.fit(ground.features, ground.splits.train), config.objective
-        device = config.training.device
-        forecaster = Forecaster.fresh(config.model, scaler, objective.horizons, objective.quantiles, device)
+    windows = ground.windows
+    if method == "scratch":  # with a scaler of its own
+        forecaster = untrained(config, ground.features, ground.splits)
+        scaled_TSF = forecaster.scaler.scale(ground.features.values_TSF)
+        windows = windows_of(config, ground.bars, dataclasses.replace(ground.lesson, scaled_TSF=scaled_TSF))
     else:
+        torch.manual_seed(config.seed)
         forecaster = dataclasses.replace(base, model=copy.deepcopy(base.model))
     assert isinstance(forecaster.model, Network)
-    assert isinstance(forecaster.model, Network)
-    adapt(forecaster.model, method, config.training.lora_rank)
-    windows = ground.windows
-    if method == "scratch":  # scaled otherwise
-        parts = (ground.bars, ground.features, ground.labels_TSH, ground.splits.train)
-        windows = windows_of(config, *parts, forecaster)
-    return dataclasses.replace(
+    moved = adapt(forecaster.model, method, config.training.lora_rank)
+    own = dataclasses.replace(
         ground,
         config=config,
         forecaster=forecaster,
@@ -142,10 +137,11 @@ def _ground_of(method: str, ground: Ground) -> Ground:
         baselines={},
         sealed=True,
     )
+    return own, moved
 
 
 def _with_universe(forecaster: Forecaster, ground: Ground) -> Forecaster:
-    """The forecaster with the universe that its features need and the days that it has seen."""
+    """The forecaster with the universe of its features and the days that it has seen."""
     assert ground.base is not None
     first = min(ground.base.forecaster.days["train"][0], ground.days["train"][0])
     days = ground.days | {"train": (first, ground.days["train"][1])}
@@ -153,6 +149,6 @@ def _with_universe(forecaster: Forecaster, ground: Ground) -> Forecaster:
 
 
 def _copy_history(record: RunRecord, choice: str) -> None:
-    """Log the steps of the chosen candidate as those of the run; the base model has none."""
+    """Log the steps of the recommended candidate as those of the run; the base has none."""
     for line in read_metrics(record.folder / "candidates" / choice) if choice != BASE else []:
         record.log(int(line["step"]), {tag: v for tag, v in line.items() if tag not in ("step", "seconds")})

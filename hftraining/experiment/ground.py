@@ -1,4 +1,4 @@
-"""Prepare: from a config to everything that a training starts from and is judged by.
+"""Prepare: from a config to everything that training starts from and is judged by.
 
 Legend: T sessions, S symbols, H horizons.
 """
@@ -13,37 +13,38 @@ import torch
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import ConfigError, LeakError
-from hftraining.evidence.leaks import LeakReport, prove
-from hftraining.experiment.base_run import BaseModel
+from hftraining.evidence.leaks import LeakReport
+from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.baselines import baseline_weights, lesson_of
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.periods import Period
-from hftraining.experiment.proof import way_of
+from hftraining.experiment.proof import leak_proof
 from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Features, Scaler, make_features, make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import Splits, WindowSampler
 from hftraining.model.base import Forecaster, Learner
+from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What a training starts from.
+    """What training starts from.
 
-    bars: of the stocks that are learned and traded, without the test days of a sealed run; features, labels_TSH,
-    baselines (target weights by name) and periods (train, valid and, unless sealed, test) are theirs. universe: all
-    bars that the features were made of, which for a fine-tune are those of the base's stocks, too. forecaster:
-    untrained, or the base's. others: the validation days of the base's other stocks.
+    bars: of the stocks that are learned and traded, without the test days of a sealed run; features, lesson, baselines
+    (target weights by name) and periods (train, valid and, unless sealed, test) are theirs. universe: all bars that
+    the features were made of; a fine-tune adds those of the base's stocks. forecaster: untrained, or the base's.
+    others: the validation days of the base's other stocks.
     """
 
     config: ExperimentConfig
     bars: Bars
     universe: Bars
     features: Features
-    labels_TSH: np.ndarray
+    lesson: Lesson  # what a model of any kind learns from
     splits: Splits
     days: dict[str, tuple[str, str]]  # first and last of each set, the test days of a sealed run included
     periods: dict[str, Period]
@@ -53,7 +54,7 @@ class Ground:
     baselines: dict[str, np.ndarray]
     windows: WindowSampler | None  # what a network is trained on; None for a model that brings its own learning
     sealed: bool = False
-    base: BaseModel | None = None
+    base: BaseRun | None = None
     others: Period | None = None
 
     @property
@@ -62,23 +63,18 @@ class Ground:
         own = self.bars.symbols_S
         return self.universe if own == self.universe.symbols_S else self.universe.of(own)
 
-    def rows(self, name: str) -> slice:
-        """The rows of a period's days among all sessions."""
-        rows: slice = getattr(self.splits, name)
-        return rows
-
 
 def prepare(
-    config: ExperimentConfig, bars: Bars | None = None, *, sealed: bool = False, base: BaseModel | None = None
+    config: ExperimentConfig, bars: Bars | None = None, *, sealed: bool = False, base: BaseRun | None = None
 ) -> Ground:
-    """Load the bars, cut out the days, make features and labels, prove that nothing leaks, fit the baselines.
+    """Load the bars, split the days, make features and labels, prove that nothing leaks, fit the baselines.
 
-    bars: those that the config asks for, where they are loaded already. sealed: no bar of the test days is seen. base:
-    the run that a fine-tune starts from. Features such as the market's return are means over the universe, so that a
-    stock looks to the specialist as it did to the base; a stock that the base does not know joins the universe.
+    bars: those of the config, if they are already loaded. sealed: no bar of the test days is seen. base: the run that
+    a fine-tune starts from. Features such as the market's return are means over the universe, so the universe of a
+    fine-tune holds all stocks of the base, and any that the base does not know.
 
-    Raises before anything is written: ConfigError or MarketDataError for what the user can mend, LeakError for what we
-    must, LearningError where a baseline cannot be fitted.
+    Raises before anything is written: ConfigError or MarketDataError if the user can mend it, LeakError if we must,
+    LearningError if a baseline cannot be fitted.
     """
     _use_machine(config)
     universe = bars or load_bars(_stocks_of(config, base))
@@ -89,56 +85,58 @@ def prepare(
     seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
     features, lag = make_features(seen), config.profit_tracker.lag
     labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative)
-    forecaster = base.forecaster if base else _untrained(config, features, splits)
+    forecaster = base.forecaster if base else untrained(config, features, splits)
     if not base:
         forecaster.symbols, forecaster.days = universe.symbols_S, days
-    tracker, lead = ProfitTracker(config.profit_tracker), forecaster.receptive_field - 1
-    proof = _proven(config, seen, splits, forecaster, tracker, base)
+    proof = leak_proof(config, forecaster, seen, splits.train, config.evidence.leak_days, config.seed)
+    if not proof.ok:
+        raise LeakError(f"the leak proof failed, nothing was trained: {'; '.join(proof.lines[:3])}")
 
     symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
     rest = tuple(name for name in base.forecaster.symbols if name not in symbols) if base else ()
     everything = (seen, features, labels_TSH)
     own_bars, own_features, own_labels_TSH = own = _part(*everything, symbols)
+    lesson = lesson_of(config, own_features, forecaster.scaler, own_labels_TSH, splits.train)
     if isinstance(forecaster.model, Learner):
-        forecaster.model.check(lesson_of(config, own_features, forecaster.scaler, own_labels_TSH, splits.train))
-    sets = ("train", "valid") if sealed else ("train", "valid", "test")
+        forecaster.model.check(lesson)
+    sets, lead = ("train", "valid") if sealed else ("train", "valid", "test"), forecaster.receptive_field - 1
     return Ground(
         config=config,
         bars=own_bars,
         universe=universe,
         features=own_features,
-        labels_TSH=own_labels_TSH,
+        lesson=lesson,
         splits=splits,
         days=days,
         periods={name: Period.cut(*own, objective.horizons, getattr(splits, name), lead) for name in sets},
         forecaster=forecaster,
-        tracker=tracker,
+        tracker=ProfitTracker(config.profit_tracker),
         proof=proof,
-        # Before the run begins, so that what cannot be fitted or drawn leaves nothing half-done.
-        baselines=baseline_weights(config, own_bars, own_features, forecaster.scaler, own_labels_TSH, splits.train),
-        windows=windows_of(config, *own, splits.train, forecaster) if isinstance(forecaster.model, Network) else None,
+        # Before the run begins, so that a baseline or window that fails leaves nothing half-done.
+        baselines=baseline_weights(config, own_bars, own_features, forecaster.scaler, lesson),
+        windows=windows_of(config, own_bars, lesson) if isinstance(forecaster.model, Network) else None,
         sealed=sealed,
         base=base,
         others=Period.cut(*_part(*everything, rest), objective.horizons, splits.valid, lead) if rest else None,
     )
 
 
-def windows_of(
-    config: ExperimentConfig,
-    bars: Bars,
-    features: Features,
-    labels_TSH: np.ndarray,
-    train: slice,
-    forecaster: Forecaster,
-) -> WindowSampler:
-    """The windows of the training days, scaled as the forecaster scales. Raises MarketDataError where none fits."""
-    training, scaled_TSF = config.training, forecaster.scaler.scale(features.values_TSF)
+def windows_of(config: ExperimentConfig, bars: Bars, lesson: Lesson) -> WindowSampler:
+    """The windows of the training days. Raises MarketDataError where none fits."""
+    training = config.training
     shape = (training.window, training.batch_size, training.symbols_per_window)
-    return WindowSampler(bars, scaled_TSF, features.known_TS, labels_TSH, train, *shape)
+    return WindowSampler(bars, lesson.scaled_TSF, lesson.known_TS, lesson.labels_TSH, lesson.train, *shape)
 
 
-def steps_of_epochs(config: ExperimentConfig, base: BaseModel, epochs: int) -> int:
-    """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune would."""
+def untrained(config: ExperimentConfig, features: Features, splits: Splits) -> Forecaster:
+    """A new model, drawn from the seed, with a scaler fitted on the training days."""
+    torch.manual_seed(config.seed)
+    objective, scaler = config.objective, Scaler.fit(features, splits.train)
+    return Forecaster.fresh(config.model, scaler, objective.horizons, objective.quantiles, config.training.device)
+
+
+def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int:
+    """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune."""
     universe = load_bars(_stocks_of(config, base))
     symbols = config.stocks.symbols or list(base.forecaster.symbols)
     known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
@@ -147,18 +145,18 @@ def steps_of_epochs(config: ExperimentConfig, base: BaseModel, epochs: int) -> i
 
 
 def _use_machine(config: ExperimentConfig) -> None:
-    """Check the device and set the threads; a resumed run gets the count that it began with."""
+    """Check the device and set the threads. A resumed run keeps its count: another one would give other bits.
+
+    Raises ConfigError for a run to resume that is finished or damaged.
+    """
     training = config.training
     if training.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device=cuda: this machine has no usable CUDA device; use training.device=cpu")
     if training.threads:
         torch.set_num_threads(training.threads)
-    if config.resume:
-        _check_resumable(Path(config.resume))
-
-
-def _check_resumable(folder: Path) -> None:
-    """Refuse a run that is finished or damaged, and set its thread count: another one would give other bits."""
+    if not config.resume:
+        return
+    folder = Path(config.resume)
     if (folder / "result.json").exists():
         raise ConfigError(f"{folder} is finished: there is nothing to resume")
     try:
@@ -168,7 +166,7 @@ def _check_resumable(folder: Path) -> None:
     torch.set_num_threads(threads)
 
 
-def _stocks_of(config: ExperimentConfig, base: BaseModel | None) -> StocksConfig:
+def _stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
     if not base:
         return config.stocks
     everyone = list(dict.fromkeys([*base.forecaster.symbols, *config.stocks.symbols]))
@@ -178,29 +176,8 @@ def _stocks_of(config: ExperimentConfig, base: BaseModel | None) -> StocksConfig
 def _part(
     bars: Bars, features: Features, labels_TSH: np.ndarray, symbols: tuple[str, ...]
 ) -> tuple[Bars, Features, np.ndarray]:
-    """Bars, features and labels of some symbols; the market that features are relative to stays the universe."""
+    """Bars, features and labels of some symbols; the features stay relative to the whole universe."""
     if symbols == bars.symbols_S:
         return bars, features, labels_TSH
     columns = [bars.symbols_S.index(name) for name in symbols]
     return bars.of(symbols), features.of(columns), labels_TSH[:, columns]
-
-
-def _untrained(config: ExperimentConfig, features: Features, splits: Splits) -> Forecaster:
-    torch.manual_seed(config.seed)
-    objective, scaler = config.objective, Scaler.fit(features, splits.train)
-    return Forecaster.fresh(config.model, scaler, objective.horizons, objective.quantiles, config.training.device)
-
-
-def _proven(
-    config: ExperimentConfig,
-    bars: Bars,
-    splits: Splits,
-    forecaster: Forecaster,
-    tracker: ProfitTracker,
-    base: BaseModel | None,
-) -> LeakReport:
-    way = way_of(forecaster, tracker, fits_scaler=base is None)
-    proof = prove(bars, splits.train, way, forecaster.receptive_field, config.evidence.leak_days, config.seed)
-    if not proof.ok:
-        raise LeakError(f"the leak proof failed, nothing was trained: {'; '.join(proof.lines[:3])}")
-    return proof

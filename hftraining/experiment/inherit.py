@@ -1,30 +1,28 @@
-"""The config of a fine-tune: what the base run had, what fine-tuning changes, and what the user asks for."""
+"""The config of a fine-tune: the fields of its base run, the defaults of fine-tuning, and the user's settings."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hftraining.core.errors import ConfigError
 from hftraining.core.values import flatten
-from hftraining.experiment.base_run import BaseModel
+from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, typed_config
 from hftraining.runs.identity import config_delta, signature
 
-OWN = ("name", "output_dir", "resume", "init_from")  # fields that are no base's to give
+OWN = ("name", "output_dir", "resume", "init_from")  # fields that are not inherited
 SYMBOLS_IN_A_NAME = 3
 
 
 def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """The config of a fine-tune: what the base had, then conf/training/finetune.yaml, then what the user asked for.
+    """The config of a fine-tune: the base's config, then conf/training/finetune.yaml, then the user's settings.
 
     asked: nested values of all fields, as composed. overrides: the texts that the user typed (training.max_steps=50); a
-    group's option asks for all fields of the group. What differs from the defaults was asked for, too. Dates that are
-    not asked for are the base's, as days. Raises ConfigError where the base cannot be used, or is not the one that is
-    asked for.
+    group's option sets all fields of the group. A value that differs from the default counts as the user's, too. The
+    base's dates are inherited as days. Raises ConfigError if the base cannot be used or does not fit the settings.
     """
-    base = open_base(str(asked["init_from"]), asked["training"]["device"])
+    base = BaseRun.open(str(asked["init_from"]), asked["training"]["device"])
     values = dataclasses.asdict(typed_config({k: v for k, v in base.config.items() if k not in OWN}))
     values["training"] |= composed(config_name="training/finetune")["training"]
     values["stocks"] |= {"refresh": False, "name": "finetune"}
@@ -46,13 +44,8 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
     return made
 
 
-def open_base(init_from: str | Path, device: str = "cpu") -> BaseModel:
-    """The verified base run of a folder. Raises ConfigError."""
-    return BaseModel.open(Path(init_from), device)
-
-
-def check(config: ExperimentConfig, base: BaseModel) -> None:
-    """Raise ConfigError where a config and its base do not go together, with what differs."""
+def check(config: ExperimentConfig, base: BaseRun) -> None:
+    """Raise ConfigError, with the difference, where a config does not fit its base."""
     if not config.training.methods:
         raise ConfigError("training.methods is empty: name what to try, e.g. training.methods=[full,head,lora,scratch]")
     lacking = set(base.forecaster.symbols) - set(config.stocks.symbols)
@@ -66,10 +59,10 @@ def check(config: ExperimentConfig, base: BaseModel) -> None:
         base.refuse_seen_days(config.stocks.valid_start, config.stocks.test_start)
 
 
-def candidate_config(config: ExperimentConfig, base: BaseModel, method: str) -> ExperimentConfig:
-    """The config of one candidate alone: what its method does not read is set to the default, so that it is one trial.
+def candidate_config(config: ExperimentConfig, base: BaseRun, method: str) -> ExperimentConfig:
+    """The config of one candidate. Fields that its method does not read take their defaults, so that it is one trial.
 
-    From scratch the same steps and windows are trained, at the learning rate and weight decay of the base.
+    Training from scratch takes the same steps and windows, at the learning rate and weight decay of the base.
     """
     training = dataclasses.replace(config.training, methods=[method], lora_rank=type(config.training)().lora_rank)
     if method == "lora":
@@ -82,13 +75,16 @@ def candidate_config(config: ExperimentConfig, base: BaseModel, method: str) -> 
 
 
 def signature_of(
-    config: ExperimentConfig, base: BaseModel | None, candidate: str | None = None
+    config: ExperimentConfig, base: BaseRun | None = None, candidate: str | None = None
 ) -> tuple[dict[str, Any], str]:
-    """The delta of a run from the defaults and its signature; what identifies its base, if it has one, is in both.
+    """The delta of a run from the defaults, and its signature. Both hold the identity of its base, if it has one.
 
     candidate: set for one candidate of a fine-tune, which is another trial than a fine-tune that tries it alone.
     """
     delta = config_delta(dataclasses.asdict(config), dataclasses.asdict(typed_config({})))
-    more = (base.identity if base else {}) | ({"candidate": candidate} if candidate else {})
-    delta = dict(sorted((delta | more).items()))
+    if base:  # by what can change a number; its path cannot
+        delta |= {"base.signature": base.signature, "base.weights": base.weights}
+    if candidate:
+        delta["candidate"] = candidate
+    delta = dict(sorted(delta.items()))
     return delta, signature(delta)

@@ -1,4 +1,4 @@
-"""What a period of days says of a model, with the evidence beside every figure.
+"""Judging a model on a period: its profit, with the evidence beside every figure.
 
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
@@ -11,7 +11,8 @@ import pandas as pd
 from hftraining.core.forecast import Forecast
 from hftraining.evidence.bootstrap import Interval, sharpe_difference, sharpe_interval
 from hftraining.evidence.config import EvidenceConfig
-from hftraining.evidence.nulls import NullBand, null_band
+from hftraining.evidence.nulls import null_band
+from hftraining.evidence.scores import Score as DailyScore
 from hftraining.evidence.scores import daily_scores, quantile_calibration
 from hftraining.experiment.periods import Period
 from hftraining.profit_tracker import ProfitTracker
@@ -26,12 +27,12 @@ FAN = ("q05", "q25", "q50", "q75", "q95")
 
 @dataclass(frozen=True)
 class Judgement:
-    """result: what result.json says of these days. The frames go into the run folder. returns_T: daily, net."""
+    """result: for result.json. The frames go into the run folder. returns_T: daily, net."""
 
     result: PeriodResult
     equity: pd.DataFrame  # date, equity, buy_and_hold
     trades: pd.DataFrame
-    fan: pd.DataFrame  # date, q05 .. q95: what luck would have made of the same book
+    fan: pd.DataFrame  # date, q05 .. q95: the null band of the equity
     returns_T: np.ndarray
     difference: Interval  # of Sharpe ratios, to buy and hold
 
@@ -44,7 +45,7 @@ def judge(
     evidence: EvidenceConfig,
     seed: int,
 ) -> Judgement:
-    """Trade the forecasts of a period, and measure them against luck, buy and hold, and the baselines.
+    """Trade the forecasts of a period, and compare the account with luck, buy and hold, and the baselines.
 
     baselines: target weights_TS of these days, by name.
     """
@@ -58,22 +59,21 @@ def judge(
     difference = sharpe_difference(ours, theirs, evidence.bootstrap_draws, seed)
     beside = {"buy_and_hold": Baseline(dict(held.metrics))}
     for name, weights_TS in baselines.items():
-        # A rule is traded as the literature has it, without stops, which would cripple it in our favour; what is fitted
-        # on the model's own features is traded by the model's own rules.
+        # Rules are traded as the literature has it: stops would cripple them in our favour. Baseline models are traded
+        # by the model's own rules.
         own_rules = replace(rules, stop_loss=0.0, take_profit=0.0) if name in STRATEGIES else rules
         simulation = simulate(*prices, weights_TS, own_rules)
         apart = sharpe_difference(daily_returns(simulation.equity_T), theirs, evidence.bootstrap_draws, seed)
         beside[name] = Baseline(dict(summarize(simulation, own_rules)), estimate_of(apart))
     scores, calibration = _scored(period, forecast, rules)
-    dates = bars.sessions_T
-    first, last = period.window
+    dates, (first, last) = bars.sessions_T, period.window
     result = PeriodResult(
         days=len(dates),
         first=first,
         last=last,
         profit=dict(report.metrics),
         baselines=beside,
-        null=_null(null),
+        null=Null(null.p, list(null.band), null.draws, null.selection_p, list(null.selection_band), null.reason),
         interval=[interval.low, interval.high],
         difference=estimate_of(difference),
         scores=scores,
@@ -91,15 +91,15 @@ def judge(
     )
 
 
-def estimate_of(interval: Interval) -> Estimate:
-    """An interval as result.json holds it."""
+def estimate_of(interval: Interval | DailyScore) -> Estimate:
+    """A value and its 95 % interval, as result.json holds them."""
     return Estimate(interval.value, interval.low, interval.high)
 
 
 def _scored(
     period: Period, forecast: Forecast, rules: ProfitTrackerConfig
 ) -> tuple[dict[str, Score], list[Calibration]]:
-    """The scores of the median at the horizon that is traded, and how well every quantile is calibrated."""
+    """The scores of the median at the traded horizon, and the calibration of every quantile."""
     horizon = rules.horizon or max(forecast.horizons)
     h, middle = forecast.horizons.index(horizon), forecast.levels.index(0.5)
     labels_TSH = period.labels_TSH * period.span_TSH  # log returns, as forecast
@@ -111,7 +111,3 @@ def _scored(
         for row in quantile_calibration(forecast.quantiles_TSHQ[:, :, i], labels_TSH[:, :, i], forecast.levels)
     ]
     return {name: Score(**asdict(score)) for name, score in scores.items()}, calibration
-
-
-def _null(null: NullBand) -> Null:
-    return Null(null.p, list(null.band), null.draws, null.selection_p, list(null.selection_band), null.reason)

@@ -1,9 +1,9 @@
-"""The ledger row of a run: written before its first step, with the sealed test days and the verdict at its end."""
+"""The ledger row of a run: begun before its first step, and completed with test openings and verdict at its end."""
 
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import variance
 
@@ -14,26 +14,28 @@ from hftraining.experiment.judging import Judgement
 from hftraining.experiment.periods import Period
 from hftraining.runs.ledger import LEDGER_FILE, Ledger, Trials, trials_of
 from hftraining.runs.record import RunRecord
-from hftraining.runs.result import PeriodResult, RunResult
+from hftraining.runs.result import RunResult
 
 
+@dataclass(frozen=True)
 class LedgerRow:
-    """One run in the ledger. It counts from before its first step, whatever becomes of it."""
+    """One run in the ledger. It counts as a trial from before its first step, however it ends."""
 
-    def __init__(self, ledger: Ledger, row: int, fingerprint: str, valid_window: tuple[str, str], look: str):
-        """look: what opens the test window, named by config, seed and code."""
-        self.ledger, self.row, self.look = ledger, row, look
-        self.fingerprint, self.valid_window = fingerprint, valid_window
+    ledger: Ledger
+    row: int
+    fingerprint: str
+    valid_window: tuple[str, str]
+    look: str  # config, seed and code of the run that opens the test days
 
     def open_test(self) -> int:
-        """Count an opening of the sealed test window; returns how often these days were opened so far.
+        """Count an opening of the sealed test days; returns how often they have been opened so far.
 
-        A run that repeats another one, with the same code, sees what is known: it is not a new opening.
+        A run that repeats another one with the same code sees nothing new: that is no new opening.
         """
         return self.ledger.open_test(self.row, self.look)
 
     def trials(self, own: Judgement | None = None) -> Trials:
-        """Every trial on these data and validation days. own: of this row, which has no returns in the ledger yet."""
+        """All trials on these data and validation days. own: this row's, whose returns are not in the ledger yet."""
         entries = self.ledger.entries(fingerprint=self.fingerprint, valid_window=self.valid_window)
         if own is not None:
             returns = tuple(own.returns_T.tolist())
@@ -43,14 +45,14 @@ class LedgerRow:
     def judge(self, result: RunResult, judged: Mapping[str, Judgement], openings: int) -> None:
         """Fill in n_trials, deflated_sharpe, test_openings and the verdicts.
 
-        The validation Sharpe ratio is deflated by all trials on these data and days. The test days are deflated by the
-        number of times that they were opened: that many results could have been picked from. The run's verdict is
-        that on the test days, or on the validation days where the test days stay sealed.
+        The validation Sharpe ratio is deflated by all trials on these data and days, that of the test days by the
+        number of their openings: someone could have picked the best of so many results. The run's verdict is on the
+        test days, or on the validation days if the test days stay sealed.
         """
         valid = judged["valid"]
         trials = self.trials(valid)
         known = sorted(set(trials.sharpes_1d))
-        # Of several trials with a single Sharpe ratio between them the spread is unknown: NaN, which counts as chance.
+        # If all trials have the same Sharpe ratio, their spread is unknown: NaN, which counts as luck.
         spread = variance(known) if len(known) > 1 else math.nan
         result.n_trials, result.test_openings = trials.count, openings
         result.deflated_sharpe = deflated_sharpe(valid.returns_T, trials.count, spread)
@@ -59,7 +61,7 @@ class LedgerRow:
             result.verdict = _say_verdict(test, deflated_sharpe(test.returns_T, openings, spread), openings)
 
     def done(self, valid: Judgement, result: RunResult) -> None:
-        """The run has ended well: its daily validation returns go into the ledger."""
+        """The run is done: write its daily validation returns into the ledger."""
         self.ledger.finish(
             self.row,
             status="done",
@@ -71,35 +73,27 @@ class LedgerRow:
 
 
 def _say_verdict(judged: Judgement, deflated: float, count: int) -> str:
-    window: PeriodResult = judged.result
-    assert window.null is not None and window.null.p is not None
-    window.verdict = verdict(
-        window.null.p, judged.difference, deflated_sharpe=deflated, n_trials=count, reason=window.null.reason
-    )
-    return window.verdict
+    null = judged.result.null
+    assert null is not None and null.p is not None
+    said = verdict(null.p, judged.difference, deflated_sharpe=deflated, n_trials=count, reason=null.reason)
+    judged.result.verdict = said
+    return said
 
 
 @contextmanager
 def in_the_ledger(
     outputs: Path, record: RunRecord, periods: Mapping[str, Period], resumed: bool
 ) -> Iterator[LedgerRow]:
-    """The row of a run while it runs. What ends the run is written into the row."""
+    """The row of a run while it runs. An exception that ends the run gives the row its status."""
     facts = record.manifest
     windows = {name: period.window for name, period in periods.items()}
     ledger, data = Ledger(outputs / LEDGER_FILE), facts["data"]
     if resumed:
         row = ledger.resume(record.folder)
     else:
-        row = ledger.begin(
-            kind=facts["kind"],
-            name=facts["name"],
-            folder=record.folder,
-            signature=facts["signature"],
-            fingerprint=data["fingerprint"],
-            symbols=data["symbols"],
-            windows=windows,
-            started=facts["started"],
-        )
+        own = {name: facts[name] for name in ("kind", "name", "signature", "started")}
+        bars = {name: data[name] for name in ("fingerprint", "symbols")}
+        row = ledger.begin(**own, **bars, folder=record.folder, windows=windows)
     try:
         look = f"{facts['signature']} {facts['code'].get('digest') or facts['started']}"
         yield LedgerRow(ledger, row, data["fingerprint"], windows["valid"], look)

@@ -1,4 +1,4 @@
-"""What a run opens: its folder, with config and manifest in it before the first step, and its row in the ledger."""
+"""Opening a run: its folder, with config and manifest before the first step, and its row in the ledger."""
 
 import dataclasses
 import shutil
@@ -23,20 +23,19 @@ from hftraining.training.checkpoint import Checkpoints
 def opened(
     ground: Ground, argv: list[str] | None, kind: str, name: str, called: str | None = None
 ) -> Iterator[tuple[RunRecord, LedgerRow]]:
-    """A new run folder outputs/kind/name/called, or the one that is resumed, and its ledger row while it runs.
+    """The folder outputs/kind/name/called of a new run, or that of a resumed one, and its ledger row while it runs.
 
-    The folder is called by date and time unless told otherwise.
+    called: the date and time unless given.
     """
-    config = ground.config
-    with _open_record(ground, argv, kind, name, called) as record:
-        outputs = record.folder.parents[2]
-        with in_the_ledger(outputs, record, ground.periods, bool(config.resume)) as row:
-            yield record, row
+    resumed = bool(ground.config.resume)
+    record = _reopened(ground) if resumed else _created(ground, argv, kind, name, called)
+    with record, in_the_ledger(record.folder.parents[2], record, ground.periods, resumed) as row:
+        yield record, row
 
 
 @contextmanager
 def opened_candidate(ground: Ground, folder: Path, method: str) -> Iterator[tuple[RunRecord, LedgerRow]]:
-    """The folder of a candidate within that of its fine-tune; one without a whole checkpoint begins anew."""
+    """The folder of a candidate inside its fine-tune's; without a whole checkpoint the candidate starts over."""
     path = folder / "candidates" / method
     step = Checkpoints(path / "checkpoints").newest()
     if step:
@@ -44,32 +43,34 @@ def opened_candidate(ground: Ground, folder: Path, method: str) -> Iterator[tupl
     else:
         shutil.rmtree(path, ignore_errors=True)
         delta, signature = signature_of(ground.config, ground.base, method)
-        facts = read_manifest(folder) | {
-            "signature": signature,
-            "kind": "finetuned",
-            "name": f"{ground.config.name} {method}",
-        }
-        values = dataclasses.asdict(ground.config)
+        own = {"signature": signature, "kind": "finetuned", "name": f"{ground.config.name} {method}"}
+        facts, values = read_manifest(folder) | own, dataclasses.asdict(ground.config)
         record = RunRecord.create(folder.parent, folder.name, "candidates", values, delta, facts, called=method)
     with record, in_the_ledger(folder.parents[2], record, ground.periods, step > 0) as row:
         yield record, row
 
 
-def _open_record(ground: Ground, argv: list[str] | None, kind: str, name: str, called: str | None) -> RunRecord:
+def _fingerprints(ground: Ground) -> dict[str, str]:
+    """Of the bars that are traded and, for a fine-tune, of those that its features were made of."""
+    traded = {"fingerprint": ground.whole.fingerprint()}
+    return traded | {"universe": ground.universe.fingerprint()} if ground.base else traded
+
+
+def _reopened(ground: Ground) -> RunRecord:
+    folder = Path(str(ground.config.resume))
+    known = read_manifest(folder)["data"]
+    for what, found in _fingerprints(ground).items():
+        if known.get(what) != found:
+            raise ConfigError(
+                f"{folder}: the bars are not those that the run began with ({what} {found} where run.json says "
+                f"{known.get(what)}): start a new run"
+            )
+    return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest())
+
+
+def _created(ground: Ground, argv: list[str] | None, kind: str, name: str, called: str | None) -> RunRecord:
     config, base, bars = ground.config, ground.base, ground.whole
-    prints = {"fingerprint": bars.fingerprint()}
-    if base:
-        prints["universe"] = ground.universe.fingerprint()  # what the features were made of
-    if config.resume:
-        folder = Path(config.resume)
-        known = read_manifest(folder)["data"]
-        for what, found in prints.items():
-            if known.get(what) != found:
-                raise ConfigError(
-                    f"{folder}: the bars are not those that the run began with ({what} {found} where run.json says "
-                    f"{known.get(what)}): start a new run"
-                )
-        return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest())
+    prints = _fingerprints(ground)
     delta, signature = signature_of(config, base)
     patch = code_patch()
     data = {

@@ -1,4 +1,4 @@
-"""Periods of days that are scored, and the forecast loss and profit loss of a model on them.
+"""Periods: the training, validation or test days, and the forecast loss and profit loss of a model on them.
 
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
@@ -22,7 +22,7 @@ from hftraining.trading.config import TradingRules
 
 @dataclass(frozen=True)
 class Period:
-    """Days to be scored: their bars, labels, and the features that a forecast of them can depend on."""
+    """The days to score: their bars, labels, and the features that a forecast of them depends on."""
 
     bars: Bars
     labels_TSH: np.ndarray  # in volatility units
@@ -32,13 +32,7 @@ class Period:
 
     @classmethod
     def cut(
-        cls,
-        bars: Bars,
-        features: Features,
-        labels_TSH: np.ndarray,
-        horizons: list[int],
-        rows: slice,
-        lead: int,
+        cls, bars: Bars, features: Features, labels_TSH: np.ndarray, horizons: list[int], rows: slice, lead: int
     ) -> "Period":
         """The days of `rows`, with up to `lead` rows of features before them."""
         first = max(0, rows.start - lead)
@@ -52,20 +46,20 @@ class Period:
         return str(self.bars.sessions_T[0]), str(self.bars.sessions_T[-1])
 
     def forecast(self, forecaster: Forecaster) -> Forecast:
-        """The forecaster's forecasts of exactly these days."""
+        """The forecast of these days."""
         return forecaster.forecast_features(self.features).rows(slice(self.lead, None))
 
     @property
     def scored_labels_TSH(self) -> np.ndarray:
-        """The labels of the days and symbols that have features, and so a forecast; NaN elsewhere."""
+        """The labels where a day and symbol has features, and so a forecast; NaN elsewhere."""
         return np.where(self.features.known_TS[self.lead :, :, None], self.labels_TSH, np.nan)
 
     def loss(self, forecast: Forecast, objective: ObjectiveConfig, rules: TradingRules) -> float:
-        """eval/loss: the forecast loss; of an objective without one, the profit loss."""
+        """eval/loss: the forecast loss, or the profit loss if the objective has no forecast loss."""
         return self.forecast_loss(forecast) if objective.forecast_weight else self.profit_loss(forecast, rules)
 
     def forecast_loss(self, forecast: Forecast) -> float:
-        """Pinball loss in volatility units over the labels of these days; NaN where none is known."""
+        """Pinball loss in volatility units over the labels of these days; NaN if none is known."""
         return self._pinball(forecast.quantiles_TSHQ / self.span_TSH[..., None], forecast.levels)
 
     def daily_loss(self, forecast: Forecast) -> np.ndarray:
@@ -84,7 +78,7 @@ class Period:
         return self._pinball(np.broadcast_to(quantiles_HQ, (*self.labels_TSH.shape[:2], *quantiles_HQ.shape)), levels)
 
     def profit_loss(self, forecast: Forecast, rules: TradingRules) -> float:
-        """Negative net Sharpe ratio of the position head over these days, as the profit objective counts it."""
+        """Negative net Sharpe ratio of the position head over these days, as in the profit objective."""
         weights = position_weights(
             torch.from_numpy(np.nan_to_num(forecast.head_TS)), torch.from_numpy(np.isfinite(forecast.head_TS)), rules
         )
@@ -101,17 +95,12 @@ class Period:
         return pinball_loss(quantiles, torch.from_numpy(labels_TSH), torch.tensor(levels, dtype=torch.float64)).item()
 
 
-def unconditional_quantiles(train: Period, levels: tuple[float, ...]) -> np.ndarray:
-    """quantiles_HQ of all training labels: the best forecast that knows the distribution and nothing else."""
-    labels_TSH = train.scored_labels_TSH
-    return np.stack([np.nanquantile(labels_TSH[:, :, h], levels) for h in range(labels_TSH.shape[2])])
-
-
 def score_losses(period: Period, train: Period, forecast: Forecast) -> Losses:
-    """The forecast loss beside that of "nothing changes" (every quantile at zero) and of the training distribution."""
-    levels = forecast.levels
+    """The forecast loss beside those of two constant forecasts: all zero, and the quantiles of the training labels."""
+    levels, labels_TSH = forecast.levels, train.scored_labels_TSH
+    quantiles_HQ = np.stack([np.nanquantile(labels_TSH[:, :, h], levels) for h in range(labels_TSH.shape[2])])
     return Losses(
         model=period.forecast_loss(forecast),
         nothing_changes=period.constant_loss(np.zeros((len(forecast.horizons), len(levels))), levels),
-        unconditional=period.constant_loss(unconditional_quantiles(train, levels), levels),
+        unconditional=period.constant_loss(quantiles_HQ, levels),
     )

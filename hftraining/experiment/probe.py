@@ -1,10 +1,9 @@
-"""The validation probe: one pass over the validation days, scored as a forecast and as money."""
+"""The validation probe: one pass over the validation days, scored by loss and by profit."""
 
 import math
 
 from scipy import stats
 
-from hftraining.core.forecast import Forecast
 from hftraining.core.metrics import LOSS_TAG, PROFIT
 from hftraining.experiment.periods import Period
 from hftraining.model.base import Forecaster
@@ -15,8 +14,8 @@ from hftraining.profit_tracker import ProfitReport, ProfitTracker
 class ValidationProbe:
     """Called by the trainer every `profit_tracker.every` steps.
 
-    eval/loss is the forecast loss, so that its correlation with the Sharpe ratio is not one by construction; for an
-    objective without a forecast loss it is the profit loss, and the correlation then says nothing.
+    eval/loss is the forecast loss, so that its correlation with the Sharpe ratio is not one by construction. Without a
+    forecast loss in the objective it is the profit loss, and the correlation says nothing.
     """
 
     def __init__(
@@ -27,28 +26,23 @@ class ValidationProbe:
         valid: Period,
         history: list[dict[str, float]],
     ):
-        """history: the steps logged so far, so that a resumed run correlates over all its probes."""
+        """history: the steps logged so far, so that the correlation of a resumed run covers all its probes."""
         self.forecaster, self.tracker, self.objective, self.valid = forecaster, tracker, objective, valid
         self.losses, self.sharpes = probes_of(history)
         self.report: ProfitReport | None = None  # of the last probe
 
     def __call__(self, step: int) -> dict[str, float]:
         """The tags of a probe: eval/..., profit/..., and the rank correlation of the two over the run so far."""
-        values = self.look(self.valid.forecast(self.forecaster))
-        self.losses.append(values[LOSS_TAG])
-        self.sharpes.append(values["profit/sharpe_ratio"])
-        values["profit/loss_correlation"], _ = loss_profit_correlation(self.losses, self.sharpes)
-        return values
-
-    def look(self, forecast: Forecast) -> dict[str, float]:
-        """The scores of a forecast of the validation days."""
+        forecast = self.valid.forecast(self.forecaster)
         self.report = self.tracker.evaluate(self.valid.bars, forecast)
         values = {metric.tag: float(self.report.metrics[metric.name]) for metric in PROFIT if metric.probed}
         if self.objective.profit_weight:
             values["eval/profit_loss"] = self.valid.profit_loss(forecast, self.tracker.config)
-        values[LOSS_TAG] = (
-            self.valid.forecast_loss(forecast) if self.objective.forecast_weight else values["eval/profit_loss"]
-        )
+        loss = self.valid.forecast_loss(forecast) if self.objective.forecast_weight else values["eval/profit_loss"]
+        values[LOSS_TAG] = loss
+        self.losses.append(loss)
+        self.sharpes.append(values["profit/sharpe_ratio"])
+        values["profit/loss_correlation"], _ = loss_profit_correlation(self.losses, self.sharpes)
         return values
 
 
@@ -63,7 +57,7 @@ def loss_profit_correlation(losses: list[float], sharpes: list[float]) -> tuple[
 
     Negative where a lower loss goes with a higher Sharpe ratio. Probes without a Sharpe ratio are left out; NaN with
     fewer than three, or without variance. The interval is Fisher's z with the standard error of Fieller, Hartley and
-    Pearson (1957), NaN with fewer than five; probes of one run are not independent, so it is too narrow if anything.
+    Pearson (1957), NaN with fewer than five. Probes of one run are not independent, so it is rather too narrow.
     """
     pairs = [(a, b) for a, b in zip(losses, sharpes, strict=True) if math.isfinite(a) and math.isfinite(b)]
     nothing = (math.nan, math.nan)

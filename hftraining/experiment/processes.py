@@ -1,9 +1,8 @@
-"""Several runs, in turn or in processes of their own: how one of them ends does not disturb the others."""
+"""Several runs, one after the other or in their own processes: the failure of one does not disturb the others."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import signal
@@ -22,6 +21,7 @@ import torch
 from hftraining.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OURS, EXIT_USER, Ending, Interrupted
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.finetune import run
+from hftraining.runs.record import read_manifest
 from hftraining.runs.result import RunResult, read_result
 
 DONE, REFUSED, INTERRUPTED, KILLED = "done", "refused", Interrupted.status, "killed"
@@ -29,7 +29,7 @@ DONE, REFUSED, INTERRUPTED, KILLED = "done", "refused", Interrupted.status, "kil
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the run of a stock ended. folder: of the run, where there is one. text: why, or what came of it."""
+    """How the run of a stock ended. folder: of the run, if it has one. text: its result, or why it has none."""
 
     symbol: str
     status: str  # done, refused, interrupted, failed, killed
@@ -39,16 +39,16 @@ class Outcome:
 
     @classmethod
     def of(cls, symbol: str, end: Ending) -> Outcome:
-        """The outcome of a run that this ended."""
+        """The outcome of a run that ended in this way."""
         status = REFUSED if end.exit_code == EXIT_USER else end.status
         return cls(symbol, status, text=str(end), exit_code=end.exit_code)
 
     def summary(self) -> dict[str, Any]:
-        """What a program that called us wants to know of this stock."""
+        """The outcome as --json prints it."""
         said: dict[str, Any] = {"status": self.status, "folder": self.folder, "text": self.text}
-        if self.status == DONE and self.folder:
-            result = _result(self.folder)
-            data = json.loads((Path(self.folder) / "run.json").read_text())["data"]
+        result = read_result(Path(self.folder)) if self.status == DONE and self.folder else None
+        if result:
+            data = read_manifest(Path(str(self.folder)))["data"]
             said |= {"verdict": result.verdict, "data": f"{data['source']}, fingerprint {data['fingerprint']}"}
             if result.recommendation:
                 said["choice"] = result.recommendation.choice
@@ -56,14 +56,14 @@ class Outcome:
 
 
 def exit_code(outcomes: list[Outcome]) -> int:
-    """0 when all are done, else that of the worst: 1 our fault, 2 the user's input, 3 cut off and to be resumed."""
+    """0 if all are done, else that of the worst: 1 our fault, 2 the user's input, 3 interrupted, to be resumed."""
     return min((outcome.exit_code for outcome in outcomes if outcome.exit_code), default=EXIT_DONE)
 
 
 def attempt(symbol: str, config: ExperimentConfig, argv: list[str] | None = None) -> Outcome:
-    """Run a config in this process. A run to resume that is finished already is left as it is."""
-    if config.resume and (Path(config.resume) / "result.json").is_file():
-        return Outcome(symbol, DONE, config.resume, f"finished already: {_came_of(_result(config.resume))}")
+    """Run a config in this process. A run to resume that is already finished stays as it is."""
+    if config.resume and (known := read_result(Path(config.resume))):
+        return Outcome(symbol, DONE, config.resume, f"finished already: {_came_of(known)}")
     try:
         finished = run(config, argv)
     except KeyboardInterrupt:
@@ -73,8 +73,10 @@ def attempt(symbol: str, config: ExperimentConfig, argv: list[str] | None = None
     return Outcome(symbol, DONE, str(finished.folder), _came_of(finished.result))
 
 
-def in_turn(configs: Mapping[str, ExperimentConfig], argv: list[str] | None = None) -> list[Outcome]:
-    """One run after the other, in this process; an interruption ends them all."""
+def run_all(configs: Mapping[str, ExperimentConfig], jobs: int, argv: list[str] | None = None) -> list[Outcome]:
+    """One run after the other in this process, or up to `jobs` at a time. An interruption ends them all."""
+    if jobs > 1:
+        return in_processes(configs, jobs, argv)
     outcomes = []
     for symbol, config in configs.items():
         outcomes.append(attempt(symbol, config, argv))
@@ -83,15 +85,11 @@ def in_turn(configs: Mapping[str, ExperimentConfig], argv: list[str] | None = No
     return outcomes
 
 
-def in_processes(
-    configs: Mapping[str, ExperimentConfig],
-    jobs: int,
-    argv: list[str] | None = None,
-) -> list[Outcome]:
-    """Up to `jobs` runs at a time, each in a process of its own with its share of the machine's threads.
+def in_processes(configs: Mapping[str, ExperimentConfig], jobs: int, argv: list[str] | None = None) -> list[Outcome]:
+    """Up to `jobs` runs at a time, each in its own process with its share of the machine's threads.
 
-    What a run prints goes into its train.log. A process that is killed is reported and ends nothing else. SIGTERM and
-    SIGINT are handed on: the runs save and end, and no other one is started.
+    The output of a run goes into its train.log. A killed process is reported and ends no other one. SIGTERM and SIGINT
+    are passed on: the runs save and end, and no further one starts.
     """
     spawn = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -115,23 +113,19 @@ def in_processes(
                 process.start()
                 theirs.close()
                 running[symbol] = (process, ours)
-                _say(f"{symbol}: process {process.pid}, {threads} thread{'s' if threads > 1 else ''}")
+                print(f"{symbol}: process {process.pid}, {threads} thread{'s' if threads > 1 else ''}", flush=True)
             wait([process.sentinel for process, _ in running.values()])
             for symbol, (process, answer) in list(running.items()):
                 if not process.is_alive():
                     del running[symbol]
                     outcomes[symbol] = _outcome(symbol, process, answer)
-                    _say(f"{symbol}: {outcomes[symbol].status}: {outcomes[symbol].text}")
+                    print(f"{symbol}: {outcomes[symbol].status}: {outcomes[symbol].text}", flush=True)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     for symbol in waiting:
         outcomes[symbol] = Outcome.of(symbol, Interrupted("not begun"))
     return [outcomes[symbol] for symbol in configs]
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # whoever reads a pipe wants to know before all is over
 
 
 def _in_a_process(
@@ -146,7 +140,7 @@ def _in_a_process(
 
 
 def _end_with(parent: int) -> None:
-    """Save and end when the process that started this one is gone: nobody would be left to say what came of it."""
+    """Save and end once the parent process is gone: nobody is left to report the outcome."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -154,21 +148,13 @@ def _end_with(parent: int) -> None:
 
 def _outcome(symbol: str, process: Any, answer: Connection) -> Outcome:
     process.join()
-    with contextlib.suppress(EOFError):  # it ended without a word: killed, or by an error whose trace it printed
+    with contextlib.suppress(EOFError):  # no answer: killed, or an error whose traceback it printed
         if answer.poll():
             outcome: Outcome = answer.recv()
             return outcome
-    code = process.exitcode
-    if code < 0:
-        why = f"killed by signal {-code}; --resume resumes it"
-        return Outcome(symbol, KILLED, text=why, exit_code=EXIT_INTERRUPTED)
-    return Outcome(symbol, Ending.status, text=f"ended with exit code {code}", exit_code=EXIT_OURS)
-
-
-def _result(folder: str) -> RunResult:
-    result = read_result(Path(folder))
-    assert result is not None, "a run that is done has its result.json"
-    return result
+    if (code := process.exitcode) < 0:
+        return Outcome(symbol, KILLED, None, f"killed by signal {-code}; --resume resumes it", EXIT_INTERRUPTED)
+    return Outcome(symbol, Ending.status, None, f"ended with exit code {code}", EXIT_OURS)
 
 
 def _came_of(result: RunResult) -> str:
@@ -176,7 +162,7 @@ def _came_of(result: RunResult) -> str:
 
 
 def report(outcomes: list[Outcome]) -> None:
-    """Print what came of each stock, and on which data; problems go to stderr."""
+    """Print the outcome of each stock, its data and its run folder; problems go to stderr."""
     for outcome in outcomes:
         if outcome.status == DONE:
             print(f"{outcome.symbol}: {outcome.text}")

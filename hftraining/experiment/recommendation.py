@@ -1,4 +1,4 @@
-"""The table of candidates of a fine-tune: the base as it is beside all that was tried, and which of them to keep.
+"""The table of candidates of a fine-tune, the base as it is among them, and the recommendation.
 
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
@@ -14,13 +14,13 @@ from hftraining.core.forecast import Forecast
 from hftraining.evidence.bootstrap import sharpe_difference
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.evidence.deflation import deflated_sharpe
-from hftraining.evidence.scores import Score, paired_difference
+from hftraining.evidence.scores import paired_difference
 from hftraining.evidence.verdict import verdict
 from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import Judgement, estimate_of
 from hftraining.experiment.periods import Period
 from hftraining.runs.ledger import Trials, daily_sharpe
-from hftraining.runs.result import CandidateResult, Estimate, Recommendation
+from hftraining.runs.result import CandidateResult, Recommendation
 from hftraining.training.trainer import Progress
 
 BASE, RIDGE, NOTHING = "base", "ridge", "nothing_changes"
@@ -33,34 +33,20 @@ WORDS = {
     RIDGE: "ridge regression",
     NOTHING: '"nothing changes"',
 }
-RIVAL = "the base model"  # whom a candidate has to beat
+RIVAL = "the base model"  # that a candidate has to beat
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One row of the table before it is compared.
 
-    judged is None where nothing is traded. fitted is None for what is no model of ours to keep: it can only be looked
-    at beside the models.
+    judged: None where nothing is traded. fitted: None for a row that cannot be recommended, only compared.
     """
 
     name: str
     forecast: Forecast  # of the validation days
     judged: Judgement | None = None
     fitted: Fitted | None = None
-
-
-@dataclass(frozen=True)
-class _Yardstick:
-    """What every row is held against: the base, the trials so far and their spread, and the other stocks."""
-
-    base: Candidate
-    valid: Period
-    others: Period | None
-    n_trials: int
-    spread: float  # variance of the trials' daily Sharpe ratios
-    evidence: EvidenceConfig
-    seed: int
 
 
 def recommend(
@@ -74,13 +60,12 @@ def recommend(
 ) -> Recommendation:
     """The table, the choice and the sentence that says why.
 
-    valid: the validation days of the stocks that are fine-tuned. others: those of the base's other stocks, on which
-    forgetting is the change of the forecast loss; None where there are none. trials: all on these data and days, from
-    the ledger, which deflate every Sharpe ratio. has_forecast_loss: false for an objective without one; then losses are
-    unknown.
+    valid: the validation days of the fine-tuned stocks. others: those of the base's other stocks, if it has any;
+    forgetting is the change of the forecast loss on them. trials: all on these data and days, from the ledger; they
+    deflate every Sharpe ratio. has_forecast_loss: false for an objective without one, whose losses are unknown.
 
-    A candidate that is a model takes the place of the base when it beats chance and the base by the verdict's rules,
-    and of several the one whose Sharpe ratio leads the base's the most. Where none does, the base is kept.
+    A model replaces the base if the verdict says that it beats luck and the base; of several such models, the one whose
+    Sharpe ratio leads the base's by most. Otherwise the base is kept.
     """
     rows = {candidate.name: candidate for candidate in candidates}
     base = rows[BASE]
@@ -88,77 +73,71 @@ def recommend(
     sharpes = {*trials.sharpes_1d, daily_sharpe(base.judged.returns_T.tolist())}
     known = [sharpe for sharpe in sharpes if math.isfinite(sharpe)]
     spread = variance(known) if len(known) > 1 else math.nan
-    yardstick = _Yardstick(base, valid, others, trials.count, spread, evidence, seed)
     table: dict[str, CandidateResult] = {}
-    better: dict[str, float] = {}
+    better: dict[str, float] = {}  # the lead of the Sharpe ratio over the base's
     for name, row in rows.items():
         steps = row.fitted.progress if row.fitted else Progress()
         moved = row.fitted.moved if row.fitted else 0
         table[name] = said = CandidateResult(steps=steps.step, best_step=steps.best_step, moved=moved)
         if has_forecast_loss:
-            _compare_losses(row, said, yardstick)
+            _compare_losses(row, said, base, valid, others)
         if row.judged is not None:
-            lead = _compare_profits(row.judged, row is base, said, yardstick)
-            if row is not base and str(said.verdict).startswith(f"beats {RIVAL}"):
-                better[name] = lead
+            rival = None if row is base else base.judged
+            _compare_profits(row.judged, rival, said, trials.count, spread, evidence.bootstrap_draws, seed)
+        lead = said.difference.value if said.difference else None
+        if lead is not None and str(said.verdict).startswith(f"beats {RIVAL}"):
+            better[name] = lead
     models = {name: lead for name, lead in better.items() if rows[name].fitted is not None}
     choice = max(models, key=models.__getitem__) if models else BASE
     n_others = len(others.bars.symbols_S) if others else 0
     return Recommendation(choice, _sentence(choice, table, better), trials.count, n_others, table)
 
 
-def _compare_losses(row: Candidate, said: CandidateResult, yardstick: _Yardstick) -> None:
-    """The forecast loss, its difference to the base's, and the same on the base's other stocks."""
-    base, valid, others = yardstick.base, yardstick.valid, yardstick.others
+def _compare_losses(
+    row: Candidate, said: CandidateResult, base: Candidate, valid: Period, others: Period | None
+) -> None:
+    """Fill in the forecast loss, its difference to the base's, and the same on the base's other stocks."""
     overlap = max(base.forecast.horizons)
     said.loss = valid.forecast_loss(row.forecast)
     if row is base:
         return
-    said.loss_difference = _ends(
-        paired_difference(valid.daily_loss(row.forecast), valid.daily_loss(base.forecast), overlap)
-    )
+    ours_T, theirs_T = valid.daily_loss(row.forecast), valid.daily_loss(base.forecast)
+    said.loss_difference = estimate_of(paired_difference(ours_T, theirs_T, overlap))
     if others is not None and row.fitted is not None and base.fitted is not None:
         ours_T, theirs_T = (others.daily_loss(others.forecast(f.forecaster)) for f in (row.fitted, base.fitted))
-        said.forgetting = _ends(paired_difference(ours_T, theirs_T, overlap))
+        said.forgetting = estimate_of(paired_difference(ours_T, theirs_T, overlap))
 
 
-def _compare_profits(judged: Judgement, is_base: bool, said: CandidateResult, yardstick: _Yardstick) -> float:
-    """Profit, deflated Sharpe ratio and verdict; returns the lead of the Sharpe ratio over the base's."""
-    base, n_trials, evidence = yardstick.base, yardstick.n_trials, yardstick.evidence
-    assert base.judged is not None and judged.result.null is not None and judged.result.null.p is not None
-    apart = sharpe_difference(judged.returns_T, base.judged.returns_T, evidence.bootstrap_draws, yardstick.seed)
-    null, deflated = judged.result.null, deflated_sharpe(judged.returns_T, n_trials, yardstick.spread)
+def _compare_profits(
+    judged: Judgement, rival: Judgement | None, said: CandidateResult, n: int, spread: float, draws: int, seed: int
+) -> None:
+    """Fill in profit, deflated Sharpe ratio and verdict. rival: the base, which itself is compared with buy and hold.
+
+    n, spread: the number of trials and the variance of their daily Sharpe ratios.
+    """
+    null, deflated = judged.result.null, deflated_sharpe(judged.returns_T, n, spread)
+    assert null is not None and null.p is not None
     said.profit, said.interval, said.p = judged.result.profit, judged.result.interval, null.p
-    said.deflated_sharpe = deflated
-    said.difference = None if is_base else estimate_of(apart)
-    said.verdict = verdict(
-        judged.result.null.p,
-        judged.difference if is_base else apart,
-        deflated_sharpe=deflated,
-        n_trials=n_trials,
-        reason=null.reason,
-        rival="buy and hold" if is_base else RIVAL,
-    )
-    return apart.value
+    said.deflated_sharpe, apart, name = deflated, judged.difference, "buy and hold"
+    if rival:
+        apart, name = sharpe_difference(judged.returns_T, rival.returns_T, draws, seed), RIVAL
+        said.difference = estimate_of(apart)
+    said.verdict = verdict(null.p, apart, deflated_sharpe=deflated, n_trials=n, reason=null.reason, rival=name)
 
 
 def nothing_changes(like: Forecast) -> Forecast:
-    """The forecast that every return is 0, where another forecast has one."""
+    """A forecast of zero returns, wherever the other forecast has a value."""
     zeros_TSHQ = np.where(np.isfinite(like.quantiles_TSHQ), 0.0, math.nan)
     return Forecast(zeros_TSHQ, np.full(like.head_TS.shape, math.nan), like.horizons, like.levels)
-
-
-def _ends(score: Score) -> Estimate:
-    return Estimate(score.value, score.low, score.high)
 
 
 def _sentence(choice: str, table: Mapping[str, CandidateResult], better: Mapping[str, float]) -> str:
     tried = [name for name, row in table.items() if row.steps]
     if choice == BASE:
-        text = f"keep the base model: {tried[0]} does not beat both luck and it"
-        if tried[1:]:
-            text = f"keep the base model: none of {_listed(tried)} beats both luck and it"
-        lower = [name for name in tried if _is_below_zero(table[name].loss_difference)]
+        none = f"none of {_listed(tried)} beats" if tried[1:] else f"{tried[0]} does not beat"
+        ends = {name: row.loss_difference.high for name, row in table.items() if row.steps and row.loss_difference}
+        lower = [name for name, high in ends.items() if high is not None and high < 0.0]
+        text = f"keep the base model: {none} both luck and it"
         text += f"; {_listed(lower)} lowered the forecast loss" if lower else ""
     else:
         text = f"use {choice} ({WORDS[choice]}): it {table[choice].verdict}"
@@ -169,7 +148,3 @@ def _sentence(choice: str, table: Mapping[str, CandidateResult], better: Mapping
 
 def _listed(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _is_below_zero(difference: Estimate | None) -> bool:
-    return difference is not None and difference.high is not None and difference.high < 0.0

@@ -1,4 +1,4 @@
-"""Run a run again from its own folder: equal to the bit, or the first step that differs and why."""
+"""Repeat a run from its folder: equal to the bit, or the first step that differs and why."""
 
 import json
 import os
@@ -27,6 +27,7 @@ from hftraining.runs.environment import environment
 from hftraining.runs.folder import RunFolder, read_run
 
 LINES_SHOWN = 10  # of changed bars
+LIKELIEST = ("code", "threads", "machine", "library")  # causes of a difference, the likeliest first
 NOTHING_KNOWN = (
     "nothing recorded explains it: code, bars, threads, versions and CPU are those of run.json; a file of the run may "
     "have been edited, or the machine differs in something that is not recorded"
@@ -34,20 +35,20 @@ NOTHING_KNOWN = (
 
 
 class ReplayError(UserError):
-    """The run cannot be run again: what, where, what to do, in one line."""
+    """The run cannot be repeated: what, where, what to do, in one line."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Something that is not as it was when the run was made."""
+    """Something that has changed since the run. kind: one of LIKELIEST."""
 
-    kind: str  # code, threads, library, machine or record
+    kind: str
     text: str
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A run and its repetition. causes: known beforehand; likely: what explains a difference, the likeliest first."""
+    """A run and its repetition. causes: known beforehand. likely: explanations of a difference, the likeliest first."""
 
     run: Path
     folder: Path
@@ -61,9 +62,7 @@ class Replay:
             "equal": self.bits.equal,
             "run": str(self.run),
             "replay": str(self.folder),
-            "weights": self.bits.weights or None,
-            "metrics": self.bits.metrics or None,
-            "equity": self.bits.equity or None,
+            **{name: getattr(self.bits, name) or None for name in ("weights", "metrics", "equity")},
             "first_step": self.bits.first_step,
             "causes": [vars(cause) for cause in self.causes],
             "likely": self.likely,
@@ -73,14 +72,16 @@ class Replay:
 def replay(folder: Path, outputs: Path | None = None, say: Callable[[str], None] = print) -> Replay:
     """Train again with the run's config, bars, seed and threads, in a new folder, and compare.
 
-    outputs: where the new folder goes and whose ledger counts it; by default the outputs folder that the run lies in.
-    What is known to differ is said before training begins. Raises ReplayError where that makes it pointless: bars
-    that changed or cannot be loaded, a run that never finished.
+    outputs: the folder for the new run, whose ledger counts it; by default that of the old run. Known differences are
+    printed before training begins. Raises ReplayError if they make it pointless: the bars changed or cannot be loaded,
+    or the run never finished.
     """
     run = finished_run(folder)
     config = load_config(folder / "config.yaml")
     config.resume, config.output_dir = None, str(outputs or run.outputs or "outputs")
-    _set_threads(config, run)
+    threads = config.training.threads or run.manifest.get("threads")
+    if isinstance(threads, int) and threads > 0:
+        torch.set_num_threads(threads)
     causes = known_causes(run, config)
     for cause in causes:
         say(f"{cause.kind}: {cause.text}")
@@ -102,7 +103,7 @@ def judged(run: RunFolder, again: Path, causes: list[Cause]) -> Replay:
 
 
 def finished_run(folder: Path) -> RunFolder:
-    """The run, if it can be compared with anything."""
+    """The run of a folder. Raises ReplayError if it never finished."""
     run = read_run(folder)
     if not run.result:
         raise ReplayError(f"{folder} is not finished, so there is nothing to compare with: resume it first")
@@ -110,7 +111,7 @@ def finished_run(folder: Path) -> RunFolder:
 
 
 def known_causes(run: RunFolder, config: ExperimentConfig) -> list[Cause]:
-    """What is not as run.json says, bars excepted: code, threads, libraries, machine."""
+    """Code, threads, libraries and machine, where they are not those of run.json."""
     causes = []
     then, now = run.manifest.get("code") or {}, code_version()
     if then.get("digest") != now["digest"]:
@@ -132,11 +133,10 @@ def known_causes(run: RunFolder, config: ExperimentConfig) -> list[Cause]:
 
 
 def the_same_bars(run: RunFolder, config: ExperimentConfig, *, code_differs: bool) -> Bars:
-    """The bars that the run saw, from the snapshot that it names. Raises ReplayError where they are not to be had."""
+    """The bars of the run, from the snapshot that it names. Raises ReplayError if they are missing or changed."""
     recorded, stocks = run.manifest.get("data") or {}, config.stocks
     if snapshot := recorded.get("snapshot"):
-        beside = (run.outputs or Path("outputs")) / "snapshots"
-        places = [Path(stocks.snapshots), beside]
+        places = [Path(stocks.snapshots), (run.outputs or Path("outputs")) / "snapshots"]
         folder = next((place for place in places if (place / f"{snapshot}.parquet").is_file()), None)
         if folder is None:
             looked = " nor in ".join(dict.fromkeys(map(str, places)))
@@ -155,23 +155,22 @@ def the_same_bars(run: RunFolder, config: ExperimentConfig, *, code_differs: boo
 
 
 def likely_causes(run: RunFolder, bits: Bits, causes: list[Cause]) -> list[str]:
-    """What explains a difference, the likeliest first: code, then threads, the machine, libraries."""
-    order = ("code", "threads", "machine", "library")
-    likely = [f"{c.kind}: {c.text}" for kind in order for c in causes if c.kind == kind]
+    """Explanations of a difference, the likeliest first."""
+    likely = [f"{c.kind}: {c.text}" for c in sorted(causes, key=lambda cause: LIKELIEST.index(cause.kind))]
     if bits.trained_alike:
-        likely.append("training was the same to the bit: what differs is how it was scored or traded")
+        likely.append("training was equal to the bit: the scoring or the trading differs")
     if bits.weights and not bits.metrics:
-        likely.append("every logged step is equal, but not the weights: was model.safetensors changed after the run?")
+        likely.append("the weights differ, every logged step is equal: was model.safetensors changed after the run?")
     log = run.path / "train.log"
     if log.is_file() and "resumed from step" in log.read_text(encoding="utf-8", errors="replace"):
-        likely.append("the run was interrupted and resumed: run.json tells the code that it began with")
+        likely.append("the run was interrupted and resumed: run.json names the code that it began with")
     return likely or [NOTHING_KNOWN]
 
 
 def replay_from_commit(folder: Path, outputs: Path | None = None, say: Callable[[str], None] = print) -> Replay:
     """As `replay`, but with the recorded commit and code.patch, in a temporary git worktree.
 
-    Raises ReplayError where the recorded code cannot be had.
+    Raises ReplayError if the recorded code is not available.
     """
     run = finished_run(folder)
     code = run.manifest.get("code") or {}
@@ -189,9 +188,9 @@ def replay_from_commit(folder: Path, outputs: Path | None = None, say: Callable[
     with tempfile.TemporaryDirectory(prefix="hftraining-replay-") as temporary:
         tree = Path(temporary).resolve() / "tree"
         try:
-            _must(_git("worktree", "add", "--detach", str(tree), commit), f"commit {commit[:12]} cannot be checked out")
+            _git("worktree", "add", "--detach", str(tree), commit, failing=f"cannot check out commit {commit[:12]}")
             if patch.is_file():
-                _must(_git("-C", str(tree), "apply", str(patch.resolve())), f"{patch} does not fit its commit")
+                _git("-C", str(tree), "apply", str(patch.resolve()), failing=f"{patch} does not fit its commit")
             if code.get("digest") not in (None, source_digest(tree), source_digest(tree, None)):
                 raise ReplayError(f"commit {commit[:12]} and {PATCH_FILE} are not the code that run.json names")
             if not any(tree.glob("hftraining/**/replay.py")):
@@ -207,7 +206,7 @@ def replay_from_commit(folder: Path, outputs: Path | None = None, say: Callable[
 def _run_there(tree: Path, folder: Path, outputs: Path, say: Callable[[str], None]) -> Path:
     """Replay with the code of another tree; returns the new run folder."""
     paths = [str(tree), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # -P: the current folder, perhaps a checkout itself, must not come before the tree.
+    # -P: the current folder may be a checkout itself and must not come before the tree.
     command = [sys.executable, "-P", "-m", "hftraining", "replay", str(folder), "--outputs", str(outputs), "--json"]
     environment_there = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment_there)
@@ -219,30 +218,21 @@ def _run_there(tree: Path, folder: Path, outputs: Path, say: Callable[[str], Non
         last = line.rstrip("\n")
     code = process.wait()
     if code not in (0, 1) or not last.startswith("{"):
-        raise ReplayError(f"the recorded code could not run it again (exit code {code}; its reason stands above)")
+        raise ReplayError(f"the recorded code could not repeat it (exit code {code}; the reason is above)")
     return Path(json.loads(last)["replay"])
-
-
-def _set_threads(config: ExperimentConfig, run: RunFolder) -> None:
-    """The count that the run used; a config that sets one sets it itself."""
-    recorded = run.manifest.get("threads")
-    if not config.training.threads and isinstance(recorded, int) and recorded > 0:
-        torch.set_num_threads(recorded)
-    elif config.training.threads:
-        torch.set_num_threads(config.training.threads)
 
 
 def _changed_bars(run: RunFolder, bars: Bars, code_differs: bool) -> str:
     known = read_digests(run.path)
     text = f"data: the bars are not those that {run.path} was trained on"
     if known is None:
-        text += "; which days changed cannot be said without its bars.npz"
+        text += "; without its bars.npz the changed days are unknown"
     elif lines := data_delta(known, digest_bars(bars)).lines():
         shown = [line.replace("the first", "the run").replace("the second", "the data of today") for line in lines]
         more = f" and {len(lines) - LINES_SHOWN} more" if len(lines) > LINES_SHOWN else ""
         text += f": {'; '.join(shown[:LINES_SHOWN])}{more}"
     else:
-        text += ", by the fingerprint of run.json, though every bar is as bars.npz has it: was run.json edited?"
+        text += ", by the fingerprint in run.json, though every bar equals bars.npz: was run.json edited?"
     if code_differs:
         text += "; the code that prepares them differs too (--from-commit)"
     return f"{text}; put the old data back to replay it"
@@ -259,14 +249,13 @@ def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _git(*arguments: str, failing: str = "") -> subprocess.CompletedProcess[str]:
+    """Run git in our source tree. failing: a failure raises ReplayError with these words."""
     command = ["git", "-C", str(SOURCE_TREE), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=git_environment())
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, env=git_environment())
     except OSError as error:
         raise ReplayError(f"--from-commit needs git ({error.strerror})") from error
-
-
-def _must(answer: subprocess.CompletedProcess[str], what: str) -> None:
-    if answer.returncode:
-        raise ReplayError(f"{what}: {' '.join(answer.stderr.split())}")
+    if failing and answer.returncode:
+        raise ReplayError(f"{failing}: {' '.join(answer.stderr.split())}")
+    return answer

@@ -23,14 +23,11 @@ def run_experiment(
 ) -> FinishedRun:
     """Train, judge and record one run.
 
-    bars: those that the config asks for, where they are loaded already; a replay pins their snapshot so. The run
-    folder is outputs/kind/name/called; name is config.name and called the date and time unless given. A sealed run
-    never sees a bar of the test days, and has no test results. `watch` gets the step and the values of each probe;
-    what it raises ends the run, and Pruned says that this was meant.
-
-    Raises as prepare does before anything is written, and as fit does afterwards.
+    bars: those of the config, if they are already loaded, as by a replay. The run folder is outputs/kind/name/called;
+    name is config.name and called the date and time unless given. A sealed run sees no bar of the test days and has no
+    test results. watch: see fit. Raises as prepare before anything is written, and as fit afterwards.
     """
-    assert not config.init_from, "experiment/finetune.py runs what starts from a base"
+    assert not config.init_from, "experiment/finetune.py runs fine-tunes"
     ground = prepare(config, bars, sealed=sealed)
     with opened(ground, argv, kind, name or config.name, called) as (record, row):
         fitted = fit(ground, record, watch, opening_lines(ground))
@@ -41,12 +38,11 @@ def run_experiment(
 
 
 def opening_lines(ground: Ground) -> tuple[str, ...]:
-    """What the console says before the first step: bars, days, what was repaired, and the leak proof."""
+    """The lines of the console before the first step: bars, days, repairs and the leak proof."""
     bars = ground.universe
     lines = [f"{bars.source}: {len(bars.symbols_S)} symbols, {bars.sessions_T[0]} to {bars.sessions_T[-1]}"]
     for name, period in ground.periods.items():
-        first, last = period.window
-        lines.append(f"  {name}: {len(period.bars.sessions_T)} sessions, {first} to {last}")
+        lines.append(f"  {name}: {len(period.bars.sessions_T)} sessions, {' to '.join(period.window)}")
     lines += [f"  note: {warning}" for warning in bars.warnings]
     lines.append(f"  leak proof: passed on {ground.proof.days} days in {ground.proof.seconds:.1f} s")
     return tuple(lines)

@@ -8,7 +8,7 @@ from hftraining.market.windows import Splits, make_splits
 
 
 def splits_of(config: ExperimentConfig, bars: Bars) -> Splits:
-    """The training, validation and test days of a config; training.history keeps the last training days alone."""
+    """The training, validation and test days of a config; training.history keeps only the last training days."""
     splits = make_splits(bars.sessions_T, config.stocks, purge_of(config))
     if not config.training.history:
         return splits
@@ -17,5 +17,5 @@ def splits_of(config: ExperimentConfig, bars: Bars) -> Splits:
 
 
 def purge_of(config: ExperimentConfig) -> int:
-    """Sessions whose labels would reach over a border: lag + longest horizon."""
+    """The sessions before a border whose labels would reach over it: lag + longest horizon."""
     return config.profit_tracker.lag + max(config.objective.horizons)

@@ -1,12 +1,14 @@
-"""What `python train.py --help` says: examples, the options of each group, every field with its value and meaning."""
+"""The text of `python train.py --help`: examples, the options of each group, every field with value and meaning."""
 
 import dataclasses
 import inspect
-import json
+import math
 import re
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.experiment.config import CONF, ExperimentConfig
 
@@ -19,28 +21,22 @@ python train.py stocks=folder stocks.path=BARS   your own csv or parquet files
 python train.py resume=outputs/base/...          resume an interrupted run, bit-exact
 python train.py -m model=tiny,small seed=1,2,3   several runs, and a table of them
 python train.py -m search=profit                 hyperparameters by Optuna: loss down, Sharpe up
-python train.py +best=outputs/sweeps/.../knee.yaml   what a sweep found, trained again
+python train.py +best=outputs/sweeps/.../knee.yaml   the best configuration of a sweep, trained again
 python train.py init_from=outputs/base/... stocks.symbols=[AAPL]   fine-tune, and see whether it is worth it
 """
 FOOTER = "--hydra-help lists the options of Hydra, among them --cfg job (show the config) and -sc (tab completion)."
 _COMMENTED_FIELD = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
-_PLAIN_TEXT = re.compile(r"[\w/$][^:#,]*")  # that YAML reads as it stands, too
 _COLUMN = 32  # where the meanings begin
 
 
 def usage(tree: type[ExperimentConfig], values: Mapping[str, Any] | None = None) -> str:
-    """The text. values: nested values of all fields of the tree, as composed; without them the defaults."""
+    """The text. values: nested values of all fields of the tree, as composed; the defaults unless given."""
     shown = dataclasses.asdict(tree()) if values is None else values
-    groups = "\n".join(f"{name}: {', '.join(options)}" for name, options in _groups())
+    options = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir())}
+    groups = "\n".join(f"{name}: {', '.join(found)}" for name, found in options.items() if found)
     return "\n".join(
         [HEADER, "Groups (group=option):", groups, "", "Fields (field=value):", *_fields(tree, shown), "", FOOTER]
     )
-
-
-def _groups() -> Iterator[tuple[str, list[str]]]:
-    for folder in sorted(path for path in CONF.iterdir() if path.is_dir()):
-        if options := sorted(path.stem for path in folder.glob("*.yaml")):
-            yield folder.name, options
 
 
 def _fields(config: type, values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
@@ -74,12 +70,6 @@ def _meanings(config: type) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_text, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{name}: {_text(item)}' for name, item in value.items())}}}"
-    if isinstance(value, str) and not _PLAIN_TEXT.fullmatch(value):
-        return json.dumps(value)
-    return str(value)
+    """A value as YAML in one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
+    return text.removesuffix("...\n").strip()

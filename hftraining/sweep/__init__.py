@@ -1,1 +1,1 @@
-"""Searching hyperparameters: Hydra sweepers on Optuna, and what came of a sweep."""
+"""Searching hyperparameters: our Hydra sweeper on Optuna, and the results of a sweep."""

@@ -16,6 +16,7 @@ from hftraining.core.files import replacing, write_json_atomically, write_text_a
 from hftraining.evidence.deflation import probability_of_backtest_overfitting
 from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.run import run_experiment
 from hftraining.runs.result import FinishedRun, read_result
 from hftraining.sweep.config import SearchConfig
@@ -23,7 +24,7 @@ from hftraining.sweep.page import is_feasible, write_sweep_page
 from hftraining.sweep.space import Param, Value
 from hftraining.sweep.study import Study
 from hftraining.sweep.summary import Choice, OpenedDays, Overfitting, Summary, Tally
-from hftraining.sweep.trials import daily_returns_of, delta_of, metrics_of
+from hftraining.sweep.trials import daily_returns_of, metrics_of
 
 BLOCKS = 16  # of the days, for the probability of backtest overfitting
 STEPS = {"trained": "steps", "unpruned": "max_steps"}  # in sweep.json: in the facts of a trial
@@ -124,7 +125,7 @@ def config_of(trial: FrozenTrial, space: Sequence[Param], composer: Composer, se
 def best_yaml(config: ExperimentConfig, comment: str) -> str:
     """A config group file that composes to this config: python train.py +best=PATH."""
     nested: dict[str, Any] = {}
-    for name, value in delta_of(config).items():
+    for name, value in signature_of(config)[0].items():
         if name in NOT_IN_A_BEST:
             continue
         *path, last = name.split(".")

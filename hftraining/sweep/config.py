@@ -15,10 +15,10 @@ _BOUND = re.compile(r"\s*(<=|>=)\s*([-+0-9.eE]+)\s*\Z")
 
 @dataclass
 class SearchConfig:
-    """A sweep. Dictionaries have no defaults here, since a yaml could only add to them: see conf/search/profit.yaml."""
+    """A sweep. Dictionaries are empty by default, since a yaml could only add to them: see conf/search/profit.yaml."""
 
     name: str = "profit-${stocks.name}"  # names the study and its folder, outputs/sweeps/<name>
-    n_trials: int = 24  # the size that the study shall reach; pruned and failed trials count
+    n_trials: int = 24  # the size of the study, pruned and failed trials included
     objectives: dict[str, str] = field(default_factory=dict)  # metric -> minimize or maximize
     constraints: dict[str, str] = field(default_factory=dict)  # metric -> ">= bound" or "<= bound"
     params: dict[str, Any] = field(default_factory=dict)  # field or group -> Hydra's sweep syntax
@@ -26,16 +26,16 @@ class SearchConfig:
     first: list[dict[str, Any]] = field(default_factory=list)  # points to try before the sampler chooses
     sampler: str = "tpe"  # tpe, gp, nsga2, random, qmc, grid
     pruner: str = "median"  # median, hyperband, wilcoxon (over folds and seeds), none
-    prune_on: list[str] = field(default_factory=list)  # objectives; a trial is pruned where all agree. Empty: all
+    prune_on: list[str] = field(default_factory=list)  # objectives; a trial is pruned if all agree. Empty: all
     patience: int = 4  # trials that finish before any is pruned (median), points that must agree (wilcoxon)
     seed: int = 1  # of the sampler
     seeds: list[int] = field(default_factory=lambda: [1])  # a trial is trained with each of these
     folds: int = 1  # walk-forward folds that the validation days are cut into
-    workers: int = 1  # processes; more than one needs a launcher that runs jobs at once, e.g. hydra/launcher=joblib
+    workers: int = 1  # processes; more than one needs a parallel launcher, e.g. hydra/launcher=joblib
     storage: str = ""  # an SQLAlchemy URL, e.g. sqlite:///study.db; empty: a journal file in the sweep's folder
     max_failures: int = 0  # the sweep stops after more failed trials than this; 0: a quarter of n_trials, at least 3
     choose: str = "knee"  # knee (of the Pareto front), or the metric whose best trial is chosen
-    final_seeds: int = 1  # the chosen configuration is trained with so many seeds; the first one opens the test days
+    final_seeds: int = 1  # to train the chosen configuration with; the first one opens the test days
 
     def __post_init__(self) -> None:
         """Refuse a search that cannot run."""
@@ -47,9 +47,6 @@ class SearchConfig:
             for metric in metrics:
                 if metric not in ALL_TAGS:
                     raise ValueError(f"search.{where}: {metric} is not one of {', '.join(ALL_TAGS)}")
-        for metric, direction in self.objectives.items():
-            if direction not in DIRECTIONS:
-                raise ValueError(f"search.objectives: {metric}={direction} is neither minimize nor maximize")
         for metric, bound in self.constraints.items():
             if not _BOUND.match(bound):
                 raise ValueError(f'search.constraints: {metric}="{bound}" is not like ">= 20" or "<= 0.5"')
@@ -57,6 +54,7 @@ class SearchConfig:
             ("sampler", self.sampler, SAMPLERS),
             ("pruner", self.pruner, PRUNERS),
             ("choose", self.choose, ("knee", *self.objectives)),
+            *((f"objectives: {metric}", direction, DIRECTIONS) for metric, direction in self.objectives.items()),
         ):
             if value not in known:
                 raise ValueError(f"search.{name}={value} is not one of {', '.join(known)}")
@@ -84,13 +82,8 @@ class SearchConfig:
             )
 
     @property
-    def parts(self) -> list[tuple[int, int]]:
-        """(fold, seed) of each training that a trial is made of, in the order in which they run."""
-        return [(fold, seed) for fold in range(self.folds) for seed in self.seeds]
-
-    @property
     def pruning_metrics(self) -> list[str]:
-        """The objectives that decide together whether a trial is pruned."""
+        """The objectives that together decide whether a trial is pruned."""
         return self.prune_on or [metric for metric in self.objectives if metric in PROBED_TAGS]
 
     @property
@@ -101,7 +94,7 @@ class SearchConfig:
 
 @dataclass
 class Command(ExperimentConfig):
-    """What a command line can say: a run, and how a sweep varies it. Trials and other runs have no search."""
+    """The fields of a command line: a run, and how a sweep varies it. A run itself has no search."""
 
     search: SearchConfig | None = None  # how a sweep varies the run: search=profit
 

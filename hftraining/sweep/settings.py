@@ -1,4 +1,4 @@
-"""How a sweep finds its settings in what Hydra composed."""
+"""The settings of a sweep, from what Hydra composed."""
 
 import dataclasses
 from pathlib import Path
@@ -23,15 +23,15 @@ def search_of(composed: DictConfig) -> SearchConfig:
 
 
 def unknown_search_key(key: str) -> str:
-    """The message for a setting of the search that does not exist, or an entry that its file does not have."""
+    """The message for a setting of the search that does not exist, or an entry that its file lacks."""
     known = [f"search.{entry.name}" for entry in dataclasses.fields(SearchConfig)]
     if key in known:
-        return f"{key}: an entry that it does not have yet is added with a plus: +{key}={{...}}"
+        return f"{key}: a new entry needs a plus: +{key}={{...}}"
     return f"{key}: there is no such setting of a search{did_you_mean(key, known)}"
 
 
 def sweep_folder(composed: DictConfig) -> Path:
-    """Where a sweep keeps everything: outputs/sweeps/<name>."""
+    """The folder of a sweep: outputs/sweeps/<name>."""
     return Path(str(composed.output_dir)) / "sweeps" / str(composed.search.name)
 
 

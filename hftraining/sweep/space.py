@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,8 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """`other operator value`: a parameter exists where it holds for another parameter or for a fixed field."""
+    """`other operator value`: the parameter exists if this holds for another parameter or a fixed field."""
 
-    text: str
     other: str
     operator: str
     value: Value
@@ -43,7 +42,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Param:
-    """One parameter. choices: label -> value where it is categorical; low, high, log and step where it is a number."""
+    """One parameter. choices: label -> value of a categorical one. low, high, log, step: of a number."""
 
     name: str
     text: str  # as it was written
@@ -56,11 +55,15 @@ class Param:
     condition: Condition | None = None
 
     def value(self, suggested: Value) -> Value:
-        """What Optuna suggested, as the config wants it."""
+        """The config's value for what Optuna suggested."""
         return self.choices[suggested] if self.choices is not None else suggested
 
+    def exists(self, values: Mapping[str, Value]) -> bool:
+        """Whether it has a value at all. values: see Condition.holds."""
+        return self.condition is None or self.condition.holds(values)
+
     def suggestion(self, value: Value) -> Value:
-        """The other way round. Raises ConfigError for a value that the parameter cannot take."""
+        """What Optuna suggests for a value of the config. Raises ConfigError if the parameter cannot take it."""
         if self.choices is not None:
             label = next((label for label, known in self.choices.items() if known == value), None)
             if label is None:
@@ -73,7 +76,7 @@ class Param:
         return value
 
     def grid(self) -> list[Value]:
-        """All values, as Optuna would suggest them. Raises ConfigError for an interval, which has no end of them."""
+        """All values, as Optuna would suggest them. Raises ConfigError for an interval, which has infinitely many."""
         if self.choices is not None:
             return list(self.choices)
         if self.step is None:
@@ -83,56 +86,40 @@ class Param:
         return [int(value) for value in values] if self.whole else values
 
     def ends(self) -> list[Value]:
-        """Values that a config must accept: every choice, or both ends."""
+        """The values that a config must accept: every choice, or both ends."""
         return list(self.choices.values()) if self.choices is not None else [self.low, self.high]
 
 
 def parse_space(params: Mapping[str, Any], when: Mapping[str, str]) -> list[Param]:
-    """The parameters, each after those that its condition names. Raises ConfigError."""
+    """The parameters, each after the one that its condition names. Raises ConfigError."""
     conditions = {name: _condition(name, text) for name, text in when.items()}
-    for name in conditions:
-        if name not in params:
-            raise ConfigError(f"search.when: {name} is not among search.params ({', '.join(params) or 'none'})")
-    space = {name: _param(name, text, conditions.get(name)) for name, text in params.items()}
+    if unknown := [name for name in conditions if name not in params]:
+        raise ConfigError(f"search.when: {unknown[0]} is not among search.params ({', '.join(params) or 'none'})")
+    waiting = {name: _param(name, text, conditions.get(name)) for name, text in params.items()}
     ordered: dict[str, Param] = {}
-    waiting = dict(space)
     while waiting:
-        ready = [
-            param
-            for param in waiting.values()
-            if param.condition is None or param.condition.other not in space or param.condition.other in ordered
-        ]
+        ready = [p for p in waiting.values() if p.condition is None or p.condition.other not in waiting]
         if not ready:
-            raise ConfigError(f"search.when: the conditions of {', '.join(waiting)} go round in a circle")
+            raise ConfigError(f"search.when: the conditions of {', '.join(waiting)} form a circle")
         for param in ready:
             ordered[param.name] = waiting.pop(param.name)
     return list(ordered.values())
 
 
 def points_of_grid(space: list[Param], fixed: Mapping[str, Value]) -> list[dict[str, Value]]:
-    """Every point of the space, as Optuna would suggest it; a parameter whose condition fails is left out."""
+    """Every point of the space, as Optuna would suggest it, without parameters whose conditions fail."""
     points: list[dict[str, Value]] = [{}]
     for param in space:
         grown = []
         for point in points:
             known = {**fixed, **{other.name: other.value(point[other.name]) for other in space if other.name in point}}
-            exists = param.condition is None or param.condition.holds(known)
-            grown += [{**point, param.name: value} for value in param.grid()] if exists else [point]
+            grown += [{**point, param.name: value} for value in param.grid()] if param.exists(known) else [point]
         points = grown
     return points
 
 
-def parsed_overrides(texts: Sequence[str]) -> list[Override]:
-    """Overrides of the command line as Hydra reads them; is_sweep_override() says which give several values."""
-    return OverridesParser.create().parse_overrides(list(texts))
-
-
-def is_searched(name: str, text: str) -> bool:
-    """Whether an entry of search.params gives several values, a parameter. Raises ConfigError if it cannot be read."""
-    return _parsed(name, text).is_sweep_override()
-
-
-def _parsed(name: str, text: str) -> Override:
+def parsed(name: str, text: str) -> Override:
+    """An entry of search.params as Hydra reads it. Raises ConfigError if it cannot be read."""
     try:
         return OverridesParser.create().parse_override(f"{name}={text}")
     except HydraException as error:
@@ -141,8 +128,8 @@ def _parsed(name: str, text: str) -> Override:
 
 def _param(name: str, text: Any, condition: Condition | None) -> Param:
     shown = str(text)
-    override = _parsed(name, shown)
-    assert override.is_sweep_override(), "run_sweep keeps single values apart"
+    override = parsed(name, shown)
+    assert override.is_sweep_override(), "run_sweep separates single values"
     sweep: Any = override.value()
     log = "log" in getattr(sweep, "tags", ())
     if isinstance(sweep, RangeSweep):
@@ -156,7 +143,7 @@ def _param(name: str, text: Any, condition: Condition | None) -> Param:
     low, high = float(sweep.start), float(sweep.end)
     if not low < high or (log and low <= 0):
         raise ConfigError(
-            f"search.params: {name}={shown} wants a lower end{' above 0' if log else ''} and a higher one"
+            f"search.params: {name}={shown} needs a lower end{' above 0' if log else ''} and a higher one"
         )
     whole = isinstance(sweep.start, int) and isinstance(sweep.end, int) and "float" not in sweep.tags
     return Param(
@@ -182,7 +169,7 @@ def _plain(value: Any) -> Value:
 def _range(name: str, text: str, sweep: RangeSweep, log: bool, condition: Condition | None) -> Param:
     start, stop, step = sweep.start, sweep.stop, sweep.step
     if start is None or stop is None or step <= 0 or stop <= start or log:
-        raise ConfigError(f"search.params: {name}={text} wants range(start, stop, step) that rises, without tag(log)")
+        raise ConfigError(f"search.params: {name}={text} must be a rising range(start, stop, step) without tag(log)")
     # As in Python and in Hydra's own multirun, a range ends before its stop.
     count = math.ceil((stop - start) / step - 1e-9)
     whole = all(isinstance(value, int) for value in (start, stop, step))
@@ -195,4 +182,4 @@ def _condition(name: str, text: str) -> Condition:
         raise ConfigError(f"search.when: {name}: {text!r} is not like model.num_layers>=2 or objective=mixed")
     other, operator, value = match.groups()
     typed = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"]))["v"]  # type: ignore[index,call-overload]
-    return Condition(str(text), other, operator, typed)
+    return Condition(other, operator, typed)

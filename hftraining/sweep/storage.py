@@ -1,6 +1,6 @@
-"""What a study is kept in, a database or a journal file, and how its errors are told without a password.
+"""The storage of a study, a database or a journal file, and its errors without passwords.
 
-Optuna's own lock on a journal file is replaced by one of the kernel's.
+A lock of the kernel replaces Optuna's own on a journal file.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 
 
 class _KernelLock(BaseJournalFileLock):
-    """The journal's lock, which the kernel lets go of when its holder dies; Optuna's own would wait 30 s then."""
+    """The journal's lock. The kernel releases it when its holder dies; Optuna's own would wait 30 s."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,7 +31,7 @@ class _KernelLock(BaseJournalFileLock):
 
 
 def open_storage(url: str, folder: Path) -> BaseStorage:
-    """What a study is kept in: a database by its URL, or the journal file in the sweep's folder."""
+    """The storage of a study: a database by its URL, or the journal file in the sweep's folder."""
     if url:
         options = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {"pool_pre_ping": True}
         return RDBStorage(url, engine_kwargs=options)
@@ -41,10 +41,10 @@ def open_storage(url: str, folder: Path) -> BaseStorage:
 
 
 def without_password(url: str) -> str:
-    """A URL, or a text with some, with *** for each password."""
+    """A text with *** for the password in each URL."""
     return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", url)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its name, without a password."""
+    """The first line of an exception's text, or its name, without passwords."""
     return without_password(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)

@@ -1,8 +1,7 @@
-"""The study: one Optuna storage that any number of workers ask and tell, and that outlives each of them.
+"""The study: one Optuna storage that any number of workers share and that outlives each of them.
 
-A trial's number is its place: n_trials numbers are given out, each to one worker at a time. A worker holds a lock
-file for as long as it lives, which the kernel lets go of when it dies, so that a trial whose worker is gone is seen
-at once and given to the next one, under the same number.
+The study gives out n_trials numbers, each to one worker at a time. A worker holds a lock file while it lives, and the
+kernel releases it when the worker dies, so that the next worker gets its trial at once, under the same number.
 """
 
 import fcntl
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -34,20 +33,20 @@ from hftraining.sweep.space import Param, Value
 from hftraining.sweep.storage import first_line, open_storage, without_password
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-MOST_ATTEMPTS = 2  # a trial is begun again once where its worker died
+MOST_ATTEMPTS = 2  # a trial is repeated once if its worker died
 HEARTBEAT_SECONDS, DEAD_AFTER_SECONDS = 60.0, 300.0  # of a worker on another machine
-NAMELESS_SECONDS = 5.0  # how long a worker on another machine may take to put its name on a trial
-INFEASIBLE = 1e6  # the violation of a constraint that cannot be computed
+NAMELESS_SECONDS = 5.0  # for a worker on another machine to put its name on a trial
+INFEASIBLE = 1e6  # the violation of a constraint without a number
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # journal storage, multivariate TPE, QMC, Wilcoxon
 
 
 class Study:
-    """A study in its storage. Every worker holds one of its own; so does the sweep."""
+    """A study in its storage. Every worker has its own instance; so does the sweep."""
 
     def __init__(self, search: SearchConfig, folder: Path) -> None:
-        """Open the study, or make it where there is none. folder: outputs/sweeps/<name>.
+        """Open or create the study. folder: outputs/sweeps/<name>.
 
         Raises ConfigError for a storage that cannot be used and for a study with other objectives.
         """
@@ -60,23 +59,25 @@ class Study:
         self.locks.mkdir(mode=0o700, exist_ok=True)
         self.host = f"{socket.gethostname()}:{self.locks}"
         self._name = ""
-        directions = [_direction(value) for value in search.objectives.values()]
         try:
-            with self._alone():  # several first starts on one empty database would each make its tables
+            with self._alone():  # so that one first start alone makes the tables of an empty database
                 self.storage = open_storage(url, folder)
                 self.study = optuna.create_study(
-                    study_name=search.name, storage=self.storage, directions=directions, load_if_exists=True
+                    study_name=search.name,
+                    storage=self.storage,
+                    directions=[_direction(value) for value in search.objectives.values()],
+                    load_if_exists=True,
                 )
-        except (OptunaError, DuplicatedStudyError, ImportError, ValueError, OSError) as error:
-            raise ConfigError(f"search.storage={without_password(url)}: {first_line(error)}") from error
-        except Exception as error:  # SQLAlchemy's, which is not imported for a journal file
-            if "sqlalchemy" not in type(error).__module__:
+        except Exception as error:
+            # SQLAlchemy, which has errors of its own, is not imported for a journal file.
+            foreseen = isinstance(error, OptunaError | ImportError | ValueError | OSError)
+            if not foreseen and "sqlalchemy" not in type(error).__module__:
                 raise
             raise ConfigError(f"search.storage={without_password(url)}: {first_line(error)}") from error
         self._views = [_one_objective(self.study, search, metric) for metric in search.pruning_metrics]
 
     def agree(self, definition: Mapping[str, Any], first: Sequence[Mapping[str, Value]]) -> None:
-        """Write down what this study searches, with the points to try first, or check that it is the same.
+        """Store the definition of a new study and the points to try first; of a known study, check the definition.
 
         Raises ConfigError with the difference.
         """
@@ -84,7 +85,7 @@ class Study:
             known = self.study.user_attrs.get("definition")
             if known is None:
                 for point in first:
-                    self.study.enqueue_trial(dict(point), skip_if_exists=True)  # a kill may have come on the way
+                    self.study.enqueue_trial(dict(point), skip_if_exists=True)  # there already after a kill in between
                 self.study.set_metric_names(list(self.search.objectives))  # for Optuna's own tools
                 self.study.set_user_attr("definition", json.loads(json.dumps(definition)))
                 return
@@ -96,39 +97,37 @@ class Study:
         ]
         if differences:
             raise ConfigError(
-                f"the study {self.search.name} in {self.folder} was begun otherwise ({'; '.join(differences)}): give "
-                "the same, or another search.name"
+                f"the study {self.search.name} in {self.folder} began with another definition "
+                f"({'; '.join(differences)}): give the same, or another search.name"
             )
 
     @property
     def definition(self) -> dict[str, Any]:
-        """What the study searches, as it was written down when it began."""
+        """The definition that the study began with."""
         return self.study.user_attrs["definition"]
 
     def trials(self) -> list[FrozenTrial]:
-        """The trials so far, those that wait to be tried left out."""
-        states = (*FINISHED, TrialState.RUNNING)
-        return self.study.get_trials(deepcopy=False, states=states)
+        """The trials so far, without those that wait."""
+        return self.study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
 
     def finished(self) -> int:
-        """How many trials have ended, well or badly."""
+        """How many trials have ended, in whatever way."""
         return len(self.study.get_trials(deepcopy=False, states=FINISHED))
 
     def attempts(self) -> int:
         """How often a worker began a trial so far."""
-        return sum(
-            trial.user_attrs.get("owner", {}).get("attempt", 0) for trial in self.study.get_trials(deepcopy=False)
-        )
+        owners = [trial.user_attrs.get("owner", {}) for trial in self.study.get_trials(deepcopy=False)]
+        return sum(owner.get("attempt", 0) for owner in owners)
 
     def failures(self) -> list[FrozenTrial]:
-        """The trials that ended with an exception or whose workers died."""
+        """The trials that an exception ended, or whose workers died."""
         return self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
 
     # A worker's side.
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Be a worker: trials that are claimed within belong to this process for as long as it lives."""
+        """Be a worker: trials claimed meanwhile belong to this process while it lives."""
         self._name = f"{os.getpid()}-{time.time_ns()}"
         path = self.locks / f"{self._name}.alive"
         with open(path, "w") as held:
@@ -139,9 +138,9 @@ class Study:
                 path.unlink(missing_ok=True)
 
     def claim(self, n_trials: int) -> Trial | None:
-        """The next trial to run, which is this worker's from now on; None when all n_trials numbers are taken.
+        """The next trial, now owned by this worker; None if all n_trials numbers are taken.
 
-        A trial that was begun by a worker that is gone comes again under its number.
+        The trial of a dead worker is repeated under its number.
         """
         while True:
             with self._alone():
@@ -154,10 +153,10 @@ class Study:
                     before = trial.user_attrs.get("owner", {})
                     owner = {"host": self.host, "worker": self._name, "attempt": before.get("attempt", 0) + 1}
                     trial.set_user_attr("owner", owner)
-                    trial.set_user_attr("reports", {})  # those of a worker that died were of its own attempt
+                    trial.set_user_attr("reports", {})  # without those of a worker that died
                     if trial.number < n_trials:
                         return trial
-                    # A worker on another machine was quicker by a moment.
+                    # A worker on another machine was quicker.
                     self.fail(trial, "one more than n_trials", "")
                 elif not nameless:
                     return None
@@ -165,7 +164,7 @@ class Study:
 
     @contextmanager
     def alive(self, trial: Trial) -> Iterator[None]:
-        """While open, say now and then that the trial's worker lives, for workers on other machines."""
+        """Send workers on other machines a heartbeat of the trial's worker."""
         stop = threading.Event()
 
         def beat() -> None:
@@ -181,13 +180,13 @@ class Study:
             thread.join()
 
     def suggest(self, trial: Trial, space: Sequence[Param], fixed: Mapping[str, Value]) -> dict[str, Value]:
-        """The trial's parameters as the config wants them; one whose condition fails is left out.
+        """The trial's point: a config value for each parameter whose condition holds.
 
-        fixed: the values of fields that are not searched but named in conditions.
+        fixed: the values of fields that conditions name but that are not searched.
         """
         chosen: dict[str, Value] = {}
         for param in space:
-            if param.condition is not None and not param.condition.holds({**fixed, **chosen}):
+            if not param.exists({**fixed, **chosen}):
                 continue
             if param.choices is not None:
                 value = trial.suggest_categorical(param.name, list(param.choices))
@@ -200,20 +199,20 @@ class Study:
         return chosen
 
     def report(self, trial: Trial, step: int, values: Mapping[str, float]) -> None:
-        """Note what the objectives to prune on have come to at a step of the trial."""
+        """Store the objectives to prune on at a step of the trial."""
         reports = trial.user_attrs.get("reports", {})
         for metric, value in values.items():
             reports.setdefault(metric, {})[str(step)] = value
         trial.set_user_attr("reports", reports)
-        # Optuna has room for one of them, which is what its dashboard draws. Trial.report refuses several objectives.
+        # Optuna's dashboard draws one of them. Trial.report refuses a study of several objectives.
         self.storage.set_trial_intermediate_value(trial._trial_id, step, values[self.search.pruning_metrics[0]])
 
     def should_prune(self, trial: Trial) -> bool:
-        """Whether the pruner, asked about each objective, would always give the trial's time to another one."""
+        """Whether the pruner would end the trial by every objective that it prunes on."""
         return all(pruner.prune(view, view._storage.get_trial(trial._trial_id)) for view, pruner in self._views)
 
     def complete(self, trial: Trial, metrics: Mapping[str, float], facts: Mapping[str, Any]) -> None:
-        """The trial has its objectives. One that is not finite prunes it, since there is nothing to learn from it."""
+        """End the trial with its objectives; if one is not finite, prune it, since the sampler cannot learn from it."""
         values = [metrics[name] for name in self.search.objectives]
         wrong = [name for name, value in zip(self.search.objectives, values, strict=True) if not math.isfinite(value)]
         if wrong:
@@ -227,36 +226,34 @@ class Study:
         self.study.tell(trial, values)
 
     def prune(self, trial: Trial, reason: str, facts: Mapping[str, Any]) -> None:
-        """The trial ends without objectives, and this was meant."""
+        """End the trial without objectives, as intended."""
         trial.set_user_attr("facts", {**facts, "reason": reason})
         if len(self.search.objectives) > 1 and "pruned" not in trial.constraints:
-            # Of several objectives TPE cannot rank a pruned trial by one value: it counts as infeasible.
+            # TPE cannot rank a pruned trial by several objectives, so it counts as infeasible.
             trial.set_constraint("pruned", 1.0)
         self.study.tell(trial, state=TrialState.PRUNED)
 
     def fail(self, trial: Trial, reason: str, traceback: str, facts: Mapping[str, Any] | None = None) -> None:
-        """The trial ended by an exception."""
+        """End the trial after an exception."""
         trial.set_user_attr("facts", {**(facts or {}), "reason": reason, "traceback": traceback})
         self.study.tell(trial, state=TrialState.FAIL)
 
     def give_back(self, trial: Trial) -> None:
-        """The worker was told to stop: the trial waits for the next one, as if it had not been begun."""
+        """Let the trial wait for another worker, as if it had not begun: this one was told to stop."""
         self.storage.set_trial_user_attr(trial._trial_id, "owner", {})
         self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def _take_back(self) -> int:
-        """Let trials wait again whose workers are gone; fails those that it happened to twice. Under the lock.
+        """Requeue the trials of dead workers, and fail those whose workers died twice. Under the lock.
 
-        Returns how many are too young to have a name on them.
+        Returns how many trials are so young that their worker may still put its name on them.
         """
         nameless = 0
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             owner = trial.user_attrs.get("owner") or {}
-            if not owner:
-                if not self.is_file and time.time() - _began(trial) < NAMELESS_SECONDS:
-                    nameless += 1
-                    continue
-            elif self._is_alive(owner, trial):
+            is_young = not owner and not self.is_file and time.time() - _began(trial) < NAMELESS_SECONDS
+            nameless += is_young
+            if is_young or (owner and self._is_alive(owner, trial)):
                 continue
             if owner.get("attempt", 0) >= MOST_ATTEMPTS:
                 facts = {"reason": f"its worker died {MOST_ATTEMPTS} times"}
@@ -270,14 +267,12 @@ class Study:
         if owner["host"] != self.host:
             return time.time() - trial.user_attrs.get("alive", _began(trial)) < DEAD_AFTER_SECONDS
         if owner["worker"] == self._name:
-            return False  # this worker runs one trial at a time, and asks for the next: it left that one
+            return False  # this worker asks for its next trial, so it has left that one
         try:
             with open(self.locks / f"{owner['worker']}.alive") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
+        except (FileNotFoundError, BlockingIOError) as error:
+            return isinstance(error, BlockingIOError)
         return False
 
     @contextmanager
@@ -289,7 +284,7 @@ class Study:
 
 
 def make_sampler(search: SearchConfig, asked: int) -> optuna.samplers.BaseSampler:
-    """The sampler for the next trial. Made anew each time, so that a study goes on after a kill as it would have.
+    """The sampler for the next trial. A new one each time, so that a study resumed after a kill tries the same points.
 
     asked: trials given out so far; two workers with one random stream would begin with the same points.
     """
@@ -300,9 +295,9 @@ def make_sampler(search: SearchConfig, asked: int) -> optuna.samplers.BaseSample
         return optuna.samplers.GPSampler(seed=seed)
     if search.sampler == "nsga2":
         return optuna.samplers.NSGAIISampler(population_size=max(4, min(50, search.n_trials // 4)), seed=seed)
-    if search.sampler == "qmc":  # one sequence: its place in it is in the storage
+    if search.sampler == "qmc":  # one sequence, whose position is in the storage
         return optuna.samplers.QMCSampler(scramble=True, seed=search.seed, warn_independent_sampling=False)
-    return optuna.samplers.RandomSampler(seed=seed)  # of a grid every point waits already
+    return optuna.samplers.RandomSampler(seed=seed)  # every point of a grid waits already
 
 
 def seed_of(seed: int, number: int) -> int:
@@ -312,13 +307,13 @@ def seed_of(seed: int, number: int) -> int:
 
 
 def _direction(word: str) -> StudyDirection:
-    return StudyDirection.MINIMIZE if word == "minimize" else StudyDirection.MAXIMIZE
+    return StudyDirection[word.upper()]
 
 
 def _one_objective(
     study: optuna.Study, search: SearchConfig, metric: str
 ) -> tuple[optuna.Study, optuna.pruners.BasePruner]:
-    """The study as a pruner wants to see it, with one objective, and the pruner."""
+    """The study with one objective, as pruners need it, and the pruner."""
     index = list(search.objectives).index(metric)
     direction = _direction(search.objectives[metric])
     storage: Any = _OneObjective(study._storage, index, metric, direction)
@@ -333,7 +328,7 @@ def _one_objective(
 
 
 class _OneObjective:
-    """A storage in which every trial has values and reports of one objective alone; pruners refuse several."""
+    """A storage whose trials have one objective alone, since pruners refuse several."""
 
     def __init__(self, storage: BaseStorage, index: int, metric: str, direction: StudyDirection) -> None:
         self._storage, self._index, self._metric, self._direction = storage, index, metric, direction

@@ -1,4 +1,4 @@
-"""The sweep: from the command line to a study, its workers, and the one configuration that is chosen."""
+"""The sweep: from the command line to a study, its workers, and the chosen configuration."""
 
 import dataclasses
 import os
@@ -7,40 +7,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from hftraining.core.errors import ConfigError, Interrupted, SweepFailed
 from hftraining.experiment.compose import Composer, as_override, options_of, override
-from hftraining.experiment.config import ExperimentConfig, typed_config
+from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.splits import splits_of
 from hftraining.market.prices import load_bars
-from hftraining.runs.identity import signature
+from hftraining.runs.identity import cannot_change_a_number
 from hftraining.sweep.conclusion import conclude
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.settings import sweep_folder, without_search
-from hftraining.sweep.space import Param, Value, is_searched, parse_space, parsed_overrides, points_of_grid
+from hftraining.sweep.space import Param, Value, parse_space, parsed, points_of_grid
 from hftraining.sweep.study import Study
 from hftraining.sweep.summary import Summary
-from hftraining.sweep.trials import delta_of, fixed_values, folds_of, signature_of
+from hftraining.sweep.trials import fixed_values, folds_of
 from hftraining.sweep.worker import FAILING, INTERRUPTED
 
 
 def run_sweep(
     composed: DictConfig, search: SearchConfig, arguments: list[str], n_trials: int | None, launcher: Launcher
 ) -> Summary:
-    """Search until the study has n_trials, then train what was chosen. Returns what sweep.json holds.
+    """Search until the study has n_trials, then train the chosen configuration; returns the content of sweep.json.
 
-    composed: without the overrides that give several values. search: its checked search; n_trials, where it is given,
-    replaces the size there. Raises ConfigError before anything is run, SweepFailed, Interrupted, and what
-    run_experiment raises for the chosen configuration.
+    composed: without overrides that have several values. search: its checked search. n_trials: replaces the size
+    there. Raises ConfigError before anything runs, SweepFailed, Interrupted, and as run_experiment for the chosen
+    configuration.
     """
     if n_trials is not None:
         search = dataclasses.replace(search, n_trials=n_trials)
     params, pinned = _searched_and_pinned(search, arguments)
     if search.workers > 1 and "BasicLauncher" in type(launcher).__name__:
         raise ConfigError(
-            f"search.workers={search.workers} needs a launcher that runs jobs at once: add hydra/launcher=joblib "
+            f"search.workers={search.workers} needs a parallel launcher: add hydra/launcher=joblib "
             "(pip install hydra-joblib-launcher)"
         )
     when = {name: text for name, text in search.when.items() if name in params}
@@ -67,49 +69,46 @@ def run_sweep(
 
 
 def _searched_and_pinned(search: SearchConfig, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The parameters that are searched, as text in Hydra's sweep syntax, and the overrides that all trials share.
+    """The searched parameters, as text in Hydra's sweep syntax, and the overrides that all trials share.
 
-    What the command line says of a parameter replaces what search.params says. Raises ConfigError.
+    The command line replaces entries of search.params. Raises ConfigError.
     """
     given = without_search(arguments)
-    # Of a field that is given twice the last one holds, as in Hydra.
+    # The last override of a field counts, as in Hydra.
     last = {
-        parsed.get_key_element(): (text, parsed.is_sweep_override())
-        for text, parsed in zip(given, parsed_overrides(given), strict=True)
+        found.get_key_element(): (text, found.is_sweep_override())
+        for text, found in zip(given, OverridesParser.create().parse_overrides(given), strict=True)
     }
     pinned = [text for text, several in last.values() if not several]
     pinned_names = {name.lstrip("+~") for name, (_, several) in last.items() if not several}
     of_the_search = {name: text if isinstance(text, str) else as_override(text) for name, text in search.params.items()}
     ranges = {name: text.split("=", 1)[1] for name, (text, several) in last.items() if several}
     free = {name: text for name, text in (of_the_search | ranges).items() if name not in pinned_names}
-    params = {name: text for name, text in free.items() if is_searched(name, text)}
+    params = {name: text for name, text in free.items() if parsed(name, text).is_sweep_override()}
     if not params:
-        raise ConfigError("search.params: every parameter has a fixed value, nothing is left to search")
-    # A single value there is every trial's, as if it stood on the command line.
+        raise ConfigError("search.params: every parameter has a fixed value, so there is nothing to search")
+    # A single value in search.params holds for every trial, like one on the command line.
     return params, [*pinned, *(f"{name}={text}" for name, text in free.items() if name not in params)]
 
 
 def _composer(search: SearchConfig, pinned: list[str], config_name: str) -> Composer:
     """The composer of all trials, with a share of the processors for each of several workers."""
-    composer = Composer(pinned, config_name)
-    if search.workers > 1 and composer.config({}).training.threads == 0:
-        # Otherwise every worker would take all processors.
-        share = max(1, (os.cpu_count() or 1) // search.workers)
-        composer = Composer([*pinned, override("training.threads", share)], config_name)
-    return composer
+    if search.workers > 1 and Composer(pinned, config_name).config({}).training.threads == 0:
+        # Otherwise every worker would use all processors.
+        pinned = [*pinned, override("training.threads", max(1, (os.cpu_count() or 1) // search.workers))]
+    return Composer(pinned, config_name)
 
 
 def _checked_data(base: ExperimentConfig, folds: int) -> str:
-    """The fingerprint of the bars, once it is known that every fold has enough of them. Raises MarketDataError."""
+    """The fingerprint of the bars. Raises MarketDataError if a fold has too few of them."""
     bars = load_bars(base.stocks)
-    splits_of(base, bars)
     for stocks in folds_of(base, folds):
         splits_of(dataclasses.replace(base, stocks=stocks), bars)
     return bars.fingerprint()
 
 
 def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConfig, folder: Path) -> None:
-    """Start workers until the study is full."""
+    """Start workers until the study has n_trials."""
     started = 0
     while (finished := study.finished()) < search.n_trials:
         print(f"sweep {search.name}: {finished} of {search.n_trials} trials are finished; {folder}", flush=True)
@@ -121,7 +120,7 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
             raise Interrupted(_where_it_stands(study)) from error
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            if study.attempts() == attempts:  # no worker began a trial: the next ones would not either
+            if study.attempts() == attempts:  # no worker began a trial, and a new one would not either
                 raise SweepFailed(f"the workers of {search.name} cannot run: {reason}") from error
             print(f"a worker died ({reason}); finished trials are kept, new workers start", file=sys.stderr, flush=True)
             endings = []
@@ -145,10 +144,9 @@ def _where_it_stands(study: Study) -> str:
 def _definition(
     search: SearchConfig, params: Mapping[str, str], when: Mapping[str, str], base: ExperimentConfig, fingerprint: str
 ) -> dict[str, Any]:
-    """What a study is: trials of another definition cannot be compared. Its size, sampler and pruner may change."""
-    delta = delta_of(base)
-    delta.pop("training.threads", None)  # depends on how many workers there are
-    nothing = signature_of(typed_config({}))
+    """The definition of a study, without which trials are not comparable. Its size, sampler and pruner may change."""
+    delta, _ = signature_of(base)
+    delta.pop("training.threads", None)  # depends on the number of workers
     return {
         "objectives": search.objectives,
         "order": list(search.objectives),
@@ -158,16 +156,12 @@ def _definition(
         "seeds": search.seeds,
         "folds": search.folds,
         "data": fingerprint,
-        "fixed": {name: value for name, value in delta.items() if _counts(name, value, nothing)},
+        "fixed": {name: value for name, value in delta.items() if not cannot_change_a_number(name)},
     }
 
 
-def _counts(name: str, value: Any, nothing: str) -> bool:
-    return signature({name: value}) != nothing
-
-
 def _check_space(space: Sequence[Param], composer: Composer) -> None:
-    """Every group option and every end of a range must be one that the config knows. Raises ConfigError."""
+    """Raise ConfigError for a group option or an end of a range that the config refuses."""
     for param in space:
         if param.name.split(".")[0] in ("stocks", "seed", "evidence", "output_dir", "name", "resume"):
             raise ConfigError(
@@ -182,13 +176,13 @@ def _check_space(space: Sequence[Param], composer: Composer) -> None:
             try:
                 composer.config({param.name: value})
             except ConfigError as error:
-                # Values that only go with others, a width with its heads, are for the trials to find out.
+                # Only a trial can tell whether values fit together, such as a width and its heads.
                 if str(error).startswith(param.name) or "no such field" in str(error):
                     raise ConfigError(f"search.params: {error}") from error
 
 
 def _first_points(search: SearchConfig, space: Sequence[Param], fixed: dict[str, Value]) -> list[dict[str, Value]]:
-    """What waits in the study from the beginning, as Optuna would suggest it."""
+    """The points that the study tries first, as Optuna would suggest them."""
     if search.sampler == "grid":
         return points_of_grid(list(space), fixed)
     known = {param.name: param for param in space}

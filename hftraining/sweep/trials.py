@@ -1,4 +1,4 @@
-"""What a trial is: a config composed from a point of the space, trained on its folds and seeds, test days sealed."""
+"""A trial: a config composed from a point of the space, trained on its folds and seeds, with the test days sealed."""
 
 import dataclasses
 import math
@@ -15,52 +15,48 @@ import pandas as pd
 from hftraining.core.errors import ConfigError, status_of
 from hftraining.core.metrics import higher_is_better
 from hftraining.experiment.compose import Composer
-from hftraining.experiment.config import ExperimentConfig, typed_config, unknown_key
+from hftraining.experiment.config import ExperimentConfig, unknown_key
+from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.run import run_experiment
 from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.prices import load_bars
-from hftraining.runs.identity import config_delta, signature
 from hftraining.runs.ledger import LEDGER_FILE, Ledger
 from hftraining.runs.result import RunResult
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.space import Param, Value
 
-Watch = Callable[[int, Mapping[str, float]], None]  # gets the step of a report, and what is pruned on by then
+Watch = Callable[[int, Mapping[str, float]], None]  # called with the step of a report and the objectives to prune on
 
 
 class Trials:
-    """Runs trials: each of them is a run for each fold and seed."""
+    """Runs trials; a trial is one run for each fold and seed."""
 
     def __init__(self, search: SearchConfig, composer: Composer, outputs: Path) -> None:
         self.search, self.composer, self.outputs = search, composer, outputs
+        self.folder = outputs / "sweeps" / search.name
 
     def run(self, number: int, point: Mapping[str, Value], watch: Watch, facts: dict[str, Any]) -> dict[str, float]:
-        """Train a trial. Returns its metrics, means over folds and seeds; NaN where one of them is.
+        """Train a trial; returns its metrics, means over folds and seeds, NaN if one of them is.
 
-        watch is called after each probe (after each part where the pruner compares parts) and may raise Pruned.
-        facts: filled on the way with what is worth keeping, whatever becomes of the trial.
+        watch: called after each probe, or after each part if the pruner compares parts; it may raise Pruned.
+        facts: filled on the way, to be kept however the trial ends.
         """
         config = dataclasses.replace(self.composer.config(point), seed=self.search.seeds[0])
         started = time.monotonic()
         done: list[dict[str, float]] = []
-        facts |= {"folders": [], "signature": signature_of(config), "steps": 0, "max_steps": 0, "seconds": 0.0}
+        facts |= {"folders": [], "signature": signature_of(config)[1], "steps": 0, "max_steps": 0, "seconds": 0.0}
         argv = ["train.py", *self.composer.overrides(point)]
         parts = self._parts(config)
         facts["max_steps"] = config.training.max_steps * len(parts)
         with self._as_one_trial(config, number, facts):
             for place, (ending, part) in enumerate(parts):
                 progress = _Progress(self.search, part, place, done, watch)
-                facts["folders"].append(self._new_name(f"trial-{number:04d}{ending}"))
+                called = self._new_name(f"trial-{number:04d}{ending}")
+                facts["folders"].append(called)
                 try:
                     finished = run_experiment(
-                        part,
-                        argv,
-                        kind="sweeps",
-                        name=self.search.name,
-                        called=facts["folders"][-1],
-                        sealed=True,
-                        watch=progress,
+                        part, argv, kind="sweeps", name=self.search.name, called=called, sealed=True, watch=progress
                     )
                 finally:
                     facts["steps"] += progress.step
@@ -70,26 +66,22 @@ class Trials:
         return {name: fmean(part[name] for part in done) for name in done[0]}
 
     def _new_name(self, name: str) -> str:
-        """A folder's name; that of a trial whose worker died stays as it is, beside the one that repeats it."""
-        there = self.outputs / "sweeps" / self.search.name
+        """A new folder's name; the folder of a trial whose worker died stays beside its repetition."""
         names = [name, *(f"{name}_{number}" for number in range(2, 1000))]
-        return next(name for name in names if not (there / name).exists())
+        return next(name for name in names if not (self.folder / name).exists())
 
     def _parts(self, config: ExperimentConfig) -> list[tuple[str, ExperimentConfig]]:
         """(end of the folder's name, config) of each training of a trial."""
-        search = self.search
-        seeded = {seed: dataclasses.replace(config, seed=seed) for seed in search.seeds}
-        if len(search.parts) == 1:
-            return [("", seeded[search.seeds[0]])]
-        stocks = folds_of(config, search.folds)
-        return [
-            (f"-fold{fold + 1}-seed{seed}", dataclasses.replace(seeded[seed], stocks=stocks[fold]))
-            for fold, seed in search.parts
-        ]
+        parts = {
+            f"-fold{fold}-seed{seed}": dataclasses.replace(config, seed=seed, stocks=stocks)
+            for fold, stocks in enumerate(folds_of(config, self.search.folds), start=1)
+            for seed in self.search.seeds
+        }
+        return list(parts.items()) if len(parts) > 1 else [("", part) for part in parts.values()]
 
     @contextmanager
     def _as_one_trial(self, config: ExperimentConfig, number: int, facts: dict[str, Any]) -> Iterator[None]:
-        """Count a trial of several folds on the whole validation window too, which is what it is chosen on."""
+        """Count a trial of several folds on the whole validation period, too, since it is chosen on it."""
         if self.search.folds == 1:
             yield
             return
@@ -99,7 +91,7 @@ class Trials:
         row = ledger.begin(
             kind="sweeps",
             name=self.search.name,
-            folder=self.outputs / "sweeps" / self.search.name / f"trial-{number:04d}",
+            folder=self.folder / f"trial-{number:04d}",
             signature=facts["signature"],
             fingerprint=bars.fingerprint(),
             symbols=bars.symbols_S,
@@ -110,12 +102,12 @@ class Trials:
         except BaseException as end:
             ledger.finish(row, status=status_of(end))
             raise
-        dates, returns = daily_returns_of([self.outputs / "sweeps" / self.search.name / f for f in facts["folders"]])
+        dates, returns = daily_returns_of([self.folder / name for name in facts["folders"]])
         ledger.finish(row, status="done", valid_dates=dates, valid_returns=returns)
 
 
 class _Progress:
-    """Turns the probes of one training into what the pruner compares: the mean over the parts of a trial so far."""
+    """Turns the probes of one training into what the pruner compares: means over the parts of the trial so far."""
 
     def __init__(
         self, search: SearchConfig, part: ExperimentConfig, place: int, done: list[dict[str, float]], watch: Watch
@@ -128,7 +120,7 @@ class _Progress:
         self.values: dict[str, float] = {}
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
-        """A probe: the values are those of the best probe so far, since its weights are what a run keeps."""
+        """After a probe: report the values of the best one so far, whose weights a run keeps."""
         self.step, self.probes = step, self.probes + 1
         if self.sign * values[self.best_metric] < self.best or not self._are_finite():
             self.best = self.sign * values[self.best_metric]
@@ -138,7 +130,7 @@ class _Progress:
             self.watch(self.place * self.probes_a_part + self.probes, means)
 
     def part_done(self) -> None:
-        """The training is over, and its metrics are the last of `done`."""
+        """After a training, whose metrics are the last of `done`."""
         self.values = {name: self.done[-1][name] for name in self.search.pruning_metrics}
         if self.search.pruner == "wilcoxon" and self._are_finite():
             self.watch(self.place + 1, self.values)
@@ -148,7 +140,7 @@ class _Progress:
 
 
 def metrics_of(result: RunResult) -> dict[str, float]:
-    """What a sweep can choose by, from a run's result: NaN for what the result has no number for."""
+    """The metrics of a run that a sweep can choose by; NaN where the result has no number."""
     metrics = {"eval/loss": result.eval_loss}
     metrics |= {f"profit/{name}": value for name, value in result.valid.profit.items()}
     return {name: math.nan if value is None else float(value) for name, value in metrics.items()}
@@ -179,24 +171,14 @@ def daily_returns_of(folders: Sequence[Path]) -> tuple[list[str], list[float]]:
     return [str(day)[:10] for day in returns.index], [float(value) for value in returns]
 
 
-def signature_of(config: ExperimentConfig) -> str:
-    """The signature that a run of this config has."""
-    return signature(delta_of(config))
-
-
-def delta_of(config: ExperimentConfig) -> dict[str, Any]:
-    """What differs from the defaults, by dotted name."""
-    return config_delta(dataclasses.asdict(config), dataclasses.asdict(typed_config({})))
-
-
 def fixed_values(config: ExperimentConfig, space: Sequence[Param]) -> dict[str, Value]:
-    """The values of fields that are not searched, but that a condition names. Raises ConfigError."""
+    """The values of fields that conditions name but that are not searched. Raises ConfigError."""
     searched = {param.name for param in space}
     fixed: dict[str, Value] = {}
     for param in space:
-        if param.condition is None or param.condition.other in searched:
+        other = param.condition.other if param.condition else None
+        if other is None or other in searched:
             continue
-        other = param.condition.other
         if other.split(".")[0] in searched:
             raise ConfigError(
                 f"search.when: {param.name}: {other} depends on the searched group {other.split('.')[0]}: name the "

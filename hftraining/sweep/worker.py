@@ -1,4 +1,4 @@
-"""A worker: it asks the study for a trial, runs it and tells what came of it, until the study is full."""
+"""A worker: it claims a trial of the study, runs it and stores its outcome, until the study is full."""
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Run = Callable[[int, Mapping[str, Value], Watch, dict[str, Any]], dict[str, floa
 
 
 def work(composed: DictConfig) -> str:
-    """A job that a launcher started for a sweep. Returns why it ended: full, failing or interrupted."""
+    """A job of a sweep, started by a launcher. Returns why it ended: full, failing or interrupted."""
     hydra = HydraConfig.get()
     search = search_of(composed)
     study = Study(search, sweep_folder(composed))
@@ -34,7 +34,7 @@ def work(composed: DictConfig) -> str:
 
 
 def serve(study: Study, space: Sequence[Param], fixed: Mapping[str, Value], run: Run) -> str:
-    """Run trials until none is left: "full", "failing" when too many failed, "interrupted" when a signal came."""
+    """Run trials until none is left ("full"), too many failed ("failing") or a signal came ("interrupted")."""
     search = study.search
     with study.working():
         while (trial := study.claim(search.n_trials)) is not None:
@@ -67,7 +67,7 @@ def _run_one(study: Study, trial: Trial, space: Sequence[Param], fixed: Mapping[
     except (Interrupted, KeyboardInterrupt):
         raise
     except Exception as error:
-        # Whatever went wrong in one trial is written down with it; other trials may still succeed.
+        # The error is stored with its trial; other trials may still succeed.
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         study.fail(trial, reason, traceback.format_exc(), facts)
         _say(trial, f"FAILED: {reason}")
@@ -77,9 +77,6 @@ def _run_one(study: Study, trial: Trial, space: Sequence[Param], fixed: Mapping[
 
 
 def _say(trial: Trial, text: str) -> None:
-    point = " ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
+    shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in trial.params.items()}
+    point = " ".join(f"{name}={value}" for name, value in shown.items())
     print(f"trial {trial.number}: {point}  ->  {text}", flush=True)
-
-
-def _short(value: Value) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

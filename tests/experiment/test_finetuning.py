@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 from hftraining.core.errors import ConfigError, Interrupted
+from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import typed_config
 from hftraining.experiment.ground import prepare, steps_of_epochs
-from hftraining.experiment.inherit import candidate_config, inherit, open_base, signature_of
+from hftraining.experiment.inherit import candidate_config, inherit, signature_of
 from hftraining.market.features import FEATURES
 from hftraining.model.base import FORMAT, Forecaster
 from hftraining.runs.ledger import Ledger
@@ -66,10 +67,10 @@ def test_each_method_moves_what_it_may_and_saves_a_plain_model(base, tuned):
         assert np.linalg.matrix_rank(change, tol=1e-5) <= 4
 
 
-def test_the_base_as_it_is_is_worth_what_its_own_run_says(base, folder, tuned):
-    """Over all its stocks the base's loss is that of its own run: the table starts from the same model."""
+def test_the_row_of_the_base_has_the_numbers_of_its_own_run(base, folder, tuned):
+    """Over all its stocks the base has the loss of its own run: the table starts from the same model."""
     config = tuned_config(base, tuned.parent, symbol="S0,S1,S2")
-    ground = prepare(config, base=open_base(base))
+    ground = prepare(config, base=BaseRun.open(base))
     valid = ground.periods["valid"]
     loss = valid.forecast_loss(valid.forecast(ground.base.forecaster))
     assert loss == json.loads((base / "result.json").read_text())["loss"]["valid"]["model"]
@@ -80,13 +81,13 @@ def test_the_base_as_it_is_is_worth_what_its_own_run_says(base, folder, tuned):
 
 def test_the_market_of_a_specialist_is_that_of_its_base(base, tuned):
     config = tuned_config(base, tuned.parent)
-    alone = prepare(config, base=open_base(base))
-    whole = prepare(tuned_config(base, tuned.parent, symbol="S0,S1,S2"), base=open_base(base))
+    alone = prepare(config, base=BaseRun.open(base))
+    whole = prepare(tuned_config(base, tuned.parent, symbol="S0,S1,S2"), base=BaseRun.open(base))
     assert np.array_equal(alone.features.values_TSF[:, 0], whole.features.values_TSF[:, 0], equal_nan=True)
     assert Forecaster.load(tuned / "model").symbols == ("S0", "S1", "S2")
 
 
-def test_the_kept_model_is_the_chosen_one(base, tuned):
+def test_the_saved_model_is_the_recommended_one(base, tuned):
     decision = json.loads((tuned / "result.json").read_text())["decision"]
     source = base if decision["choice"] == "base" else tuned / "candidates" / decision["choice"]
     assert moved(source, tuned) == set()
@@ -115,16 +116,16 @@ def test_the_same_fine_tune_twice_gives_the_same_bits(base, tuned, tmp_path):
     assert tables[0] == tables[1]
 
 
-def test_the_signature_names_the_base_by_what_it_is_and_not_by_where_it_lies(base, tmp_path):
+def test_the_signature_depends_on_the_content_of_the_base_and_not_on_its_path(base, tmp_path):
     config = tuned_config(base, tmp_path)
     copied = tmp_path / "elsewhere" / "x" / "y"
     shutil.copytree(base, copied)
     moved_config = dataclasses.replace(config, init_from=str(copied))
-    assert signature_of(config, open_base(base))[1] == signature_of(moved_config, open_base(copied))[1]
+    assert signature_of(config, BaseRun.open(base))[1] == signature_of(moved_config, BaseRun.open(copied))[1]
     forecaster = Forecaster.load(copied / "model")
     forecaster.model.position.bias.data += 1.0
     forecaster.save(copied / "model")
-    assert signature_of(config, open_base(base))[1] != signature_of(moved_config, open_base(copied))[1]
+    assert signature_of(config, BaseRun.open(base))[1] != signature_of(moved_config, BaseRun.open(copied))[1]
 
 
 @pytest.mark.parametrize(
@@ -138,13 +139,13 @@ def test_the_signature_names_the_base_by_what_it_is_and_not_by_where_it_lies(bas
         ("seed=5", "lora"),
     ],
 )
-def test_what_a_fine_tune_is_told_changes_its_weights(base, tuned, tmp_path, setting, candidate):
+def test_each_setting_of_a_fine_tune_changes_its_weights(base, tuned, tmp_path, setting, candidate):
     other = Path(tune(base, tmp_path, setting, f"training.methods=[{candidate}]")["folder"])
     assert [path.name for path in (other / "candidates").iterdir()] == [candidate]
     assert moved(tuned / "candidates" / candidate, other / "candidates" / candidate)
 
 
-def test_more_shrinkage_stays_nearer_to_the_base_and_all_of_it_stays_there(base, tuned, tmp_path):
+def test_more_shrinkage_keeps_the_weights_nearer_to_the_base_and_full_shrinkage_keeps_them_there(base, tuned, tmp_path):
     def distance(run):
         ours, theirs = weights(run), weights(base)
         return sum(float(np.square(ours[name] - theirs[name]).sum()) for name in ours)
@@ -157,7 +158,7 @@ def test_more_shrinkage_stays_nearer_to_the_base_and_all_of_it_stays_there(base,
 
 
 def test_from_scratch_learns_at_the_rate_of_the_base_and_on_its_own_scaler(base, tuned):
-    config = candidate_config(tuned_config(base, tuned.parent), open_base(base), "scratch")
+    config = candidate_config(tuned_config(base, tuned.parent), BaseRun.open(base), "scratch")
     assert (config.training.learning_rate, config.training.weight_decay) == (3e-4, 0.1)
     assert config.training.max_steps == 6
     scratch, theirs = Forecaster.load(tuned / "candidates/scratch/model"), Forecaster.load(base / "model")
@@ -167,7 +168,7 @@ def test_from_scratch_learns_at_the_rate_of_the_base_and_on_its_own_scaler(base,
 
 def test_an_epoch_is_as_many_steps_as_draw_the_training_bars_once(base, tmp_path):
     config = tuned_config(base, tmp_path)
-    model = open_base(base)
+    model = BaseRun.open(base)
     ground = prepare(config, base=model)
     bars = sum(np.isfinite(ground.features.values_TSF[t]).all() for t in range(*ground.splits.train.indices(10**6)))
     a_step = config.training.batch_size * config.training.window
@@ -185,7 +186,7 @@ def test_a_stock_that_the_base_does_not_know_joins_its_universe(folder, base, tm
     assert result["decision"]["other_symbols"] == 3
 
 
-def test_what_was_cut_off_in_the_middle_of_a_candidate_goes_on_to_the_same_bits(base, tuned, tmp_path, monkeypatch):
+def test_a_fine_tune_interrupted_in_a_candidate_resumes_to_the_same_bits(base, tuned, tmp_path, monkeypatch):
     config = tuned_config(base, tmp_path)
     train = Trainer.train
 
@@ -224,7 +225,7 @@ def test_what_was_cut_off_in_the_middle_of_a_candidate_goes_on_to_the_same_bits(
 def test_model_task_days_and_costs_are_inherited_and_training_is_that_of_finetune_yaml(base, tmp_path):
     typed = [f"init_from={base}", "stocks.symbols=[S1]", f"output_dir={tmp_path}", "training.batch_size=2"]
     config = inherit(composed(typed), typed)
-    theirs = open_base(base)
+    theirs = BaseRun.open(base)
     assert dataclasses.asdict(config.model) == theirs.config["model"]
     assert config.objective.horizons == [1, 5]
     assert (config.stocks.valid_start, config.stocks.test_start) == tuple(
@@ -256,13 +257,13 @@ def test_many_symbols_make_a_short_name(base, tmp_path):
         (["training=quick", "training.batch_size=4"], "training.methods is empty"),
     ],
 )
-def test_a_base_other_than_what_is_asked_for_is_refused_with_the_difference(base, tmp_path, settings, message):
+def test_settings_that_the_base_does_not_fit_are_refused_with_the_difference(base, tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message) as caught:
         tuned_config(base, tmp_path / "out", *settings)
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-def test_days_that_only_the_bars_tell_to_be_seen_are_refused_too(base, tmp_path):
+def test_validation_days_that_the_base_has_seen_are_refused_even_if_only_the_bars_show_it(base, tmp_path):
     config = tuned_config(base, tmp_path)
     config.stocks.valid_start = config.stocks.test_start = None
     config.stocks.end = "2016-03-01"  # 70 % of fewer sessions lie among the base's training days
@@ -315,7 +316,7 @@ def fine_tuned(copy):
         (lambda copy: without(copy, "result.json"), "is not finished: python train.py resume="),
         (lambda copy: without(copy, "run.json"), "is not a run: give its folder"),
         (lambda copy: (copy / "model/config.json").write_text("{"), "config.json is damaged"),
-        (fine_tuned, "is fine-tuned itself: start from its base, init_from=outputs/base/x"),
+        (fine_tuned, "is itself a fine-tune: start from its base, init_from=outputs/base/x"),
     ],
 )
 def test_a_base_that_cannot_be_used_is_refused_in_one_line(base, tmp_path, spoil, message):
@@ -347,7 +348,7 @@ def test_a_single_stock_goes_below_single(folder, tmp_path):
     assert Path(result["folder"]).parts[-3] == "single"
 
 
-def test_the_decision_stands_on_the_console_and_in_the_report(base, tmp_path, capsys):
+def test_the_console_and_the_report_show_the_recommendation(base, tmp_path, capsys):
     result = tune(base, tmp_path, "training.methods=[head]")
     console = capsys.readouterr().out
     page = (Path(result["folder"]) / "report.html").read_text()

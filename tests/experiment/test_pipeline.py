@@ -1,4 +1,4 @@
-"""The whole way from bars to money with known forecasts in the model's place, on the packaged sample."""
+"""From bars to profit on the packaged sample, with known forecasts in place of the model."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 
 from hftraining.core.errors import Pruned
 from hftraining.core.forecast import Forecast
-from hftraining.experiment.periods import Period, unconditional_quantiles
+from hftraining.experiment.periods import Period, score_losses
 from hftraining.experiment.probe import loss_profit_correlation
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Scaler, make_features, make_labels
@@ -38,7 +38,7 @@ def valid(bars):
 
 
 def forecast_of(period, labels_TSH):
-    """Labels, in volatility units, as forecasts without any uncertainty."""
+    """A forecast of these labels, in volatility units, without any uncertainty."""
     quantiles = np.repeat((labels_TSH * period.span_TSH)[..., None], len(LEVELS), axis=-1)
     return Forecast(quantiles, np.full(labels_TSH.shape[:2], np.nan), HORIZONS, LEVELS)
 
@@ -73,7 +73,7 @@ def test_a_coin_flip_loses_about_its_costs(valid):
         gains.append(np.log1p(metrics["total_return"]))
         costs.append(metrics["costs"])
     error = np.std(gains) / len(gains) ** 0.5
-    # Costs are a share of the initial capital while the account shrinks, so they are compared in logs of what is left.
+    # Costs are a share of the initial capital while the account shrinks, so logs of the remaining account are compared.
     lost_to_costs = np.log1p(-np.mean(costs))
     assert np.mean(costs) > 0.1
     assert abs(np.mean(gains) - lost_to_costs) < 4 * error + 0.3 * abs(lost_to_costs)
@@ -118,7 +118,7 @@ def test_the_loss_of_perfect_forecasts_is_zero_and_unconditional_quantiles_beat_
     labels = valid.scored_labels_TSH[np.isfinite(valid.scored_labels_TSH)]
     # With every quantile at zero the levels 0.1, 0.5 and 0.9 weigh each label's size with a mean of one half.
     assert nothing == pytest.approx(0.5 * np.abs(labels).mean() + (0.5 - 0.5) * labels.mean(), rel=1e-6)
-    assert valid.constant_loss(unconditional_quantiles(valid, LEVELS), LEVELS) < nothing
+    assert score_losses(valid, valid, forecast_of(valid, valid.labels_TSH)).unconditional < nothing
 
 
 def test_the_loss_profit_correlation_is_the_rank_correlation_with_fishers_interval():
@@ -168,7 +168,7 @@ def test_a_sealed_run_learns_the_same_and_shows_nothing_of_the_test_days(tmp_pat
     assert without_test.test_window == "" and with_test.test_window.startswith(opened["test"]["first"])
 
 
-def test_whoever_watches_the_probes_can_end_a_run_and_the_ledger_says_that_it_was_meant(tmp_path):
+def test_a_watch_on_the_probes_can_end_a_run_which_the_ledger_then_calls_pruned(tmp_path):
     def enough(step, values):
         raise Pruned("worse than the median")
 

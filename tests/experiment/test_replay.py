@@ -1,4 +1,4 @@
-"""Replay: the same bits from the folder alone, and every way of tampering named."""
+"""Replay: the same bits from the folder alone, and a message that names each kind of tampering."""
 
 import json
 import re
@@ -67,14 +67,14 @@ def test_a_changed_bar_is_named_before_anything_is_trained(with_own_bars, tmp_pa
     assert len(list(with_own_bars.parent.iterdir())) == 1
 
 
-def test_added_days_are_told_from_changed_ones(with_own_bars, tmp_path):
+def test_added_days_are_distinguished_from_changed_ones(with_own_bars, tmp_path):
     for path in (tmp_path / "bars").glob("*.csv"):
         pd.read_csv(path).iloc[:-2].to_csv(path, index=False)
     with pytest.raises(ReplayError, match=r"S0: [0-9-]+, [0-9-]+ only in the run; S1: "):
         replay(with_own_bars)
 
 
-def test_bars_that_are_gone_are_named(with_own_bars, tmp_path):
+def test_missing_bars_are_named(with_own_bars, tmp_path):
     shutil.rmtree(tmp_path / "bars")
     with pytest.raises(ReplayError, match=r"the bars of .* cannot be loaded: stocks.path=.* does not exist"):
         replay(with_own_bars)
@@ -121,7 +121,7 @@ def test_other_code_is_named(made):
     assert said[0].endswith("--from-commit runs the recorded one")
 
 
-def test_weights_changed_after_the_run_are_named_with_what_is_still_equal(made):
+def test_weights_changed_after_the_run_are_named_beside_what_is_still_equal(made):
     path = made / "model" / "model.safetensors"
     tensors = {name: array.copy() for name, array in load_file(path).items()}
     name = next(iter(tensors))
@@ -131,7 +131,7 @@ def test_weights_changed_after_the_run_are_named_with_what_is_still_equal(made):
     assert again.bits.weights.startswith("1 of 27 tensors differ, by up to ") and name in again.bits.weights
     assert not again.bits.metrics and not again.bits.equity
     assert again.likely == [
-        "every logged step is equal, but not the weights: was model.safetensors changed after the run?"
+        "the weights differ, every logged step is equal: was model.safetensors changed after the run?"
     ]
 
 
@@ -157,7 +157,7 @@ def test_a_day_of_the_account_that_differs_is_named(made, tmp_path):
     assert bits.equity == f"equity differs on 1 of {len(frame)} days, valid days from {day} on" and bits.trained_alike
 
 
-def test_weights_that_were_cut_short_are_named(made, tmp_path):
+def test_a_truncated_weights_file_is_named(made, tmp_path):
     other = own_copy(made, tmp_path / "other")
     weights = other / "model/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
@@ -271,7 +271,7 @@ def in_tree(tree: Path, *words, cwd: Path) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
-    """The project as a checkout of its own, whose code may be changed."""
+    """A separate checkout of the project whose code a test may change."""
     tree = (tmp_path_factory.mktemp("tree") / "project").resolve()
     for name in ("hftraining", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -305,7 +305,7 @@ def test_changed_code_is_named_with_the_first_step_and_from_commit_gives_the_old
     code, out, err = in_tree(tree, "-m", "hftraining", "replay", path, "--json", cwd=tmp_path)
     assert code == 1, err
     found = json.loads(out.splitlines()[-1])
-    # Of Adam's first step the size does not depend on betas; its second one shows in the loss of the third.
+    # The size of Adam's first step does not depend on betas; that of the second shows in the loss of the third.
     assert found["first_step"] == 3 and found["likely"][0].startswith("code: sources ")
     assert out.splitlines()[0].startswith("code: sources ")
 
@@ -318,7 +318,7 @@ def test_changed_code_is_named_with_the_first_step_and_from_commit_gives_the_old
 
 
 @pytest.mark.slow
-def test_a_commit_or_patch_that_is_not_there_is_one_line(tree, folder, tmp_path):
+def test_a_missing_commit_or_patch_is_one_line(tree, folder, tmp_path):
     git(tree, "checkout", "--", ".")
     values = (*QUICK, f"stocks.path={folder}")
     path = run_folder(in_tree(tree, tree / "train.py", *values, cwd=tmp_path)[1], tmp_path)

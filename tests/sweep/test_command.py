@@ -1,4 +1,4 @@
-"""`python train.py -m search=profit` as a user runs it: from the command line to the one configuration that is kept."""
+"""`python train.py -m search=profit` as a user runs it: from the command line to the chosen configuration."""
 
 import json
 import os
@@ -15,10 +15,11 @@ import yaml
 from hftraining.core.errors import ConfigError
 from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import typed_config
+from hftraining.experiment.inherit import signature_of
 from hftraining.market.prices import load_bars
 from hftraining.runs.ledger import Ledger
 from hftraining.sweep.space import parse_space, points_of_grid
-from hftraining.sweep.trials import folds_of, signature_of
+from hftraining.sweep.trials import folds_of
 from tests.browser import drawn, needs_browser
 from tests.commands import ended, run_folder, start_train, train, train_here, wait_for
 from tests.compose import CONF, compose_config
@@ -44,7 +45,7 @@ def sweep(folder, *overrides, by=train_here, **environment):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A small sweep: the folder that it ran in, and what it printed."""
+    """A small sweep: its working folder and its output."""
     base = tmp_path_factory.mktemp("sweep")
     code, out, err = sweep(base, "hydra.sweeper.n_trials=7", "search.patience=2")
     assert (code, err) == (0, "")
@@ -56,7 +57,7 @@ def study_folder(swept):
     return swept[0] / "outputs" / "sweeps" / "profit-sample"
 
 
-def test_a_sweep_ends_with_the_run_of_what_it_chose(swept, study_folder):
+def test_a_sweep_ends_with_a_run_of_the_chosen_configuration(swept, study_folder):
     base, out = swept
     run = run_folder(out, base)
     result, summary = (
@@ -127,7 +128,7 @@ def test_no_secret_reaches_a_file_of_a_sweep(swept):
         (("training.learnin_rate=1,2",), "did you mean training.learning_rate"),
         (("seed=1,2",), "seed cannot be searched"),
         (("search.workers=2",), "hydra/launcher=joblib"),
-        (("training.learning_rate=interval(3,1)",), "wants a lower end"),
+        (("training.learning_rate=interval(3,1)",), "needs a lower end"),
         (("search.first=[{training.learning_rate:5.0}]",), "lies outside"),
         (("search.sampler=grid",), "is not a choice or a range"),
         (("search.storage=nonsense://x",), "search.storage=nonsense://x"),
@@ -135,7 +136,7 @@ def test_no_secret_reaches_a_file_of_a_sweep(swept):
         (("search.constraints={profit/costs: '<= 2000'}",), "+search.constraints="),
     ],
 )
-def test_a_sweep_that_cannot_run_says_so_in_one_line_and_writes_nothing(tmp_path, overrides, part):
+def test_a_sweep_that_cannot_run_ends_in_one_line_and_writes_nothing(tmp_path, overrides, part):
     code, _, err = sweep(tmp_path, *overrides)
     assert (code, err.count("\n")) == (2, 1) and part in err, err
     assert not list(tmp_path.rglob("trial-*"))
@@ -200,7 +201,7 @@ def test_two_workers_at_once_survive_the_death_of_one(tmp_path):
 def test_a_sweep_on_a_local_ray_completes(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     code, _, err = sweep(tmp_path, "hydra.sweeper.n_trials=3", "search.workers=2", "hydra/launcher=ray", by=train)
-    # Of so few trials of so few steps none may trade enough: the sweep says so, and has its trials.
+    # With so few trials and steps it may be that none trades enough: the sweep then says so, and keeps its trials.
     assert code == 0 or "meets search.constraints" in err, err[-2000:]
     assert len(pd.read_parquet(tmp_path / "outputs" / "sweeps" / "profit-sample" / "trials.parquet")) == 3
 
@@ -215,7 +216,7 @@ def test_a_browser_draws_the_page_of_a_sweep_without_an_error(tmp_path, study_fo
     assert document.count("<tr>") == 8
 
 
-def test_a_point_put_into_a_composed_config_is_what_is_composed_from_its_command_line():
+def test_a_point_gives_the_config_that_its_command_line_composes():
     composer = Composer(["training=default", "training.batch_size=8"])
     point = {"model": "tiny", "objective": "profit", "training.learning_rate": 0.001, "objective.horizons": [1, 5]}
     assert composer.config(point) == compose_config(*composer.overrides(point))
@@ -242,13 +243,13 @@ def test_hydras_sweep_syntax_becomes_parameters():
     assert space["e"].grid() == ["x", "y"]
 
 
-def test_a_grid_has_every_point_once_and_leaves_out_what_a_condition_excludes():
+def test_a_grid_has_every_point_once_without_parameters_whose_conditions_fail():
     space = parse_space({"depth": "range(1, 4)", "kind": "choice(a, b)"}, {"depth": "kind=b"})
     assert [param.name for param in space] == ["kind", "depth"]  # what a condition names comes first
     assert points_of_grid(space, {}) == [{"kind": "a"}, *({"kind": "b", "depth": depth} for depth in (1, 2, 3))]
 
 
-def test_conditions_that_go_round_in_a_circle_are_refused():
+def test_conditions_that_form_a_circle_are_refused():
     with pytest.raises(ConfigError, match="circle"):
         parse_space({"a": "1,2", "b": "1,2"}, {"a": "b=1", "b": "a=1"})
 

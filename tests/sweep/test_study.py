@@ -1,4 +1,4 @@
-"""The study: its trials are counted right, whatever fails, dies or is told to stop."""
+"""The study: it counts its trials correctly through failures, kills and interruptions."""
 
 import os
 import random
@@ -35,7 +35,7 @@ def states(study):
     return [trial.state for trial in study.study.get_trials(deepcopy=False)]
 
 
-def test_a_hundred_trials_end_whatever_a_tenth_raises_and_a_tenth_has_no_number(tmp_path):
+def test_a_hundred_trials_end_though_a_tenth_of_them_raise_and_a_tenth_have_no_number(tmp_path):
     study = Study(search_config(n_trials=100), tmp_path)
     failing, nan = set(range(3, 100, 10)), set(range(7, 100, 10))
     assert serve(study, SPACE, {}, Synthetic(tmp_path, failing=failing, nan=nan)) == FULL
@@ -47,7 +47,7 @@ def test_a_hundred_trials_end_whatever_a_tenth_raises_and_a_tenth_has_no_number(
     failed = trials[3].user_attrs["facts"]
     assert failed["reason"] == "ValueError: trial 3 was told to fail" and "Traceback" in failed["traceback"]
     assert trials[7].user_attrs["facts"]["reason"] == "profit/sharpe_ratio is not finite"
-    # Of points on a strictly falling curve none dominates another: the front is all that keep the constraint.
+    # No point of a strictly falling curve dominates another: all points that keep the constraint are on the front.
     able = {t.number for t in trials if t.state == TrialState.COMPLETE and t.params["x"] >= 0.2}
     assert {t.number for t in pareto_front(trials, study.search)} == able
     for trial in trials:
@@ -118,7 +118,7 @@ def test_an_interrupted_study_that_is_resumed_tries_the_same_points(tmp_path):
     assert [t.params for t in again.trials()] == [t.params for t in whole.trials()]
 
 
-def test_an_interrupted_trial_waits_and_comes_again_under_its_number(tmp_path):
+def test_an_interrupted_trial_waits_and_is_repeated_under_its_number(tmp_path):
     def stopped(number, point, watch, facts):
         if number == 2:
             raise KeyboardInterrupt
@@ -137,7 +137,7 @@ def test_too_many_failures_stop_the_sweep(tmp_path):
     assert states(study) == [TrialState.FAIL] * 4
 
 
-def test_points_to_try_first_come_first_and_once(tmp_path):
+def test_the_first_points_are_tried_first_and_once(tmp_path):
     point = {"x": 0.25, "kind": "square", "edge": 2}
     for _ in range(2):
         study = Study(search_config(n_trials=3), tmp_path)
@@ -170,7 +170,7 @@ def test_a_worker_killed_twice_in_one_trial_fails_it_and_not_the_others(tmp_path
 
 
 def killed_often(folder, url, kills, n_trials):
-    """Two workers at a time; again and again one or both are killed at a random moment, and both started again."""
+    """Run two workers, kill one or both at random moments, and start both again each time."""
     rng, log = random.Random(5), folder / "runs.txt"
 
     def begun():
@@ -205,7 +205,7 @@ def test_fifty_kills_at_random_moments_leave_exactly_n_trials_and_none_counted_t
     assert all(t.user_attrs["facts"]["reason"] == "its worker died 2 times" for t in trials if t.number in failed)
     for trial in trials:
         begun, ended = lines.count(f"begin {trial.number}"), lines.count(f"end {trial.number}")
-        # A trial was run again only where its worker died: at most twice, and complete only if a run came to its end.
+        # A trial was repeated only if its worker died, at most twice, and is complete only if a run ended.
         assert 1 <= begun <= 2 or trial.number in failed
         assert trial.number in failed or ended >= 1
     assert sum(t.user_attrs["owner"]["attempt"] > 1 for t in trials) > 0
@@ -226,7 +226,7 @@ POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
 
 @pytest.fixture
 def postgres(tmp_path):
-    """A server of Debian's PostgreSQL on a loopback port of its own."""
+    """A PostgreSQL server of Debian on its own loopback port."""
     if POSTGRES is None:
         pytest.skip("PostgreSQL is not installed")
     pytest.importorskip("psycopg")
@@ -284,7 +284,7 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password(tmp_path):
     ("values", "part"),
     [
         ({"objectives": {"eval/los": "minimize"}}, "eval/los is not one of"),
-        ({"objectives": {"eval/loss": "lower"}}, "neither minimize nor maximize"),
+        ({"objectives": {"eval/loss": "lower"}}, "search.objectives: eval/loss=lower is not one of minimize, maximize"),
         ({"constraints": {"profit/costs": "< 3"}}, "is not like"),
         ({"sampler": "cma"}, "search.sampler=cma is not one of"),
         ({"pruner": "wilcoxon"}, "too few to tell trials apart"),
@@ -301,7 +301,7 @@ def test_a_search_that_cannot_run_is_refused_with_the_value_that_is_wrong(values
         search_config(**values)
 
 
-def test_a_bound_is_broken_by_what_lies_beyond_it():
+def test_a_violation_is_the_distance_beyond_the_bound():
     assert violation(">= 20", 15) == 5 and violation(">= 20", 25) == -5 and violation("<= 0.5", 0.75) == 0.25
 
 
@@ -322,7 +322,7 @@ def test_the_seed_of_a_search_decides_which_points_are_tried(tmp_path):
     assert points(1, "a") == points(1, "b") != points(2, "c")
 
 
-def test_a_study_is_pruned_on_the_objective_that_was_named(tmp_path):
+def test_a_study_prunes_on_the_named_objective(tmp_path):
     def run(number, point, watch, facts):
         watch(1, {"profit/sharpe_ratio": float(number)})
         return metrics_at(0.5)
@@ -332,7 +332,7 @@ def test_a_study_is_pruned_on_the_objective_that_was_named(tmp_path):
     assert states(study) == [TrialState.COMPLETE] * 6  # rising is better here
 
 
-def test_a_trial_is_pruned_only_where_it_is_worse_in_every_objective(tmp_path):
+def test_a_trial_is_pruned_only_if_it_is_worse_in_every_objective(tmp_path):
     reached = [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (0.5, 0.5), (9.0, 9.0), (9.0, 0.1), (0.2, 9.0)]  # loss, Sharpe
 
     def run(number, point, watch, facts):
@@ -349,7 +349,7 @@ def test_a_trial_is_pruned_only_where_it_is_worse_in_every_objective(tmp_path):
     )
 
 
-def test_a_trial_that_is_begun_again_is_not_judged_by_the_reports_of_the_worker_that_died(tmp_path):
+def test_a_repeated_trial_is_not_judged_by_the_reports_of_its_dead_worker(tmp_path):
     study = Study(search_config(n_trials=1), tmp_path)
     with study.working():
         study.report(study.claim(1), 5, {"eval/loss": 7.0})
