@@ -1,4 +1,4 @@
-"""Our commands in processes of their own, as a user starts them."""
+"""Our commands in their own processes, as a user starts them."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ TRAIN = ROOT / "train.py"
 
 
 def start(*words, cwd: Path, **environment: str | None) -> subprocess.Popen[str]:
-    """`python WORDS` in a folder; a variable that is given as None is not set."""
+    """`python WORDS` in a folder; a variable whose value is None is not set."""
     variables = {name: value for name, value in (os.environ | environment).items() if value is not None}
     command = [sys.executable, *map(str, words)]
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
@@ -51,7 +51,7 @@ def run_folder(out: str, cwd: Path) -> Path:
 
 
 def wait_for(condition: Callable, process: subprocess.Popen[str], seconds: float = 120, every: float = 0.05):
-    """What a condition gives once it is true, while the process lives."""
+    """Wait until a condition is true while the process lives; returns its value."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert process.poll() is None, process.communicate()
@@ -61,12 +61,12 @@ def wait_for(condition: Callable, process: subprocess.Popen[str], seconds: float
 
 
 def last_object(out: str) -> dict:
-    """What a command with --json prints last."""
+    """The object that a command with --json prints last."""
     return json.loads(out.splitlines()[-1])
 
 
 def train_here(cwd: Path, *overrides: str, **environment: str) -> tuple[int, str, str]:
-    """As train, but in this process, which saves the three seconds that a new one takes to import everything."""
+    """As train, but in this process, which saves the three seconds of imports in a new one."""
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,

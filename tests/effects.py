@@ -1,8 +1,7 @@
 """What each field of the config changes, shown by a run that differs in it alone."""
 
 # What each field changes: "weights" (training), "result" (scores alone), "folder" (where things are), "metrics" (what
-# is logged), "config.yaml" (what the folder says of itself). A field that is missing here is one that nothing reads,
-# or that nobody has shown to be read.
+# is logged), "config.yaml" (its text alone). A field that is missing here has no effect, or none that a test has shown.
 EFFECT = {
     "model.hidden_size=32": "weights",
     "model.num_layers=1": "weights",

@@ -1,4 +1,4 @@
-"""Small runs for tests: how they are made, what their numbers are, and folders of runs that took no step."""
+"""Small runs for tests, their numbers, and folders of runs that have taken no step."""
 
 import dataclasses
 import functools
@@ -59,7 +59,7 @@ def as_dict(done) -> dict:
 
 
 def trained(config: ExperimentConfig, *arguments, **settings) -> dict:
-    """What run_experiment leaves: result.json as a dict, and "folder"."""
+    """A run of run_experiment: result.json as a dict, and "folder"."""
     return as_dict(run_experiment(config, *arguments, **settings))
 
 
@@ -106,13 +106,13 @@ def snapshot_run(folder: Path) -> Path:
 
 
 def fingerprint(result: dict) -> dict:
-    """Everything a run's numbers are: weights, logged steps without their time, result, equity and trades."""
+    """All numbers of a run: weights, logged steps without their time, result, equity and trades."""
     folder = Path(result["folder"])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("seconds")
     weights = {name: array.tobytes() for name, array in load_file(folder / "model" / "model.safetensors").items()}
-    # How often the test days were opened differs between a run and its repetition, and with it what they are worth.
+    # A repetition has more openings of the test days than its run, which changes the verdict.
     counted = ("folder", "signature", "test_openings", "verdict", "warnings")
     scored = {key: value for key, value in result.items() if key not in counted}
     scored["test"] = {key: value for key, value in result["test"].items() if key != "verdict"}

@@ -1,4 +1,4 @@
-"""The house stands as it is drawn: imports run down only, and a library is known by the file that may know it."""
+"""The structure of the house: imports run down only, and only certain files know certain libraries."""
 
 import ast
 import functools
@@ -44,9 +44,9 @@ ONLY_KNOWN_BY = {
     "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "storage", "study", "worker")},
     "yfinance": {"hftraining/market/yahoo.py"},
 }
-# A command imports what it needs once it is valid, and every start of Hydra imports the plugin, completion too.
+# A command imports late what only a valid call needs, and every start of Hydra, completion too, imports the plugin.
 MAY_IMPORT_LATE = {"train.py", "hftraining/__main__.py", "hydra_plugins/hftraining_sweeper.py"}
-# LightGBM is an extra, which not everybody has. yfinance takes half a second that offline runs need not spend.
+# LightGBM is an optional extra. Importing yfinance takes half a second, which offline runs save.
 OPTIONAL = {"lightgbm", "yfinance", "curl_cffi"}
 PACKAGES = ("hftraining", "hfinference", "hydra_plugins")
 HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}
@@ -58,7 +58,7 @@ def sources(root: Path = ROOT) -> list[Path]:
 
 
 def imports(path: Path, *, at_the_top: bool = False) -> set[str]:
-    """Dotted names of all modules that a file imports, inside functions too unless only the top is asked for."""
+    """Dotted names of all modules that a file imports, inside functions too unless at_the_top."""
     return _imports_of(path.read_text(), at_the_top)
 
 
@@ -81,7 +81,7 @@ def room(path: Path, root: Path) -> str:
 
 
 def arrows(root: Path = ROOT) -> dict[tuple[str, str], list[str]]:
-    """From a room to another one that it imports, with every such import: "FILE imports NAME"."""
+    """Pairs of rooms, importing and imported, with every such import: "FILE imports NAME"."""
     found: dict[tuple[str, str], list[str]] = {}
     for path in sources(root):
         own = room(path, root)
@@ -102,7 +102,7 @@ def functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def late_imports(source: str) -> set[str]:
-    """What is imported inside functions, optional libraries apart."""
+    """The modules that functions import, without optional libraries."""
     nodes = [node for function in functions(ast.parse(source)) for node in ast.walk(function)]
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     found = plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
@@ -199,7 +199,7 @@ def test_a_library_is_known_only_by_the_files_that_may_know_it(library):
     assert knowing <= ONLY_KNOWN_BY[library]
 
 
-def test_what_help_and_completion_import_is_light():
+def test_help_and_completion_import_only_light_modules():
     seen, todo = set(), [ROOT / "train.py"]
     while todo:
         path = todo.pop()
@@ -220,7 +220,7 @@ def test_package_inits_re_export_nothing():
         assert imports(path) == set()
 
 
-def test_what_is_promised_of_hfinference_can_be_imported_from_it():
+def test_hfinference_exports_everything_that_it_promises():
     """The one package that re-exports: `from hfinference import load_model` is promised."""
     import hfinference
 

@@ -1,4 +1,4 @@
-"""`python -m hftraining`: what it lists, what it refuses in one line, and what its last line is with --json."""
+"""`python -m hftraining`: its listings, its refusals in one line, and its last line with --json."""
 
 import re
 import subprocess
@@ -67,7 +67,7 @@ def test_the_ledger_lists_every_run_and_what_makes_up_n(outputs, capsys):
     assert "test window 2013-01-04 to 2015-12-31: opened 1 time" in text and "still sealed" in text
 
 
-def test_a_filter_lists_less_and_leaves_n_as_it_is(outputs, capsys):
+def test_a_filter_lists_fewer_runs_and_does_not_change_n(outputs, capsys):
     _, text, _ = answer(capsys, "ledger", "--kind", "sweeps")
     assert len(re.findall("^2026", text, re.M)) == 1 and "N = 2 on" in text
     _, text, _ = answer(capsys, "ledger", "--last", "1", "--data", "f00d")
@@ -102,7 +102,7 @@ def test_the_ledger_as_json_is_one_object_in_the_last_line(outputs, capsys):
         (["leaks", "nowhere", "--days", "x"], "error: argument --days: invalid"),
     ],
 )
-def test_what_the_user_got_wrong_is_one_line_and_exit_code_2(outputs, capsys, arguments, message):
+def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(outputs, capsys, arguments, message):
     code, text, error = answer(capsys, *arguments)
     assert (code, text) == (2, "")
     assert error.startswith(message) and error.count("\n") == 1
@@ -126,7 +126,7 @@ def test_a_damaged_file_of_a_run_is_named_in_one_line(tmp_path, capsys, file):
     assert (code, out, err.count("\n")) == (2, "", 1) and file in err
 
 
-def test_a_fault_of_ours_is_not_dressed_up_as_the_users(outputs, monkeypatch):
+def test_a_fault_of_ours_is_raised_and_not_blamed_on_the_user(outputs, monkeypatch):
     def faulty(self):
         raise ValueError("nobody foresaw this")
 
@@ -155,7 +155,7 @@ def test_the_module_runs_as_a_command_without_heavy_imports(outputs):
     assert process.stdout.splitlines()[-1] == "[]", process.stdout + process.stderr
 
 
-def test_a_config_that_cannot_be_read_is_named_in_one_line_by_the_leak_proof(tmp_path, capsys):
+def test_the_leak_proof_names_an_unreadable_config_in_one_line(tmp_path, capsys):
     with RunRecord.create(tmp_path, "base", "small", {}, {}, {"signature": "aaaa0001"}) as record:
         pass
     (record.folder / "config.yaml").write_text("[{")

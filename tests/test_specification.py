@@ -28,7 +28,7 @@ FEW = ("training.batch_size=2", "training.warmup_steps=2", "training.learning_ra
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """The project as someone would check it out, so that outputs go where they would go."""
+    """A checkout of the project, so that outputs go where a user's go."""
     for name in ("hftraining", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, tmp_path / "project" / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "project"
@@ -91,7 +91,7 @@ def test_the_base_model_trainer_from_inside_hftraining_and_its_run_as_a_base_for
     assert code == 0, err
     base, tuned = folders(out, inside)
     assert json.loads((base / "run.json").read_text())["data"]["symbols"] == ["AAPL", "MSFT", "IBM"]
-    # Five years are 1260 sessions, of which an epoch of 8 windows of 128 bars draws all in 2 steps.
+    # Five years are 1260 sessions; an epoch in steps of 8 windows of 128 bars takes 2 steps.
     assert json.loads((tuned / "result.json").read_text())["decision"]["candidates"]["head"]["steps"] == 3
     inherited = ("training.methods=[lora]", "training.max_steps=5")
     code, out, err = python("train.py", f"init_from={base}", "stocks.symbols=[AAPL]", *inherited, cwd=project)
@@ -100,7 +100,7 @@ def test_the_base_model_trainer_from_inside_hftraining_and_its_run_as_a_base_for
 
 
 @pytest.mark.slow
-def test_the_functions_give_a_model_and_where_it_lies(tmp_path):
+def test_the_functions_return_a_model_and_its_run_folder(tmp_path):
     few = ["model=tiny", "training.threads=1"]
     model, path = train_with_profit.train_single_stock_with_profit(
         "AAPL", steps=10, data="sample", output_dir=tmp_path, settings=few
@@ -128,7 +128,7 @@ def test_the_module_form_gives_the_same_help_as_the_script():
 
 
 class Bench:
-    """Runs a command in this process on random walks, and reads what it left."""
+    """Runs a command in this process on random walks, and reads its results."""
 
     def __init__(self, bars: Path, output: Path, capsys):
         self.bars, self.output, self.capsys = bars, output, capsys
@@ -165,7 +165,7 @@ def field(run: dict, text: str) -> bool:
 
 
 @pytest.mark.slow
-def test_each_option_of_a_single_stock_changes_what_it_says(bench, tmp_path):
+def test_each_option_for_a_single_stock_has_its_effect(bench, tmp_path):
     plain = bench("--stock", "S0")["stocks"]["S0"]
     assert of(plain, "result.json")["steps"] == 6
     changed = {
@@ -187,7 +187,7 @@ def test_each_option_of_a_single_stock_changes_what_it_says(bench, tmp_path):
 
 
 @pytest.mark.slow
-def test_each_option_of_base_and_fine_tunes_changes_what_it_says(bench):
+def test_each_option_for_base_and_fine_tunes_has_its_effect(bench):
     plain = bench("--stocks", "S0", "--base-model", "--steps", "4")
     base, tuned = plain["base"], plain["stocks"]["S0"]
     assert of(base, "run.json")["data"]["symbols"] == ["S0", "S1", "S2"]
@@ -275,7 +275,7 @@ def several(folder, output, *words):
 
 
 def killed_while_tuning(folder, tmp_path):
-    """Two stocks fine-tune at once and the process of one is killed; again where it had ended before the signal."""
+    """Two stocks fine-tune at once, and the process of one is killed; repeated if it ended before the signal."""
     for attempt in range(3):
         output = tmp_path / f"out{attempt}"
         process = start(*several(folder, output), cwd=ROOT)
@@ -317,7 +317,7 @@ def test_a_killed_fine_tune_disturbs_no_other_and_resume_finishes_the_rest(folde
 
 
 @pytest.mark.slow
-def test_sigterm_saves_all_of_them_and_ends_with_3(folder, tmp_path):
+def test_sigterm_saves_all_runs_and_ends_with_3(folder, tmp_path):
     output = tmp_path / "out"
     process = start(*several(folder, output), cwd=ROOT)
     tuned = output / "finetuned"

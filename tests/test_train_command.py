@@ -1,11 +1,9 @@
 """`python train.py` as a user runs it: its endings, its folder, and how it is resumed after a kill."""
 
 import json
-import os
 import random
 import re
 import signal
-import statistics
 
 import pytest
 import yaml
@@ -92,7 +90,7 @@ def wait_for_step(base, process, step):
     return wait_for(reached, process, every=0.01)
 
 
-def test_killed_before_its_first_checkpoint_and_stopped_by_sigterm_a_run_ends_where_the_undisturbed_one_ends(
+def test_a_run_killed_before_its_first_checkpoint_and_stopped_by_sigterm_ends_like_the_undisturbed_one(
     undisturbed, tmp_path
 ):
     folder = kill_and_resume(tmp_path, undisturbed, (3, signal.SIGKILL), (30, signal.SIGTERM))
@@ -159,7 +157,7 @@ def refused_in_one_line(train, folder, overrides, message):
     assert [path.name for path in folder.iterdir()] == ["empty"]
 
 
-def test_without_a_network_yahoo_is_said_to_be_out_of_reach_and_nothing_else_is_trained_on(tmp_path):
+def test_without_a_network_yahoo_is_reported_unreachable_and_no_other_data_are_used(tmp_path):
     closed = {name: "http://127.0.0.1:9" for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")}
     code, out, err = train_here(tmp_path, "model=large", "stocks=tech10", "training.max_steps=2", **closed)
     assert (code, out) == (2, ""), err
@@ -184,20 +182,6 @@ def test_help_and_tab_completion_import_nothing_heavy(tmp_path):
     assert "model=large" in out and "model=small" in out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("words", [(TRAIN, *HELP), (TRAIN, *TAB), ("-m", "hftraining", "--help")])
-def test_help_and_tab_completion_take_less_than_half_a_second_of_cpu(tmp_path, words):
-    def seconds(line: str) -> float:
-        before = os.times()
-        code, out, err = python(*words, cwd=tmp_path, PYTHONPATH=str(ROOT), **completing(line))
-        after = os.times()
-        assert code == 0 and out, err
-        return after.children_user + after.children_system - before.children_user - before.children_system
-
-    for line in ("model=", "mod", "stocks=sample training."):
-        assert statistics.median(seconds(line) for _ in range(5)) < 0.5
-
-
 def fields_of_help(out: str) -> dict:
     text = out[out.index("Fields (field=value):") :].partition("\n\n")[0]
     return yaml.safe_load("\n".join(text.splitlines()[1:]))  # what a field means is a comment of YAML, too
@@ -213,7 +197,7 @@ def test_help_shows_every_option_and_every_field_with_the_value_that_would_be_us
     assert re.search(r"^seed: 1$", out, re.MULTILINE) and re.search(r"^resume: null +# a run", out, re.MULTILINE)
 
 
-def test_help_with_overrides_shows_the_fields_that_they_make_and_hydras_own_options_still_work(tmp_path):
+def test_help_with_overrides_shows_the_resulting_fields_and_hydras_own_options_still_work(tmp_path):
     _, out, _ = train(tmp_path, "-m", "--help", "model=tiny", "search=profit")
     fields = fields_of_help(out)
     assert fields["model"]["hidden_size"] == 32 and fields["search"]["n_trials"] == 24

@@ -1,4 +1,4 @@
-"""The wheel: it holds every file that the product needs, and what is installed from it trains."""
+"""The wheel: it holds every file that the product needs, and its installation can train."""
 
 import subprocess
 import tomllib
@@ -20,7 +20,7 @@ def test_every_folder_of_the_product_is_a_package_of_the_wheel():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel of the files that git knows or would add, built from a copy, since a build leaves folders behind."""
+    """The wheel of all files that git tracks or would add, built from a copy because a build leaves folders behind."""
     copy = tmp_path_factory.mktemp("project")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
@@ -36,7 +36,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_every_module_every_config_and_what_lies_beside_the_modules(wheel):
+def test_the_wheel_has_every_module_config_and_data_file(wheel):
     files = set(wheel.namelist())
     source = {path.relative_to(ROOT) for name in PRODUCT for path in (ROOT / name).rglob("*") if path.is_file()}
     wanted = {path.as_posix() for path in source if "__pycache__" not in path.parts and path.suffix != ".md"}

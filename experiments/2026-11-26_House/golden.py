@@ -1,9 +1,9 @@
-"""The golden record: the same commands run by two source trees must come to the same weights and numbers.
+"""The golden record: the same commands in two source trees must give the same weights and numbers.
 
     python golden.py write --tree OLD_CHECKOUT      # golden.json, beside this file
     python golden.py check --tree NEW_CHECKOUT      # compares with golden.json; exits with 1 on a difference
 
-Takes some three minutes on one core. Each run has an outputs folder of its own, below a temporary one, and one thread.
+It takes about three minutes on one core. Each run has one thread and its own outputs folder below a temporary one.
 The numbers depend on the machine's vector unit, so write and check on the same machine.
 """
 
@@ -49,7 +49,7 @@ def run(tree: Path, work: Path, *arguments: str) -> str:
 
 
 def killed_and_resumed(tree: Path, work: Path) -> str:
-    """A run that SIGKILL ends after its fourth checkpoint, and that goes on from there."""
+    """A run that SIGKILL ends after its fourth checkpoint and that is then resumed."""
     arguments = [*SMALL, "training.checkpoint_every=10", "output_dir=resumed"]
     process = subprocess.Popen(command(tree, *arguments), cwd=work, stdout=subprocess.DEVNULL)
     while not list(work.glob("resumed/base/*/*/checkpoints/step_00000040")):
@@ -63,7 +63,7 @@ def killed_and_resumed(tree: Path, work: Path) -> str:
 
 
 def weights(folder: Path) -> str:
-    """sha256 of all tensors of a model folder, whatever order the file holds them in."""
+    """sha256 of all tensors of a model folder, independent of their order in the file."""
     digest = hashlib.sha256()
     for name, array in sorted(load_file(folder / "model.safetensors").items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
@@ -71,7 +71,7 @@ def weights(folder: Path) -> str:
 
 
 def numbers(value: object, path: str = "") -> dict[str, float]:
-    """All numbers of a JSON value by their dotted paths; texts and nulls are left out."""
+    """All numbers of a JSON value by their dotted paths, without texts and nulls."""
     if isinstance(value, dict):
         return {k: v for key, item in value.items() for k, v in numbers(item, f"{path}.{key}" if path else key).items()}
     if isinstance(value, list):
@@ -80,7 +80,7 @@ def numbers(value: object, path: str = "") -> dict[str, float]:
 
 
 def seen(folder: Path) -> dict[str, object]:
-    """What is held fast of a run."""
+    """The weights, signature and numbers of a run."""
     result = json.loads((folder / "result.json").read_text())
     return {
         "weights": weights(folder / "model"),
@@ -91,7 +91,7 @@ def seen(folder: Path) -> dict[str, object]:
 
 
 def record(tree: Path, only: list[str]) -> dict[str, object]:
-    """Run everything and return what is held fast."""
+    """Run everything; returns what `seen` gives of each run."""
     os.environ["GOMP_SPINCOUNT"] = "3000"
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -119,7 +119,7 @@ def record(tree: Path, only: list[str]) -> dict[str, object]:
 
 
 def differences(ours: object, theirs: object, path: str = "") -> list[str]:
-    """What differs, a line each."""
+    """The differences, one a line."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         lines = [f"{path}{key} is in one of them only" for key in sorted(ours.keys() ^ theirs.keys())]
         for key in ours.keys() & theirs.keys():

@@ -1,19 +1,18 @@
-"""How fast the fill engine is beside vectorbt and a plain Python loop, where all of them trade the same trades.
+"""The speed of the fill engine beside vectorbt and a plain Python loop, on the same trades.
 
     python experiments/benchmarks/fill_engine.py [--runs 5] [--quick]
 
-Measured is what the product runs: one account that all symbols share, with the twelve metrics of `summarize` (a probe
+It measures what the product runs: one account that all symbols share, with the twelve metrics of `summarize` (a probe
 during training), and many accounts over the same bars at once, with the Sharpe ratio of each (a null band).
 
 Like for like: prices are random walks of 2 % a day. Each symbol is held long or short with a fixed number of shares,
 on the side of a 10-day over a 50-day mean, which changes every 37 sessions. vectorbt gets these share counts as
-orders; ours gets the weights that mean the same shares. A case in which the equities then differ by more than 1e-9 at
-any close is left out, and said. The positions begin at 1 % of the capital, so that no order is scaled, and nobody pays
-borrow.
+orders; ours gets the weights that mean the same shares. A case whose equities differ by more than 1e-9 at any close is
+left out and reported. The positions begin at 1 % of the capital, so that no order is scaled, and nobody pays borrow.
 - no stops: vectorbt's from_orders, on the days of change only.
 - stop 2 %, target 5 %: vectorbt's from_signals. It looks at stops only from the row after an entry, ours from the bar
   of the entry, so that each session goes to it as two rows (its open, its whole bar), as in
-  tests/trading/test_oracles.py. It also lets a target slip as a stop does, so these cases have no slippage.
+  tests/trading/test_oracles.py. It also applies slippage to targets, so these cases have none.
 backtesting.py has no case: it has no account that symbols share, and its stops need a strategy of their own.
 
 Each figure is the median CPU time of a call, one thread, after one call that compiles; the engines take turns, so that

@@ -1,4 +1,4 @@
-"""What a validation probe costs beside 100 training steps: `python experiments/benchmarks/probe_cost.py`.
+"""The cost of a validation probe beside 100 training steps: `python experiments/benchmarks/probe_cost.py`.
 
 Runs the default run (model=small stocks=sample) in this process, times each step and each probe, and prints the
 ratio of their medians. A probe is one forward pass over the validation days, the whole portfolio through the fill

@@ -1,10 +1,9 @@
 """Trials a second of two one-thread workers against one: python experiments/benchmarks/sweep_workers.py.
 
 Each round runs the same sweep of real trainings four times, by one worker and by two (joblib), on a journal file and
-on one SQLite file. As a yardstick it also trains one configuration alone, then twice at the same time: what two
-processes that share nothing reach on this machine. Times run from the first trial's start to the last one's end, so
-that a fixed number of trials is compared; the command's own start and its conclusion are left out. Medians of five
-rounds.
+on one SQLite file. For comparison it also trains one configuration alone, then twice at the same time, as two processes
+that share nothing. Times run from the first trial's start to the last one's end, so that the number of trials is the
+same; they leave out the start of the command and its conclusion. Medians of five rounds.
 """
 
 import argparse

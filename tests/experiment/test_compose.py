@@ -1,4 +1,4 @@
-"""One composer for everybody: it gives what train.py composes, wherever it is called, and disturbs no other Hydra."""
+"""The composer: it gives the same config as train.py from any caller, and disturbs no other Hydra."""
 
 import math
 import multiprocessing
@@ -29,7 +29,7 @@ LINES = (
 
 
 @pytest.mark.parametrize("overrides", LINES, ids=" ".join)
-def test_it_composes_what_train_py_composes(tmp_path, overrides):
+def test_the_composer_composes_the_same_as_train_py(tmp_path, overrides):
     code, out, err = train(tmp_path, *overrides, "--cfg", "job")
     assert code == 0, err
     values = yaml.safe_load(out)
@@ -37,7 +37,7 @@ def test_it_composes_what_train_py_composes(tmp_path, overrides):
     assert compose_config(*overrides) == typed_config(values)
 
 
-def test_an_option_alone_gives_what_its_file_sets_wherever_in_the_tree_that_is():
+def test_an_option_composed_alone_gives_only_the_values_of_its_file():
     finetune = yaml.safe_load((CONF / "training" / "finetune.yaml").read_text())
     assert composed(config_name="training/finetune") == {"training": finetune | {"learning_rate": 1e-4}}
     assert composed(config_name="objective/profit") == yaml.safe_load((CONF / "objective/profit.yaml").read_text())
@@ -45,7 +45,7 @@ def test_an_option_alone_gives_what_its_file_sets_wherever_in_the_tree_that_is()
     assert options_of("modl") == []
 
 
-def test_a_hydra_of_another_application_is_left_as_it_was(tmp_path):
+def test_the_hydra_of_another_application_stays_as_it_was(tmp_path):
     (tmp_path / "config.yaml").write_text("theirs: 3\n")
     with initialize_config_dir(str(tmp_path), version_base="1.2", job_name="theirs"):
         instance, hydra = GlobalHydra.instance(), GlobalHydra.instance().hydra
@@ -57,7 +57,7 @@ def test_a_hydra_of_another_application_is_left_as_it_was(tmp_path):
     assert not GlobalHydra.instance().is_initialized()
 
 
-def test_a_hydra_that_reads_our_configs_already_is_used_with_the_folders_that_it_knows(tmp_path):
+def test_a_hydra_that_already_reads_our_configs_is_used_with_all_its_folders(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text("hidden_size: 8\nnum_heads: 1\n")
     path = create_config_search_path(str(CONF))
@@ -77,7 +77,7 @@ def _composed_there(queue) -> None:
     queue.put((compose_config(*LINES[1]), "torch" in sys.modules))
 
 
-def test_it_composes_in_a_spawned_process_and_without_torch():
+def test_the_composer_works_in_a_spawned_process_and_without_torch():
     spawn = multiprocessing.get_context("spawn")
     queue = spawn.Queue()
     process = spawn.Process(target=_composed_there, args=(queue,))
@@ -105,7 +105,7 @@ def test_what_cannot_be_composed_is_one_line(text, message):
     assert "\n" not in str(refused.value)
 
 
-def test_a_point_is_composed_once_for_each_choice_of_groups_and_what_is_made_of_a_field_follows_it(monkeypatch):
+def test_hydra_composes_once_for_each_choice_of_groups_and_interpolations_follow_the_point(monkeypatch):
     composer, calls = Composer(["training.batch_size=8"]), []
     monkeypatch.setattr("hftraining.experiment.compose.compose", lambda *args: calls.append(args) or compose(*args))
     for model in ("tiny", "small", "tiny"):

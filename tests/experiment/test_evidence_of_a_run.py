@@ -1,4 +1,4 @@
-"""What a whole run says of its own worth: ledger, sealed test window, leak proof, the same numbers everywhere."""
+"""The evidence of a whole run: ledger, sealed test days, leak proof, the same numbers everywhere."""
 
 import html
 import json

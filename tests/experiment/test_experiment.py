@@ -1,4 +1,4 @@
-"""The config tree and the conductor: hftraining/experiment/, with the real conf/."""
+"""The config tree, prepare, fit and conclude: hftraining/experiment/, with the real conf/."""
 
 import dataclasses
 import json
@@ -188,7 +188,7 @@ def test_changing_a_field_changes_what_it_should(override, folder, reference, tm
     effect = EFFECT[override]
     if effect in ("weights", "metrics", "result", "equity"):
         assert before[effect] != after[effect]
-    # Probing other days, or at other steps, may keep the weights of another probe.
+    # Probes on other days or at other steps may choose other weights.
     if effect not in ("weights",) and override not in ("profit_tracker.every=2", "stocks.test_start=2016-10-03"):
         assert before["weights"] == after["weights"]
     if effect == "folder":

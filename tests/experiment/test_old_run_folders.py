@@ -1,4 +1,4 @@
-"""Run folders that an earlier version wrote, tests/data/run_of_format_2/, go on working in this one."""
+"""Run folders that an earlier version wrote, tests/data/run_of_format_2/, still work in this one."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def test_an_old_model_forecasts_what_the_old_code_forecast(old, kind):
     assert list(forecast.levels) == recorded["levels"]
     for day, values in recorded["sessions"].items():
         (t,) = np.flatnonzero(bars.sessions_T == np.datetime64(day))
-        # Equal to the bit on the machine that recorded them; another processor may round float32 otherwise.
+        # Equal to the bit on the machine that recorded them; another processor may round float32 differently.
         np.testing.assert_allclose(forecast.quantiles_TSHQ[t], values["quantiles_SHQ"], rtol=2e-5, atol=1e-8)
         np.testing.assert_allclose(forecast.head_TS[t], values["head_S"], rtol=2e-5, atol=1e-8)
 
@@ -94,7 +94,7 @@ def test_an_old_run_is_repeated_to_the_bit_or_refused_in_one_line(old, capsys):
         return
     found = last_object(out)
     assert "code: sources " in out  # the code is another one, and that is said
-    # Another processor or library may round otherwise, and is named then.
+    # Another processor or library may round differently; replay then names it.
     assert found["equal"] or {cause["kind"] for cause in found["causes"]} - {"code"}
 
 

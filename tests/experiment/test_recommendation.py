@@ -1,4 +1,4 @@
-"""The decision of a fine-tune, on markets where the right answer is known: hftraining/experiment/decision.py."""
+"""The recommendation of a fine-tune, on markets where the right answer is known."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def model():
 
 
 def candidate(name, valid, forecaster, skill, seed=0, steps=0):
-    """A forecaster that knows tomorrow's return with the given skill, and says noise besides."""
+    """A forecast of tomorrow's return with the given skill, plus noise."""
     rng = np.random.default_rng(seed)
     known = np.nan_to_num(valid.labels_TSH)
     middle = skill * known + (1 - abs(skill)) * 0.3 * rng.standard_normal(known.shape)
@@ -52,7 +52,7 @@ def decided(valid, *candidates, **fields):
     return recommend(candidates, valid, None, TRIALS, EVIDENCE, 1, **({"has_forecast_loss": True} | fields))
 
 
-def test_a_specialist_that_knows_more_takes_the_place_of_the_base_and_the_best_of_several_is_taken(valid, model):
+def test_a_better_specialist_replaces_the_base_and_the_best_of_several_is_recommended(valid, model):
     base = candidate("base", valid, model, 0.0)
     some, more = (candidate(n, valid, model, s, 5, steps=9) for n, s in (("head", 0.4), ("full", 0.8)))
     decision = decided(valid, base, some, more)
@@ -62,27 +62,27 @@ def test_a_specialist_that_knows_more_takes_the_place_of_the_base_and_the_best_o
     assert row.difference.low > 0 and row.loss_difference.high < 0 and row.deflated_sharpe > 0.95
 
 
-def test_a_specialist_that_knows_less_leaves_the_base(valid, model):
+def test_a_worse_specialist_does_not_replace_the_base(valid, model):
     base, worse = candidate("base", valid, model, 0.5), candidate("full", valid, model, -0.5, steps=9)
     decision = decided(valid, base, worse)
     assert decision.choice == "base" and decision.candidates["full"].difference.high < 0
     assert decision.sentence == "keep the base model: full does not beat both luck and it"
 
 
-def test_of_specialists_without_skill_hardly_any_takes_the_place_of_the_base(valid, model):
+def test_specialists_without_skill_hardly_ever_replace_the_base(valid, model):
     base = candidate("base", valid, model, 0.0)
     choices = [decided(valid, base, candidate("full", valid, model, 0.0, seed, steps=9)).choice for seed in range(40)]
     assert choices.count("full") <= 1
 
 
-def test_equal_forecasts_differ_by_nothing(valid, model):
+def test_equal_forecasts_have_a_difference_of_zero(valid, model):
     base, same = candidate("base", valid, model, 0.2), candidate("lora", valid, model, 0.2, steps=9)
     decision = decided(valid, base, same)
     row = decision.candidates["lora"]
     assert (row.difference.value, row.loss_difference.value, decision.choice) == (0.0, 0.0, "base")
 
 
-def test_a_lower_loss_alone_is_said_and_changes_nothing(valid, model):
+def test_a_lower_loss_alone_is_mentioned_but_does_not_change_the_recommendation(valid, model):
     base = candidate("base", valid, model, 0.0)
     too_wide = np.array([-2.0, 0.0, 2.0]) * valid.span_TSH[..., None]
     blurred = Forecast(base.forecast.quantiles_TSHQ + too_wide, base.forecast.head_TS, (1,), LEVELS)
@@ -92,7 +92,7 @@ def test_a_lower_loss_alone_is_said_and_changes_nothing(valid, model):
     assert decision.choice == "base" and decision.sentence.endswith("; head lowered the forecast loss")
 
 
-def test_ridge_is_never_kept_but_said_to_be_better(valid, model):
+def test_ridge_is_never_recommended_but_mentioned_where_it_is_better(valid, model):
     base, ridge = candidate("base", valid, model, 0.0), candidate("ridge", valid, None, 0.8)
     other = candidate("full", valid, model, 0.0, 7, steps=9)
     decision = decided(valid, base, other, ridge)

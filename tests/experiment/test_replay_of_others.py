@@ -1,4 +1,4 @@
-"""Replay of what is no plain run: a fine-tune, and a trial of a sweep, whose test days stay sealed."""
+"""Replay of a fine-tune, and of a trial of a sweep, whose test days stay sealed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The signature of the real config tree: what changes it, what must not, and why that is no lie."""
+"""The signature of the real config tree: what changes it, what must not, and runs that prove it."""
 
 import dataclasses
 import json
@@ -51,23 +51,23 @@ def test_changing_a_field_changes_the_signature_unless_it_is_listed_as_unable_to
     assert (changed == signed(DEFAULTS)) == cannot_change_a_number(name)
 
 
-def test_every_pattern_of_the_list_is_that_of_a_field():
+def test_every_pattern_of_the_list_matches_a_field():
     for pattern in CANNOT_CHANGE_A_NUMBER:
         assert any(fnmatchcase(name, pattern) for name in flatten(DEFAULTS)), pattern
 
 
-# Where equal weights are shown for a field that is left out of the signature; EFFECT's runs show it for the rest.
+# The test that shows equal weights for a field left out of the signature; the runs of EFFECT show it for the rest.
 SHOWN_HERE = {
     "output_dir": "test_where_the_outputs_go_changes_no_bit",
     "profit_tracker.report_every": "test_how_often_the_report_is_printed_changes_no_bit",
     "stocks.snapshots": "test_where_snapshots_are_kept_changes_no_bit",
-    "resume": "test_going_on_after_an_interruption_changes_no_bit",
-    "init_from": "test_where_a_base_lies_changes_no_bit_of_what_is_made_from_it",
+    "resume": "test_resuming_after_an_interruption_changes_no_bit",
+    "init_from": "test_the_path_of_a_base_changes_no_bit_of_its_fine_tunes",
 }
 ONLY_REASONED = {"training.device"}  # it takes a CUDA device to show that it does change the last bits
 
 
-def test_for_every_field_left_out_of_the_signature_equal_weights_are_shown():
+def test_every_field_left_out_of_the_signature_has_a_test_that_shows_equal_weights():
     without_effect = {"folder", "metrics", "config.yaml"}  # for these test_experiment.py holds the weights to be equal
     shown = {key.split("=")[0] for key, effect in EFFECT.items() if effect in without_effect}
     left_out = {name for name in flatten(DEFAULTS) if cannot_change_a_number(name)}
@@ -83,7 +83,7 @@ def test_how_often_the_report_is_printed_changes_no_bit(folder, reference, tmp_p
     assert fingerprint(run(folder, tmp_path, "profit_tracker.report_every=3")) == fingerprint(reference)
 
 
-def test_where_a_base_lies_changes_no_bit_of_what_is_made_from_it(base, tmp_path):
+def test_the_path_of_a_base_changes_no_bit_of_its_fine_tunes(base, tmp_path):
     moved = shutil.copytree(base, tmp_path / "moved" / "base")
     runs = [
         Path(tune(place, tmp_path / name, "training.methods=[full]")["folder"])
@@ -94,7 +94,7 @@ def test_where_a_base_lies_changes_no_bit_of_what_is_made_from_it(base, tmp_path
     assert files[0] == files[1] and signatures[0] == signatures[1]
 
 
-def test_going_on_after_an_interruption_changes_no_bit(folder, reference, tmp_path, monkeypatch):
+def test_resuming_after_an_interruption_changes_no_bit(folder, reference, tmp_path, monkeypatch):
     def stop_at_3(self, step, values, report):
         if step == 3:
             signal.raise_signal(signal.SIGTERM)
@@ -168,7 +168,7 @@ def test_neither_the_order_of_overrides_nor_the_way_of_giving_a_value_changes_th
     (tmp_path / "experiment" / "drawn.yaml").write_text("# @package _global_\n" + yaml.safe_dump(nested))
     given_on_the_line = [text_of(name, values[name]) for name in other_order if name not in in_file]
     assert signed(composed([*given_on_the_line, "experiment=drawn"], tmp_path)) == expected
-    # A default that is spelled out is no change; what differs from it is.
+    # A spelled-out default changes nothing; another value does.
     same = {name: value for name, value in values.items() if value == POOL[name][0] and name != "model.hidden_size"}
     assert signed(composed([text_of(name, value) for name, value in same.items()])) == signed(DEFAULTS)
 
