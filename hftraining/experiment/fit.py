@@ -1,6 +1,5 @@
 """Fit: a model of any kind learns from the ground; the record of the run logs its probes."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,12 +79,17 @@ def _trainer(ground: Ground, record: RunRecord, probe: ValidationProbe) -> Train
 
 
 def _learn(ground: Ground, record: RunRecord, probe: ValidationProbe, on_step: StepListener) -> Progress:
-    """One step of a model that brings its own learning, and one probe. Resumed, it learns the same again."""
-    model, train = ground.forecaster.model, ground.periods["train"]
+    """One step of a model that brings its own learning, one probe and one checkpoint, from which a run resumes."""
+    model, train, checkpoints = ground.forecaster.model, ground.periods["train"], Checkpoints(record.checkpoints)
     assert isinstance(model, Learner)
+    progress = Progress(step=1, best_step=1)
+    if checkpoints.newest():
+        model.load(checkpoints.path(1))
+        return progress
     model.learn(ground.lesson)
     loss = train.forecast_loss(train.forecast(ground.forecaster))
     values = {"train/loss": loss, "train/forecast_loss": loss, **probe(1)}
     record.log(1, values)
+    checkpoints.write(1, model.save, {"best_step": 1})
     on_step(1, values)
-    return Progress(step=1, best_step=1, best_value=values.get(ground.config.training.best_metric, math.nan))
+    return progress

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from hfinference import average_predictions, load_model
-from hftraining.core.errors import ConfigError, LeakError
+from hftraining.core.errors import ConfigError, Interrupted, LeakError
+from hftraining.experiment.config import load_config
 from hftraining.experiment.proof import prove_run
 from hftraining.experiment.replay import replay
 from hftraining.market import features
 from hftraining.market.config import StocksConfig
 from hftraining.market.prices import load_bars
+from hftraining.model.learner import MeanModel
 from hftraining.reports.compare import compare
+from hftraining.reports.console import Console
 from hftraining.runs.ledger import Ledger
 from tests.compose import compose_config
 from tests.runs_of import FAST, QUICK, any_kind, run, trained, tuned_config
@@ -108,3 +111,27 @@ def test_a_base_that_is_no_transformer_cannot_be_fine_tuned(made, tmp_path):
     with pytest.raises(ConfigError, match=f"a {kind} model cannot be fine-tuned"):
         any_kind(tuned_config(Path(result["folder"]), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_cut_off_after_learning_resumes_to_the_same_bits(made, folder, tmp_path, monkeypatch):
+    """The model is read back from its checkpoint: what it would learn now is never asked."""
+    result, kind = made
+
+    def cut_off(self, step, values, report):
+        raise Interrupted("as if by SIGTERM")
+
+    monkeypatch.setattr(Console, "step", cut_off)
+    with pytest.raises(Interrupted):
+        run_of_kind(kind, folder, tmp_path)
+    monkeypatch.undo()
+    (cut,) = (tmp_path / "base").glob("*/*")
+    assert not (cut / "model").exists()
+    monkeypatch.setattr(MeanModel, "learn", lambda self, lesson: pytest.fail("it learns again"))
+    config = load_config(cut / "config.yaml")
+    config.resume, config.evidence.baselines = str(cut), []
+    again = trained(config)
+    assert again["folder"] == str(cut)
+    for name in sorted(path.name for path in (cut / "model").iterdir()):
+        assert (cut / "model" / name).read_bytes() == (Path(result["folder"]) / "model" / name).read_bytes()
+    assert (again["eval"], again["test"]["profit"]) == (result["eval"], result["test"]["profit"])
+    assert len((cut / "metrics.jsonl").read_text().splitlines()) == 1
