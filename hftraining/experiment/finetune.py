@@ -20,7 +20,7 @@ from hftraining.experiment.inherit import candidate_config, check, open_base
 from hftraining.experiment.judging import judge
 from hftraining.experiment.opening import opened, opened_candidate
 from hftraining.experiment.probe import probes_of
-from hftraining.experiment.recommendation import BASE, NOTHING, RIDGE, WORDS, Candidate, nothing_changes, recommend
+from hftraining.experiment.recommendation import BASE, NOTHING, RIDGE, Candidate, nothing_changes, recommend
 from hftraining.experiment.run import opening_lines, run_experiment
 from hftraining.market.features import Scaler
 from hftraining.model.adapt import prepare as adapt
@@ -28,6 +28,7 @@ from hftraining.model.base import Forecaster, Learner
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.reports.console import Console
+from hftraining.reports.recommendations import CANDIDATES
 from hftraining.runs.record import RunRecord, read_metrics
 from hftraining.runs.result import FinishedRun, read_result
 from hftraining.training.trainer import Progress
@@ -107,7 +108,7 @@ def try_method(method: str, ground: Ground, folder: Path) -> Candidate:
         judged = judge(valid, forecast, ground.tracker, {}, own.config.evidence, own.config.seed)
         losses, sharpes = probes_of(read_metrics(place))
         return Candidate(method, forecast, judged, Fitted(forecaster, progress, losses, sharpes, moved))
-    words = f"{WORDS[method]}: {moved:,} weights may move, {training.max_steps} steps"
+    words = f"{CANDIDATES[method]}: {moved:,} weights may move, {training.max_steps} steps"
     with opened_candidate(own, folder, method) as (record, row):
         fitted = fit(own, record, opening=(words,))
         fitted = dataclasses.replace(fitted, forecaster=_with_universe(fitted.forecaster, ground))

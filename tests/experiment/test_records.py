@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from hftraining.__main__ import main
+from hftraining.core.errors import UserError
 from hftraining.experiment.config import typed_config
-from hftraining.experiment.records import RecordNameError, write_record
+from hftraining.experiment.records import write_record
 from hftraining.reports.png import Drawn, Panel, line_chart
 from hftraining.runs.identity import config_delta, signature
 from tests.compose import compose_config
@@ -79,9 +80,9 @@ def test_a_record_of_one_group_says_how_its_seeds_stand_beside_buy_and_hold(outp
 
 
 def test_a_record_is_never_overwritten_and_nothing_half_made_is_left(record, outputs, tmp_path, monkeypatch):
-    with pytest.raises(RecordNameError, match="exists: a record is never overwritten"):
+    with pytest.raises(UserError, match="exists: a record is never overwritten"):
         write_record("FasterLearning", [outputs], "", record.parent, DAY)
-    with pytest.raises(RecordNameError, match="none of these runs is finished"):
+    with pytest.raises(UserError, match="none of these runs is finished"):
         write_record("Nothing", [begun(tmp_path / "outputs")], "", tmp_path, DAY)
     monkeypatch.setattr("hftraining.experiment.records.curve", lambda comparison: 1 / 0)
     with pytest.raises(ZeroDivisionError):

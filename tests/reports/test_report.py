@@ -216,7 +216,7 @@ def test_a_verdict_takes_the_headline_and_only_without_one_luck_is_called_untest
     ("verdict", "meaning"),
     [
         ("indistinguishable from chance (p = 0.31)", "the same positions often did as well"),
-        ("indistinguishable from chance (p = 0.01; deflated Sharpe 0.40 over 37 trials)", "Of so many tries one"),
+        ("indistinguishable from chance (p = 0.01; deflated Sharpe 0.40 over 37 trials)", "Of so many trials one"),
         (VERDICT, "cannot be told from simply holding the stocks"),
         ("beats buy and hold (p = 0.01; Sharpe difference 1.1 [0.2, 2.0])", "by more than the margin of error"),
     ],
@@ -311,7 +311,7 @@ def test_openings_trials_and_the_leak_proof_stand_in_the_provenance(tmp_path):
     assert "<dt>Test window</dt><dd>opened 3 times so far</dd>" in page
     assert "<dt>Trials</dt><dd>100 on these validation days, this one included</dd>" in page
     assert "<dt>Leak proof</dt><dd>nothing leaked, tried on 2 random days</dd>" in page
-    assert "has been opened 3 times: what it shows is no longer a first look" in page
+    assert "has been opened 3 times: this is no longer a first look" in page
     failed = a_result_with_evidence() | {"leak_proof": {"days": 2, "ok": False}, "test_openings": 1}
     page = html_of(a_run(tmp_path, failed))
     assert "The leak proof failed" in page and "opened 1 time so far" in page and "first look" not in page
