@@ -177,8 +177,29 @@ class Comparison:
         for row in (*found["data"]["rows"], *found["code"]["rows"], *found["environment"]):
             del row["counts"], row["chosen_by"]  # only a field of the config has these
         found["data"]["bars"] = found.pop("bars")
-        found["groups"] = [_group(group) for group in self.groups]
-        return without_nan(plain({"runs": [_run(run) for run in self.runs]} | found))
+        found["groups"] = [
+            {
+                "label": group.label,
+                "title": group.title,
+                "seeds": group.seeds,
+                "runs": len(group.runs),
+                "metrics": {shown.path: asdict(group.spread(shown.path)) for shown in SHOWN},
+            }
+            for group in self.groups
+        ]
+        runs = [
+            {
+                "label": run.label,
+                "group": run.group,
+                "folder": run.files.path,
+                **{key: run.facts.get(key) for key in ("name", "kind", "signature", "seed", "started")},
+                "finished": run.result is not None,
+                "verdict": run.result.verdict if run.result else None,
+                "metrics": {shown.path: run.numbers.get(shown.path) for shown in SHOWN},
+            }
+            for run in self.runs
+        ]
+        return without_nan(plain({"runs": runs} | found))
 
 
 def compare(places: Sequence[str | Path]) -> Comparison:
@@ -240,25 +261,3 @@ def _found(interval: Interval) -> dict[str, Any]:
     """Value and ends, None where unknown, and whether the whole interval lies on one side of zero."""
     ends: dict[str, Any] = without_nan(asdict(interval))
     return ends | {"told_apart": interval.low > 0.0 or interval.high < 0.0}
-
-
-def _run(run: Run) -> dict[str, Any]:
-    return {
-        "label": run.label,
-        "group": run.group,
-        "folder": str(run.files.path),
-        **{key: run.facts.get(key) for key in ("name", "kind", "signature", "seed", "started")},
-        "finished": run.result is not None,
-        "verdict": run.result.verdict if run.result else None,
-        "metrics": {shown.path: run.numbers.get(shown.path) for shown in SHOWN},
-    }
-
-
-def _group(group: Group) -> dict[str, Any]:
-    return {
-        "label": group.label,
-        "title": group.title,
-        "seeds": group.seeds,
-        "runs": len(group.runs),
-        "metrics": {shown.path: asdict(group.spread(shown.path)) for shown in SHOWN},
-    }

@@ -80,7 +80,7 @@ def interval_chart(rows: Sequence[tuple[str, Estimate]], unit: str) -> Figure | 
     layout["shapes"].append(vertical(0) | {"line": {"color": "--ink", "width": 1}})
     layout["xaxis"] |= {"title": {"text": unit, "standoff": 6}, "showgrid": True, "gridcolor": "--grid"}
     around = {"autorange": False, "range": [-0.6, len(known) - 0.4]}  # half a row of air above and below
-    layout["yaxis"] |= {"type": "category", "gridcolor": "rgba(0,0,0,0)"} | around
+    layout["yaxis"] |= {"type": "category", "dtick": 1, "gridcolor": "rgba(0,0,0,0)"} | around
     layout |= {"hovermode": "closest", "showlegend": False, "margin": layout["margin"] | {"t": 12}}
     return {"data": [trace], "layout": layout}
 

@@ -24,7 +24,13 @@ def print_comparison(comparison: Comparison, page: str) -> None:
     for line in sentences(comparison):
         console.print(escape(line), soft_wrap=True)
     console.print()
-    _print_groups(console, comparison)
+    table = plain_table("", "what sets it apart", "run", "seed", "signature", "folder")
+    for group in comparison.groups:
+        for run in group.runs:
+            title = group.title if run is group.runs[0] else ""
+            cells = (group.label, title, run.label, run.seed, run.facts.get("signature"), run.files.path)
+            table.add_row(*(escape(str(cell)) for cell in cells))
+    console.print(table, "")
     labels, data = comparison.labels, comparison.data
     if not comparison.config:
         console.print("config: no field differs\n")
@@ -37,19 +43,13 @@ def print_comparison(comparison: Comparison, page: str) -> None:
             console.print(f"  and {len(lines) - LINES_SHOWN} more lines, all in --json", style="dim")
     _print_rows(console, "code", comparison.code.rows, labels)
     _print_rows(console, "environment", comparison.environment, labels)
-    _print_metrics(console, comparison)
+    metrics = comparison.metrics(GROUPS_ACROSS)
+    table = plain_table("", *metrics.heads)
+    for name, row in zip(metrics.rows, metrics.cells, strict=True):
+        table.add_row(name, *(spread.text(shown.unit) for shown, spread in row))
+    console.print(table, "")
     _print_differences(console, comparison)
     console.print(f"\npage: {escape(page)}", soft_wrap=True)
-
-
-def _print_groups(console: Console, comparison: Comparison) -> None:
-    table = plain_table("", "what sets it apart", "run", "seed", "signature", "folder")
-    for group in comparison.groups:
-        for run in group.runs:
-            title = group.title if run is group.runs[0] else ""
-            cells = (group.label, title, run.label, run.seed, run.facts.get("signature"), run.files.path)
-            table.add_row(*(escape(str(cell)) for cell in cells))
-    console.print(table, "")
 
 
 def _print_rows(console: Console, what: str, rows: Sequence[Row], labels: Sequence[str]) -> None:
@@ -60,14 +60,6 @@ def _print_rows(console: Console, what: str, rows: Sequence[Row], labels: Sequen
         field = escape(("  " if row.chosen_by else "") + row.field)
         still = " [dim](cannot change a number)[/dim]" if not row.counts else ""
         table.add_row(field + still, *(escape(shown_value(row.values[label])) for label in labels))
-    console.print(table, "")
-
-
-def _print_metrics(console: Console, comparison: Comparison) -> None:
-    metrics = comparison.metrics(GROUPS_ACROSS)
-    table = plain_table("", *metrics.heads)
-    for name, cells in zip(metrics.rows, metrics.cells, strict=True):
-        table.add_row(name, *(spread.text(shown.unit) for shown, spread in cells))
     console.print(table, "")
 
 

@@ -2,7 +2,7 @@
 
 import json
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -283,15 +283,12 @@ def _follows(name: str, other: str, configs: Sequence[dict[str, Any]]) -> bool:
 
 
 def _by_group(groups: Sequence[Group], values: Sequence[Any]) -> dict[str, Any]:
-    """values: of all runs, group by group."""
-    rest = iter(values)
-    return {group.label: _seen(islice(rest, len(group.runs))) for group in groups}
-
-
-def _seen(values: Iterable[Any]) -> Any:
-    """The one value of a group, or the different ones in the order of their runs."""
-    distinct = list({canonical(value): value for value in values}.values())
-    return distinct[0] if len(distinct) == 1 else Each(distinct)
+    """The one value of each group, or an Each of its different ones. values: of all runs, group by group."""
+    rest, found = iter(values), dict[str, Any]()
+    for group in groups:
+        distinct = list({canonical(value): value for value in islice(rest, len(group.runs))}.values())
+        found[group.label] = distinct[0] if len(distinct) == 1 else Each(distinct)
+    return found
 
 
 def _rows(groups: Sequence[Group], table: Mapping[str, Sequence[Any]]) -> list[Row]:

@@ -57,7 +57,7 @@ def warnings(result: RunResult) -> list[str]:
         was = "was" if result.skipped_steps == 1 else "were"
         said.append(f"{plural(result.skipped_steps, 'training step')} {was} skipped: not finite.")
     opened = result.test_openings or 0
-    if opened > 1 and not any("test window" in warning for warning in said):
+    if opened > 1 and not any("were opened" in warning for warning in said):
         said.append(f"The test period of these data has been opened {opened} times: this is no longer a first look.")
     if result.leak_proof.ok is False:
         said.append("The leak proof failed: none of these numbers can be believed.")

@@ -35,15 +35,13 @@ def _place_plotly(folder: Path, outputs: Path | None) -> None:
     outputs: the folder that the page lies below; without one the page gets a copy of its own.
     """
     with resources.as_file(resources.files("plotly") / "package_data" / "plotly.min.js") as script:
-        if outputs is None:
-            with replacing(folder / "plotly.min.js") as temporary:
+        own = folder / "plotly.min.js"
+        copy = outputs / ".plotly.min.js" if outputs else own
+        if not (copy.exists() and copy.stat().st_size == script.stat().st_size):
+            with replacing(copy) as temporary:
                 shutil.copyfile(script, temporary)
-            return
-        shared = outputs / ".plotly.min.js"
-        if not (shared.exists() and shared.stat().st_size == script.stat().st_size):
-            with replacing(shared) as temporary:
-                shutil.copyfile(script, temporary)
-        linked(shared, folder / "plotly.min.js")
+        if copy != own:
+            linked(copy, own)
 
 
 @cache
