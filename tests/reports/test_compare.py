@@ -239,9 +239,7 @@ def test_folders_and_patterns_find_each_run_once(outputs):
         ([], "error: the following arguments are required: RUN"),
     ],
 )
-def test_a_comparison_that_is_not_possible_ends_in_one_line_and_exit_code_2(
-    tmp_path, monkeypatch, capsys, arguments, message
-):
+def test_an_impossible_comparison_ends_in_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     begun(tmp_path / "one")
