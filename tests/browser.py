@@ -1,4 +1,4 @@
-"""A headless browser that opens a page: what it drew, and that it complained of nothing."""
+"""A headless browser that opens a page and checks that it logs no error."""
 
 import json
 import os
@@ -13,7 +13,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="chromium is not inst
 
 
 def drawn(page, home, width=1280, scheme=1):
-    """The document once its scripts have run. scheme: 0 dark, 1 light. home: where the browser keeps its own files."""
+    """The document after its scripts have run. scheme: 0 dark, 1 light. home: the folder for the browser's files."""
     answer = subprocess.run(
         [
             *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -28,13 +28,13 @@ def drawn(page, home, width=1280, scheme=1):
         timeout=100,
         env=os.environ | {"HOME": str(home)},
     )
-    # Parallel coordinates are drawn by WebGL, and the browser remarks that a machine has no card for it.
+    # WebGL draws parallel coordinates, and the browser warns where the machine has no graphics card.
     said = [line for line in answer.stderr.splitlines() if "CONSOLE" in line and "WebGL" not in line]
     assert not said, said
     return answer.stdout
 
 
 def found_in(document):
-    """What the page's script put into data-found, as JSON."""
+    """The JSON that the page's script put into data-found."""
     attribute = re.search(r'data-found="([^"]*)"', document).group(1)
     return json.loads(attribute.replace("&quot;", '"').replace("&amp;", "&"))

@@ -22,13 +22,14 @@ from hftraining.experiment.inherit import candidate_config, check
 from hftraining.experiment.judging import judge
 from hftraining.experiment.opening import opened, opened_candidate
 from hftraining.experiment.probe import probes_of
-from hftraining.experiment.recommendation import BASE, NOTHING, RIDGE, WORDS, Candidate, nothing_changes, recommend
+from hftraining.experiment.recommendation import BASE, NOTHING, RIDGE, Candidate, nothing_changes, recommend
 from hftraining.experiment.run import opening_lines, run_experiment
 from hftraining.model.adapt import prepare as adapt
 from hftraining.model.base import Forecaster, Learner
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.reports.console import Console
+from hftraining.reports.recommendations import CANDIDATES
 from hftraining.runs.record import RunRecord, read_metrics
 from hftraining.runs.result import FinishedRun, read_result
 from hftraining.training.trainer import Progress
@@ -101,7 +102,7 @@ def try_method(method: str, ground: Ground, folder: Path) -> Candidate:
         progress = Progress(known.steps or 0, known.best_step, None, known.skipped_steps)
         fitted = Fitted(forecaster, progress, *probes_of(read_metrics(place)), moved)
         return _row(method, own, own.periods["valid"].forecast(forecaster), fitted)
-    words = f"{WORDS[method]}: {moved:,} weights may move, {training.max_steps} steps"
+    words = f"{CANDIDATES[method]}: {moved:,} weights may move, {training.max_steps} steps"
     with opened_candidate(own, folder, method) as (record, row):
         fitted = fit(own, record, opening=(words,))
         fitted = dataclasses.replace(fitted, forecaster=_with_universe(fitted.forecaster, ground), moved=moved)

@@ -19,20 +19,12 @@ from hftraining.evidence.verdict import verdict
 from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import Judgement, estimate_of
 from hftraining.experiment.periods import Period
+from hftraining.reports.recommendations import CANDIDATES
 from hftraining.runs.ledger import Trials, daily_sharpe
 from hftraining.runs.result import CandidateResult, Recommendation
 from hftraining.training.trainer import Progress
 
 BASE, RIDGE, NOTHING = "base", "ridge", "nothing_changes"
-WORDS = {
-    BASE: "the base model as it is",
-    "full": "fine-tuning all weights",
-    "head": "fine-tuning the head",
-    "lora": "fine-tuning a low-rank change",
-    "scratch": "training from scratch",
-    RIDGE: "ridge regression",
-    NOTHING: '"nothing changes"',
-}
 RIVAL = "the base model"  # that a candidate has to beat
 
 
@@ -140,7 +132,7 @@ def _sentence(choice: str, table: Mapping[str, CandidateResult], better: Mapping
         text = f"keep the base model: {none} both luck and it"
         text += f"; {_listed(lower)} lowered the forecast loss" if lower else ""
     else:
-        text = f"use {choice} ({WORDS[choice]}): it {table[choice].verdict}"
+        text = f"use {choice} ({CANDIDATES[choice]}): it {table[choice].verdict}"
     if RIDGE in better:
         text += "; ridge regression beats the base model: none of the models may be worth its cost"
     return text

@@ -1,14 +1,13 @@
-"""Two or more runs side by side: what differed, what that did to the numbers, and whether it is more than noise.
+"""Two or more runs side by side: what differs, how the numbers changed, and whether that is more than noise.
 
-Runs that differ by their seed alone are one group, with a mean and a spread. The first group is what the others are
-held against. Two kinds of noise are told apart: that of the market, by a bootstrap of daily returns paired by day,
-and that of the seed, by the spread within the groups.
+Runs that differ by their seed alone form one group, with a mean and a spread. All groups are compared with the first.
+There are two kinds of noise: the market's, measured by a bootstrap of daily returns paired by day, and the seed's,
+measured by the spread within the groups.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from hftraining.core.metrics import BY_NAME, Unit
 from hftraining.core.values import plain, without_nan
 from hftraining.evidence.bootstrap import MIN_RETURNS, Interval, sharpe_difference
 from hftraining.evidence.seeds import mean_difference, seeds_needed
+from hftraining.reports.curves import curve_of, mean_of
 from hftraining.reports.deltas import (
     Delta,
     Group,
@@ -43,7 +43,7 @@ DRAWS, SEED = 2000, 0
 
 @dataclass(frozen=True)
 class Shown:
-    """A number that a comparison shows. path: in result.json."""
+    """A metric that a comparison shows. path: in result.json."""
 
     path: str
     words: str
@@ -51,31 +51,31 @@ class Shown:
 
     @property
     def brief(self) -> bool:
-        """Whether it is shown for many groups too."""
+        """Whether it is shown even for many groups."""
         return self.path == LOSS or self.path.endswith("sharpe_ratio")
 
 
-def _shown_of(window: str) -> list[Shown]:
+def _shown_of(period: str) -> list[Shown]:
     rows = [(f"profit.{name}", capitalised(BY_NAME[name].words), BY_NAME[name].unit) for name in PROFIT]
     rows += [
         ("scores.rank_ic.value", "Rank information coefficient", Unit.SCORE),
         ("null.p", "p against luck", Unit.SCORE),
         ("baselines.buy_and_hold.sharpe_ratio", "Sharpe ratio of buy and hold", Unit.RATIO),
     ]
-    return [Shown(f"{window}.{path}", f"{words}, {PERIODS[window]}", unit) for path, words, unit in rows]
+    return [Shown(f"{period}.{path}", f"{words}, {PERIODS[period]}", unit) for path, words, unit in rows]
 
 
 LOSS = "eval.loss"
 PROFIT = ("sharpe_ratio", "total_return", "max_drawdown", "win_rate", "trade_count", "turnover")
-SHARPE = {window: f"{window}.profit.sharpe_ratio" for window in PERIODS}
-HELD = {window: f"{window}.baselines.buy_and_hold.sharpe_ratio" for window in PERIODS}
+SHARPE = {period: f"{period}.profit.sharpe_ratio" for period in PERIODS}
+HELD = {period: f"{period}.baselines.buy_and_hold.sharpe_ratio" for period in PERIODS}
 SHOWN = (Shown(LOSS, "Forecast loss, validation", Unit.LOSS), *_shown_of("valid"), *_shown_of("test"))
 TESTED = (LOSS, *SHARPE.values())
 
 
 @dataclass(frozen=True)
 class ByDays(Estimate):
-    """A difference of Sharpe ratios, and its paired bootstrap interval over days. told_apart: it excludes zero."""
+    """A difference of Sharpe ratios and its paired bootstrap interval. told_apart: the interval excludes zero."""
 
     days: int = 0
     told_apart: bool = False
@@ -84,7 +84,7 @@ class ByDays(Estimate):
 
 @dataclass(frozen=True)
 class BySeeds(Estimate):
-    """A difference of means, and Welch's interval over seeds. seeds: of the first group and of the other one."""
+    """A difference of means and Welch's interval. seeds: how many the first group and the other one have."""
 
     seeds: list[int] = field(default_factory=lambda: [0, 0])
     told_apart: bool = False
@@ -97,27 +97,27 @@ class BySeeds(Estimate):
 
     @property
     def needed(self) -> str:
-        """How many seeds would tell such a difference from none, in words of a table."""
+        """How many seeds each side would need to tell this difference from none, for a table."""
         return f"{self.seeds_needed:,}" if self.seeds_needed else "no number" if self.several else "-"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How a group stands against the first one. sharpe: by window. seeds: by each path of TESTED that both have."""
+    """A group compared with the first one. sharpe: by period. seeds: by the paths of TESTED that both groups have."""
 
     group: str
     against: str
     sharpe: dict[str, ByDays]
     seeds: dict[str, BySeeds]
 
-    def sharpe_by_seeds(self, window: str = "valid") -> BySeeds:
-        """The difference of the mean Sharpe ratios; one without a value where it is not known."""
-        return self.seeds.get(SHARPE[window], BySeeds())
+    def sharpe_by_seeds(self, period: str = "valid") -> BySeeds:
+        """The difference of the mean Sharpe ratios; its value is None where it is unknown."""
+        return self.seeds.get(SHARPE[period], BySeeds())
 
 
 @dataclass(frozen=True)
 class MetricTable:
-    """The numbers of a comparison. cells: a row for each of rows, a column for each of heads."""
+    """The metrics of a comparison. cells: by rows, then by heads."""
 
     heads: list[str]
     rows: list[str]
@@ -148,18 +148,17 @@ class Comparison:
         return [group.label for group in self.groups]
 
     def rows(self) -> list[tuple[Difference, str, ByDays, BySeeds]]:
-        """The differences of the Sharpe ratios, one a window."""
+        """The differences of the Sharpe ratios by group and period."""
         return [
-            (difference, window, difference.sharpe[window], difference.sharpe_by_seeds(window))
+            (difference, period, by_days, difference.sharpe_by_seeds(period))
             for difference in self.differences
-            for window in PERIODS
-            if window in difference.sharpe
+            for period, by_days in difference.sharpe.items()
         ]
 
     def metrics(self, most: int) -> MetricTable:
-        """A row a metric; where that needs more than `most` columns, a row a group and the brief metrics alone.
+        """One row for each metric; beyond `most` columns one row for each group, with the brief metrics alone.
 
-        The runs of a single group have columns of their own.
+        A single group has a column for each of its runs.
         """
         columns = [(group.label, group) for group in self.groups]
         if len(self.groups) == 1:
@@ -173,22 +172,38 @@ class Comparison:
         return MetricTable([shown.words for shown in brief], labels, cells)
 
     def as_json(self) -> dict[str, Any]:
-        """The comparison as one plain object without NaN: what `compare --json` prints."""
-        found = {
-            "runs": [_run(run) for run in self.runs],
-            "groups": [_group(group) for group in self.groups],
-            "config": [asdict(row) for row in self.config],
-            "data": {"same": self.data.same, "rows": _rows(self.data.rows), "bars": self.bars},
-            "code": {"same": self.code.same, "rows": _rows(self.code.rows)},
-            "environment": _rows(self.environment),
-            "losses_differ_in": self.losses_differ_in,
-            "differences": [asdict(difference) for difference in self.differences],
-        }
-        return without_nan(plain(found))
+        """The object that `compare --json` prints: plain, null for NaN."""
+        found = asdict(replace(self, groups=[]))  # a group holds frames, which must not be copied
+        for row in (*found["data"]["rows"], *found["code"]["rows"], *found["environment"]):
+            del row["counts"], row["chosen_by"]  # only a field of the config has these
+        found["data"]["bars"] = found.pop("bars")
+        found["groups"] = [
+            {
+                "label": group.label,
+                "title": group.title,
+                "seeds": group.seeds,
+                "runs": len(group.runs),
+                "metrics": {shown.path: asdict(group.spread(shown.path)) for shown in SHOWN},
+            }
+            for group in self.groups
+        ]
+        runs = [
+            {
+                "label": run.label,
+                "group": run.group,
+                "folder": run.files.path,
+                **{key: run.facts.get(key) for key in ("name", "kind", "signature", "seed", "started")},
+                "finished": run.result is not None,
+                "verdict": run.result.verdict if run.result else None,
+                "metrics": {shown.path: run.numbers.get(shown.path) for shown in SHOWN},
+            }
+            for run in self.runs
+        ]
+        return without_nan(plain({"runs": runs} | found))
 
 
 def compare(places: Sequence[str | Path]) -> Comparison:
-    """The comparison of all runs found at the places (see `find_runs`). Raises UserError for fewer than two runs."""
+    """Compare all runs found at the places (see `find_runs`). Raises UserError for fewer than two runs."""
     folders = find_runs(places)
     if len(folders) < 2:
         raise UserError(f"{folders[0]}: one run alone has nothing to be compared with")
@@ -196,7 +211,7 @@ def compare(places: Sequence[str | Path]) -> Comparison:
 
 
 def compare_runs(runs: Sequence[RunFolder]) -> Comparison:
-    """The comparison of these runs, at least one."""
+    """Compare these runs, at least one."""
     groups = group_by_seed(runs)
     config = config_rows(groups)
     for group in groups:
@@ -214,76 +229,35 @@ def compare_runs(runs: Sequence[RunFolder]) -> Comparison:
     )
 
 
-def paired_returns(a: Group, b: Group, window: str) -> tuple[np.ndarray, np.ndarray]:
-    """Daily net returns of both over the days that both have; of several seeds the mean, an equal split of money."""
-    series = [_mean_returns(group, window) for group in (a, b)]
-    days = sorted(series[0].keys() & series[1].keys())
-    one, other = (np.array([returns[day] for day in days]) for returns in series)
-    return one, other
-
-
-def _mean_returns(group: Group, window: str) -> dict[str, float]:
-    """By ISO day; only days that every seed has."""
-    by_run = []
+def _mean_returns(group: Group, period: str) -> dict[str, float]:
+    """Daily net returns by ISO day: the mean over the seeds, an equal split of the money, on the days that all have."""
+    returns = []
     for run in group.replicates:
-        if (equity := run.files.equity) is None:
-            continue
-        part = equity[equity["window"] == window]
-        days = [str(day)[:10] for day in part["date"]][1:]
-        by_run.append(dict(zip(days, daily_returns(part["equity"].to_numpy(float)).tolist(), strict=True)))
-    shared = set.intersection(*(set(returns) for returns in by_run)) if by_run else set()
-    return {day: fmean(returns[day] for returns in by_run) for day in shared}
+        if run.files.equity is not None:
+            curve = curve_of(run.files, period, "equity")
+            values = daily_returns(np.array(list(curve.values()))).tolist()
+            returns.append(dict(zip(list(curve)[1:], values, strict=True)))
+    return mean_of(returns)
 
 
 def _difference(first: Group, other: Group) -> Difference:
-    """How `other` stands against `first`: market noise for the Sharpe ratios, seed noise for every tested metric."""
+    """`other` compared with `first`: Sharpe ratios by days, every tested metric by seeds."""
     sharpe, seeds = {}, {}
-    for window in PERIODS:
-        theirs, ours = paired_returns(first, other, window)
-        if len(ours):
-            interval = sharpe_difference(ours, theirs, DRAWS, SEED)
-            enough = len(ours) >= MIN_RETURNS
-            sharpe[window] = ByDays(**_ends(interval), days=len(ours), told_apart=_apart(interval), enough_days=enough)
+    for period in PERIODS:
+        ours, theirs = _mean_returns(other, period), _mean_returns(first, period)
+        if days := sorted(ours.keys() & theirs.keys()):
+            ours_T, theirs_T = (np.array([returns[day] for day in days]) for returns in (ours, theirs))
+            found = _found(sharpe_difference(ours_T, theirs_T, DRAWS, SEED))
+            sharpe[period] = ByDays(**found, days=len(days), enough_days=len(days) >= MIN_RETURNS)
     for path in TESTED:
         ours_n, theirs_n = other.values(path), first.values(path)
         if ours_n and theirs_n:
-            interval = mean_difference(ours_n, theirs_n)
             numbers, needed = [len(theirs_n), len(ours_n)], seeds_needed(ours_n, theirs_n)
-            seeds[path] = BySeeds(**_ends(interval), seeds=numbers, told_apart=_apart(interval), seeds_needed=needed)
+            seeds[path] = BySeeds(**_found(mean_difference(ours_n, theirs_n)), seeds=numbers, seeds_needed=needed)
     return Difference(other.label, first.label, sharpe, seeds)
 
 
-def _ends(interval: Interval) -> dict[str, Any]:
-    """The fields of an estimate, None for what is not known."""
-    return without_nan(plain(asdict(interval)))
-
-
-def _apart(interval: Interval) -> bool:
-    """Whether the whole 95 % interval lies on one side of zero; False where its ends are not known."""
-    return interval.low > 0.0 or interval.high < 0.0
-
-
-def _run(run: Run) -> dict[str, Any]:
-    return {
-        "label": run.label,
-        "group": run.group,
-        "folder": str(run.files.path),
-        **{key: run.facts.get(key) for key in ("name", "kind", "signature", "seed", "started")},
-        "finished": run.result is not None,
-        "verdict": run.result.verdict if run.result else None,
-        "metrics": {shown.path: run.numbers.get(shown.path) for shown in SHOWN},
-    }
-
-
-def _group(group: Group) -> dict[str, Any]:
-    return {
-        "label": group.label,
-        "title": group.title,
-        "seeds": group.seeds,
-        "runs": len(group.runs),
-        "metrics": {shown.path: asdict(group.spread(shown.path)) for shown in SHOWN},
-    }
-
-
-def _rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    return [{"field": row["field"], "values": row["values"]} for row in map(asdict, rows)]
+def _found(interval: Interval) -> dict[str, Any]:
+    """Value and ends, None where unknown, and whether the whole interval lies on one side of zero."""
+    ends: dict[str, Any] = without_nan(asdict(interval))
+    return ends | {"told_apart": interval.low > 0.0 or interval.high < 0.0}

@@ -1,8 +1,7 @@
-"""compare.html: the comparison as a page, what differed on top, what that did to the numbers below."""
+"""compare.html: a comparison as a page, first what differs, then how the numbers changed."""
 
 from pathlib import Path
 
-from hftraining.reports.charts import Figure
 from hftraining.reports.compare import Comparison
 from hftraining.reports.compare_charts import COLORS, MOST_CURVES, growth_chart, interval_chart, probes_comparison
 from hftraining.reports.compare_words import headline, sentences
@@ -16,29 +15,26 @@ LINES_SHOWN = 40  # of changed bars, for each group
 def write_comparison(folder: Path, outputs: Path | None, comparison: Comparison) -> Path:
     """Write compare.html, and plotly.min.js beside it, into a folder that exists; returns its path.
 
-    outputs: the outputs folder that it lies below, to share Plotly's script with.
+    outputs: the outputs folder that the page lies below; the pages there share one copy of Plotly's script.
     """
     differences = comparison.rows()
-    points = [(f"{difference.group}, {PERIODS[window]}", days) for difference, window, days, _ in differences]
-    figures: dict[str, Figure | None] = {
+    points = [(f"{difference.group}, {PERIODS[period]}", days) for difference, period, days, _ in differences]
+    figures = {
         "interval-chart": interval_chart(points, "difference of the annual Sharpe ratio"),
         "growth-chart": growth_chart(comparison.groups),
         "compare-probes": probes_comparison(comparison.groups, not comparison.losses_differ_in),
     }
-    path = folder / "compare.html"
-    write_page(
-        path,
+    return write_page(
+        folder / "compare.html",
         outputs,
-        "compare.html",
+        figures,
         title=headline(comparison),
-        figures={name: figure for name, figure in figures.items() if figure},
         sentences=sentences(comparison),
         comparison=comparison,
         metrics=comparison.metrics(MOST_CURVES),
         differences=differences,
         colors=COLORS,
-        windows=PERIODS,
+        periods=PERIODS,
         lines_shown=LINES_SHOWN,
         shown_value=shown_value,
     )
-    return path

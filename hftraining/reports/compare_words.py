@@ -1,24 +1,21 @@
-"""What a comparison says in sentences, the same on the console, on the page and in a record."""
+"""The sentences of a comparison, the same on the console, on the page and in a record."""
 
 from hftraining.core.metrics import Unit
 from hftraining.reports.compare import SHARPE, ByDays, BySeeds, Comparison, Difference
 from hftraining.reports.format import interval
-from hftraining.runs.result import Estimate
 
-IN_WORDS = 2  # more differences stand in the table alone
+IN_WORDS = 2  # more differences are in the table only
 LONGEST_NAME = 40
 POWER = "80 % power, 5 % level"
 
 
 def headline(comparison: Comparison) -> str:
-    """The outcome in one sentence, by the validation days: choosing by test days would spend them."""
+    """The outcome in one sentence, on the validation days: a choice by test days would spend them."""
     groups, differences = comparison.groups, comparison.differences
     if len(groups) == 1:
         seeds = groups[0].seeds
-        if not seeds:
-            return "None of these runs is finished"
-        if len(seeds) == 1:
-            return "The same run, repeated"
+        if len(seeds) < 2:
+            return "The same run, repeated" if seeds else "None of these runs is finished"
         sharpe = groups[0].spread(SHARPE["valid"]).text()
         return f"{len(seeds)} seeds of one config: a validation Sharpe ratio of {sharpe}"
     first = called(comparison, differences[0].against)
@@ -39,16 +36,17 @@ def headline(comparison: Comparison) -> str:
 
 
 def called(comparison: Comparison, label: str) -> str:
-    """A group by its title where that is short and no other group's, else by its label."""
+    """The title of a group where it is short and unique, else the label."""
     titles = {group.label: group.title for group in comparison.groups}
     title = titles.get(label, "")
     return title if 0 < len(title) <= LONGEST_NAME and list(titles.values()).count(title) == 1 else label
 
 
 def standing(difference: Difference) -> str:
-    """higher, lower or alike in the validation Sharpe ratio, or unknown.
+    """Whether the validation Sharpe ratio is "higher", "lower", "alike" or "unknown".
 
-    Told apart only when the days and, with several seeds on both sides, the seeds tell them apart, in one direction.
+    Higher and lower need an interval by days that excludes zero and, with several seeds on both sides, one by seeds
+    that does so in the same direction.
     """
     days, seeds = difference.sharpe.get("valid"), difference.sharpe_by_seeds()
     if days is None or days.value is None:
@@ -61,14 +59,13 @@ def standing(difference: Difference) -> str:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """What stands under the headline: each difference in words, and what must be kept in mind."""
+    """The lines under the headline: each difference in words, and warnings."""
     differences, lines = comparison.differences, list[str]()
     for difference in differences if len(differences) <= IN_WORDS else []:
         lines += [text for text in (market_sentence(difference), seed_sentence(difference)) if text]
     if len(differences) > IN_WORDS:
         lines.append(
-            f"Each of the {len(differences)} intervals holds on its own; of so many, one in twenty excludes zero by "
-            "chance."
+            f"Each of the {len(differences)} intervals holds on its own: one in twenty excludes zero by chance."
         )
     if unfinished := [run.label for run in comparison.runs if run.result is None]:
         lines.append(f"Not finished, and left out of every figure: {', '.join(unfinished)}.")
@@ -77,14 +74,14 @@ def sentences(comparison: Comparison) -> list[str]:
         differ = "differs" if len(comparison.losses_differ_in) == 1 else "differ"
         lines.append(f"The forecast losses measure different things, because {fields} {differ}: do not compare them.")
     if len(comparison.groups) > 1 and not comparison.data.same:
-        lines.append("They saw other bars: what the config did and what the bars did cannot be told apart.")
+        lines.append("They saw other bars: the bars, not the config, may have made the difference.")
     if len(comparison.groups) > 1 and not comparison.code.same:
-        lines.append("They ran other code, or code not recorded: the config may not be what made the difference.")
+        lines.append("They ran other code, or unrecorded code: the code, not the config, may have made the difference.")
     return lines
 
 
 def market_sentence(difference: Difference) -> str:
-    """What the days say of the Sharpe ratios."""
+    """The difference of the Sharpe ratios by days."""
     found, ours, theirs = difference.sharpe.get("valid"), difference.group, difference.against
     if found is None or found.value is None:
         return ""
@@ -93,38 +90,32 @@ def market_sentence(difference: Difference) -> str:
         return f"On the validation days the Sharpe ratio of {ours} lies {beside(found.value)} that of {theirs}{why}."
     if found.value == found.low == found.high == 0.0:
         return f"On the validation days {ours} earned exactly what {theirs} did."
-    rest = "more than the days alone explain" if found.told_apart else "the days alone could have made this"
+    rest = "more than the days alone explain" if found.told_apart else "the days alone could explain this"
     return (
         f"On {found.days:,} validation days the Sharpe ratio of {ours} lies {beside(found.value)} that of {theirs}, "
-        f"95 % interval {between(found)}: {rest}."
+        f"95 % interval {interval(found.low, found.high, Unit.RATIO)}: {rest}."
     )
 
 
 def seed_sentence(difference: Difference) -> str:
-    """What the seeds say of the Sharpe ratios, and how many of them it would take."""
+    """The difference of the mean Sharpe ratios by seeds, and how many seeds would be needed."""
     found = difference.sharpe_by_seeds()
     if found.value is None:
         return ""
     if not found.several:
-        return "With one seed on a side, the part of the seed in this is not known: run seed=1,2,3."
+        return "One side has a single seed, so the effect of the seed is unknown: run seed=1,2,3."
     if found.low is None:
         return ""
     one, other = found.seeds
-    rest = "more than the seeds alone explain" if found.told_apart else "the seeds alone could have made this"
-    needed = (
-        "No number of seeds within reason would tell a difference of this size from none."
-        if found.seeds_needed is None
-        else f"To tell a difference of this size from none, {found.needed} seeds on each side would be needed "
-        f"({POWER})."
+    rest = "more than the seeds alone explain" if found.told_apart else "the seeds alone could explain this"
+    needed = "No reasonable number of seeds" if found.seeds_needed is None else f"{found.needed} seeds on each side"
+    return (
+        f"Over {one} and {other} seeds its mean lies {beside(found.value)}, "
+        f"{interval(found.low, found.high, Unit.RATIO)}: {rest}. {needed} would tell a difference of this size from "
+        f"none ({POWER})."
     )
-    return f"Over {one} and {other} seeds its mean lies {beside(found.value)}, {between(found)}: {rest}. {needed}"
 
 
 def beside(value: float) -> str:
-    """A difference in words: "0.54 above"."""
+    """A difference in words, such as "0.54 above"."""
     return f"{abs(value):.2f} {'above' if value >= 0 else 'below'}"
-
-
-def between(found: Estimate) -> str:
-    """[low, high] of an interval; "unknown" without ends."""
-    return interval(found.low, found.high, Unit.RATIO) or "unknown"

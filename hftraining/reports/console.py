@@ -1,4 +1,4 @@
-"""What the terminal shows while a run trains: a progress bar, or plain lines where there is no terminal."""
+"""What the terminal shows: a run while it trains, its numbers at the end, and the tables of other commands."""
 
 import logging
 import math
@@ -7,32 +7,48 @@ import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+from rich import box
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hftraining.core.metrics import PROFIT, Unit
-from hftraining.reports.format import UNKNOWN, between, interval, is_known, number
+from hftraining.reports.format import between, interval, is_known, number
 from hftraining.reports.recommendations import COLUMNS
 from hftraining.runs.result import PERIODS, Null, Number, PeriodResult, Recommendation, RunResult
 
 logger = logging.getLogger("hftraining")
 
-Columns = Mapping[str, Mapping[str, Number]]  # the metrics by the title of their column
-WIDE = 130  # columns of a table that no terminal limits
-PLAIN_LINES = 20  # about so many lines a run where there is no progress bar
+Columns = Mapping[str, Mapping[str, Number]]  # the metrics by the heading of their column
+PLAIN_LINES = 20  # about so many lines replace the progress bar outside a terminal
+
+
+def wide_console(quiet: bool = False) -> RichConsole:
+    """The terminal; 160 columns wide, not 80, when the output goes to a file or another program."""
+    return RichConsole(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=quiet)
+
+
+def plain_table(*heads: str) -> Table:
+    """A table without a frame that folds long cells."""
+    table = Table(box=box.SIMPLE, header_style="dim", pad_edge=False, show_edge=False)
+    for head in heads:
+        table.add_column(escape(head), overflow="fold")
+    return table
 
 
 class Console:
-    """Prints to the terminal and writes the same lines into train.log; quiet, into train.log alone."""
+    """A run on the terminal: a progress bar, or plain lines where there is none. Lines also go into train.log.
+
+    quiet: into train.log only.
+    """
 
     def __init__(self, max_steps: int, first_step: int, report_every: int, quiet: bool = False):
         self.out = RichConsole(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
         self.max_steps, self.first_step, self.report_every = max_steps, first_step, report_every
         self.line_every = max(1, max_steps // PLAIN_LINES)
         self.sharpe = self.eval_loss = math.nan
-        self.warnings = logging.StreamHandler(sys.stderr)  # what goes wrong on the way is seen, not only logged
+        self.warnings = logging.StreamHandler(sys.stderr)  # warnings are shown, not only logged
         self.warnings.setLevel(logging.WARNING)
         self.bar: Progress | None = None
         self.started = time.monotonic()
@@ -51,12 +67,12 @@ class Console:
             )
 
     def say(self, line: str) -> None:
-        """A line for people, on the terminal and in train.log. Text from outside is not read as markup."""
+        """Print a line and log it. Markup in it has no effect."""
         self.out.print(line, markup=False)
         logger.info("%s", line)
 
     def step(self, step: int, values: Mapping[str, float], report: Columns | None) -> None:
-        """A step went by. values: what was logged of it. report: what the last probe measured, strategy and rivals."""
+        """Show a step. values: its logged values. report: the metrics of the last probe, strategy and baselines."""
         self.sharpe = values.get("profit/sharpe_ratio", self.sharpe)
         self.eval_loss = values.get("eval/loss", self.eval_loss)
         rate = (step - self.first_step) / max(1e-9, time.monotonic() - self.started)
@@ -72,13 +88,13 @@ class Console:
             self._metrics(f"validation days after step {step}", report)
 
     def stopped(self, step: int, patience: int) -> None:
-        """Training is over; say so where it ended before its last step."""
+        """Say that training stopped early, if it did."""
         if step < self.max_steps:
             probes = "1 probe was" if patience == 1 else f"{patience} probes were"
             self.say(f"  stopped after step {step} of {self.max_steps}: {probes} no better (training.patience)")
 
     def summary(self, result: RunResult) -> None:
-        """The end of a run: what was learned and what it earned, beside what doing nothing would have."""
+        """Print the result of a run: losses and profits beside those of the baselines, and the verdict."""
         for name, words in (("train", "training"), ("valid", "validation")):
             losses = result.loss[name]
             model, nothing = losses.model, losses.nothing_changes
@@ -90,7 +106,7 @@ class Console:
                 f"({number(nothing, Unit.LOSS)}); one constant forecast gives {number(losses.unconditional, Unit.LOSS)}"
             )
         for name, period in result.periods.items():
-            self._window(name, period)
+            self._period(name, period)
         opened = f"openings so far: {result.test_openings}, " if result.test else ""
         self.say(
             f"verdict on the {PERIODS['test' if opened else 'valid']} days ({opened}trials on these data: "
@@ -98,7 +114,7 @@ class Console:
         )
 
     def recommendation(self, recommendation: Recommendation) -> None:
-        """The table of candidates of a fine-tune, and which of them it recommends."""
+        """Print the table of candidates of a fine-tune, and the one that it recommends."""
         rows = [
             (
                 name.replace("_", " ") + (" *" if name == recommendation.choice else ""),
@@ -111,15 +127,14 @@ class Console:
         self.say(f"  brackets hold 95 % intervals; trials on these data and days: {recommendation.n_trials}")
         self.say(f"recommendation: {recommendation.sentence}")
 
-    def _window(self, name: str, period: PeriodResult) -> None:
+    def _period(self, name: str, period: PeriodResult) -> None:
         baselines = {rival.replace("_", " "): found.metrics for rival, found in period.baselines.items()}
         self._metrics(
             f"{PERIODS[name]} days, {period.first} to {period.last}", {"strategy": period.profit, **baselines}
         )
         null, (low, high) = period.null or Null(), period.interval or (None, None)
-        ends, luck = interval(low, high, Unit.RATIO), between(null.band, Unit.RATIO)
-        sharpe = number(period.profit.get("sharpe_ratio"), Unit.RATIO)
-        self.say(f"  Sharpe {sharpe}, 95 % interval {ends or UNKNOWN}")
+        sharpe, luck = number(period.profit.get("sharpe_ratio"), Unit.RATIO), between(null.band, Unit.RATIO)
+        self.say(f"  Sharpe {sharpe}, 95 % interval {interval(low, high, Unit.RATIO)}")
         self.say(f"  the same positions at other times, 5 to 95 %: {luck}, p = {number(null.p, Unit.SCORE)}")
         self.say(f"  {period.verdict}")
 
@@ -138,8 +153,7 @@ class Console:
             table.add_column(heading, justify="right")
         for row in rows:
             table.add_row(*map(escape, row))  # a name from outside, or an interval in brackets, is no markup
-        out = self.out if self.out.is_terminal else RichConsole(width=WIDE, highlight=False, quiet=self.out.quiet)
-        out.print(table)
+        (self.out if self.out.is_terminal else wide_console(self.out.quiet)).print(table)
 
     def __enter__(self) -> "Console":
         logger.addHandler(self.warnings)

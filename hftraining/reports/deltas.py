@@ -1,8 +1,8 @@
-"""What differs between runs: config, bars, code, environment, and which runs differ by their seed alone."""
+"""What differs between runs (config, bars, code, environment), and which of them differ by their seed alone."""
 
 import json
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,6 +17,7 @@ from hftraining.runs.folder import RunFolder
 from hftraining.runs.identity import cannot_change_a_number
 from hftraining.runs.result import Number, RunResult
 
+NOT_RECORDED = "not recorded"
 ENVIRONMENT = ("threads", "python", "platform", "cpu_count", "cpu", "numerics", "versions")
 DATA = {
     "data.fingerprint": "Fingerprint",
@@ -24,14 +25,13 @@ DATA = {
     "data.first": "First session",
     "data.last": "Last session",
 }
-LOSS_FIELDS = (  # after a change of one of these a forecast loss measures something else
+LOSS_FIELDS = (  # each of them changes what a forecast loss measures
     "objective.horizons",
     "objective.quantiles",
     "objective.label",
     "objective.relative",
     "profit_tracker.lag",
 )
-UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The config by dotted names."""
+        """config.yaml by dotted names."""
         return flatten(self.files.config)
 
     @cached_property
@@ -54,24 +54,24 @@ class Run:
 
     @cached_property
     def numbers(self) -> dict[str, float]:
-        """The numbers of result.json by dotted paths; empty for an unfinished run."""
+        """The numbers of result.json by dotted path; empty for an unfinished run."""
         values = flatten(self.result.as_json()) if self.result else {}
         return {path: value for path, value in values.items() if isinstance(value, (int, float))}
 
     @property
     def result(self) -> RunResult | None:
-        """What the run found; None for an unfinished one."""
+        """result.json; None for an unfinished run."""
         return self.files.result
 
     @property
     def seed(self) -> Any:
-        """The seed, as run.json has it."""
+        """The seed of run.json."""
         return self.facts.get("seed")
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over the seeds of a group. sd: None for fewer than two seeds."""
+    """Mean and standard deviation of a metric over n seeds. sd: None for fewer than two."""
 
     mean: Number
     sd: Number
@@ -85,7 +85,7 @@ class Spread:
 
 @dataclass
 class Group:
-    """Runs of one config, data and code: several seeds, or repetitions. title: what to call it."""
+    """Runs with the same config, data and code: several seeds, or repetitions. title: its name for people."""
 
     label: str
     runs: list[Run]
@@ -93,12 +93,12 @@ class Group:
 
     @property
     def replicates(self) -> list[Run]:
-        """One finished run a seed, the last given: a repetition is no further evidence."""
+        """One finished run for each seed, the last one: a repetition is no further evidence."""
         return list({run.seed: run for run in self.runs if run.result}.values())
 
     @property
     def drawn(self) -> list[RunFolder]:
-        """The runs that charts show: the replicates, or the probes of unfinished runs where none is finished."""
+        """The runs in the charts: the replicates, or all runs where none is finished."""
         return [run.files for run in self.replicates or self.runs]
 
     @property
@@ -108,11 +108,11 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Label and title: "B: fast"."""
+        """Label and title, such as "B: fast"."""
         return f"{self.label}: {self.title}"
 
     def values(self, path: str) -> list[float]:
-        """A metric, by its path in result.json, of each replicate that has it."""
+        """A metric of each replicate that has it. path: in result.json."""
         return [run.numbers[path] for run in self.replicates if path in run.numbers]
 
     def spread(self, path: str) -> Spread:
@@ -123,16 +123,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Each:
-    """The different values within one group, in the order of its runs."""
+    """The different values in one group, in the order of its runs."""
 
     each: list[Any]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Something that differs. values: by the labels of the groups, an Each where it varies within a group.
+    """A field that differs. values: by the label of the group; an Each where it varies within the group.
 
-    Of a field of the config, counts: whether it can change a number. chosen_by: the group choice that changed it.
+    counts: whether a field of the config can change a number. chosen_by: the config group whose choice changed it.
     """
 
     field: str
@@ -143,14 +143,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Delta:
-    """Whether all runs had the same, bars or code, and what differs."""
+    """Whether all runs had the same bars, or the same code, and what differs."""
 
     same: bool
     rows: list[Row]
 
 
 def group_by_seed(runs: Sequence[RunFolder]) -> list[Group]:
-    """Groups in the order of their first run: same config but for the seed, same bars, same code."""
+    """Groups of runs with the same bars, code and config but for the seed, in the order of their first runs."""
     found: dict[str, list[RunFolder]] = {}
     for run in runs:
         counted = {n: v for n, v in flatten(run.config).items() if n != "seed" and not cannot_change_a_number(n)}
@@ -169,21 +169,21 @@ def group_label(index: int) -> str:
 
 
 def config_rows(groups: Sequence[Group]) -> list[Row]:
-    """The fields that differ, and no others.
+    """The fields of the config that differ.
 
-    A config group chosen as a whole, model=tiny against model=small, has a row of its own above the fields that this
-    choice changed. Within a group of runs the seed may vary, and what cannot change a number.
+    A choice of a config group, model=tiny against model=small, has its own row above the fields that it changed. Within
+    a group of runs only the seed and fields that cannot change a number vary.
     """
     configs = [run.config for group in groups for run in group.runs]
     names = dict.fromkeys(name for config in configs for name in config)
     differing = [name for name in names if len({canonical(config.get(name)) for config in configs}) > 1]
-    if "name" in differing and all(_name_is_derived(config) for config in configs):
+    if "name" in differing and all(config.get("name") == derived_name(config) for config in configs):
         differing.remove("name")
     heads = {name: name.rpartition(".")[0] for name in differing}
     choices = {
         head
         for name, head in heads.items()
-        if head and name == f"{head}.name" and any(o.startswith(f"{head}.") and o != name for o in differing)
+        if head and name == f"{head}.name" and sum(other.startswith(f"{head}.") for other in differing) > 1
     }
     rows = []
     for name, head in heads.items():
@@ -201,16 +201,16 @@ def config_rows(groups: Sequence[Group]) -> list[Row]:
 
 
 def losses_differ_in(rows: Sequence[Row]) -> list[str]:
-    """The fields, of those that differ, after which forecast losses cannot be compared."""
+    """The fields among these rows that make forecast losses incomparable."""
     found = [row.field for row in rows if row.field in LOSS_FIELDS]
     # Without a forecast loss, eval/loss is the profit loss.
     return found + [row.field for row in rows if row.field == "objective.forecast_weight" and 0 in row.values.values()]
 
 
 def changed_bars(groups: Sequence[Group]) -> dict[str, list[str]]:
-    """The symbols and days in which the bars of each group differ from the first one's; groups with the same left out.
+    """The symbols and days whose bars differ from the first group's, by the label of the group; one line if unknown.
 
-    One line where they are not known.
+    Groups with the bars of the first one are left out.
     """
     first, lines = groups[0].runs[0], dict[str, list[str]]()
     for group in groups[1:]:
@@ -226,41 +226,34 @@ def changed_bars(groups: Sequence[Group]) -> dict[str, list[str]]:
 
 
 def data_delta_of(groups: Sequence[Group]) -> Delta:
-    """Whether all runs saw the same bars, and how these differ as a whole."""
-    rows = [_row(groups, words, [group.runs[0].facts.get(key) for group in groups]) for key, words in DATA.items()]
-    fingerprints = {group.runs[0].facts.get("data.fingerprint") for group in groups}
-    return Delta(len(fingerprints) == 1, _differing(rows))
+    """Whether all runs saw the same bars, and in which properties these differ."""
+    facts = [run.facts for group in groups for run in group.runs]
+    rows = _rows(groups, {words: [of.get(key) for of in facts] for key, words in DATA.items()})
+    return Delta(len({of.get("data.fingerprint") for of in facts}) == 1, rows)
 
 
 def code_delta_of(groups: Sequence[Group]) -> Delta:
-    """Whether all runs ran the same code; else commits, digests, and the files with uncommitted changes."""
-    runs = [group.runs[0] for group in groups]
+    """Whether all runs ran the same code; if not, digests, commits and files with uncommitted changes."""
+    runs = [run for group in groups for run in group.runs]
     digests = [run.facts.get("code.digest") for run in runs]
     if len(set(digests)) == 1 and digests[0] is not None:
         return Delta(True, [])
-    rows = [
-        _row(groups, "Digest of the sources", digests),
-        _row(groups, "Commit", [run.facts.get("code.commit") for run in runs]),
-        _row(groups, "Uncommitted changes", [_changes(run) for run in runs]),
-    ]
-    return Delta(False, _differing(rows))
+    commits, changes = [run.facts.get("code.commit") for run in runs], [_changes(run) for run in runs]
+    rows = {"Digest of the sources": digests, "Commit": commits, "Uncommitted changes": changes}
+    return Delta(False, _rows(groups, rows))
 
 
 def environment_rows(groups: Sequence[Group]) -> list[Row]:
     """Versions, threads and properties of the machine that differ."""
     facts = [run.facts for group in groups for run in group.runs]
     names = dict.fromkeys(name for key in ENVIRONMENT for of in facts for name in of if name.split(".")[0] == key)
-    return [
-        Row(name, _by_group(groups, [of.get(name, UNKNOWN) for of in facts]))
-        for name in names
-        if len({canonical(of.get(name)) for of in facts}) > 1
-    ]
+    return _rows(groups, {name: [of.get(name) for of in facts] for name in names})
 
 
 def group_title(group: Group, groups: Sequence[Group], rows: Sequence[Row]) -> str:
-    """What to call a group: the name of its runs where no other group has it, else the overrides that set it apart.
+    """The name of a group's runs where it is unique, else the overrides that set the group apart.
 
-    rows: of `config_rows`.
+    rows: from `config_rows`.
     """
     names = [other.runs[0].facts.get("name") for other in groups]
     name = group.runs[0].facts.get("name")
@@ -271,48 +264,44 @@ def group_title(group: Group, groups: Sequence[Group], rows: Sequence[Row]) -> s
 
 
 def sets_apart(group: Group, rows: Sequence[Row]) -> list[str]:
-    """The overrides that set a group apart: what can change a number, a group choice in place of its fields."""
+    """The overrides that set a group apart: fields that can change a number, and choices of a config group."""
     own = [row for row in rows if row.counts and not row.chosen_by and row.field != "seed"]
     return [f"{row.field}={shown_value(row.values[group.label])}" for row in own]
 
 
 def shown_value(value: Any) -> str:
-    """A value as one would write it on the command line; the values of an Each with commas between them."""
+    """A value as the command line takes it; the values of an Each with commas between them."""
     if isinstance(value, Each):
         return ", ".join(map(shown_value, value.each))
     return value if isinstance(value, str) else json.dumps(plain(value), separators=(",", ":")).replace('"', "")
 
 
 def _follows(name: str, other: str, configs: Sequence[dict[str, Any]]) -> bool:
-    """Whether one field has the same value wherever the other one has."""
+    """Whether a field has one value for each value of another field."""
     pairs = {(canonical(config.get(other)), canonical(config.get(name))) for config in configs}
     return len(pairs) == len({of for of, _ in pairs})
 
 
 def _by_group(groups: Sequence[Group], values: Sequence[Any]) -> dict[str, Any]:
-    """values: of all runs, group by group."""
-    rest = iter(values)
-    return {group.label: _seen(islice(rest, len(group.runs))) for group in groups}
+    """The one value of each group, or an Each of its different ones. values: of all runs, group by group."""
+    rest, found = iter(values), dict[str, Any]()
+    for group in groups:
+        distinct = list({canonical(value): value for value in islice(rest, len(group.runs))}.values())
+        found[group.label] = distinct[0] if len(distinct) == 1 else Each(distinct)
+    return found
 
 
-def _seen(values: Iterable[Any]) -> Any:
-    """The one value of a group, or the different ones in the order of their runs."""
-    distinct = list({canonical(value): value for value in values}.values())
-    return distinct[0] if len(distinct) == 1 else Each(distinct)
-
-
-def _row(groups: Sequence[Group], words: str, values: Sequence[Any]) -> Row:
-    """values: of the first run of each group, whose other runs have the same."""
-    labels = (group.label for group in groups)
-    return Row(words, {label: UNKNOWN if value is None else value for label, value in zip(labels, values, strict=True)})
-
-
-def _differing(rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if len({canonical(value) for value in row.values.values()}) > 1]
+def _rows(groups: Sequence[Group], table: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """The fields that differ. table: the values of all runs, group by group; None where they are not recorded."""
+    return [
+        Row(field, _by_group(groups, [NOT_RECORDED if value is None else value for value in values]))
+        for field, values in table.items()
+        if len(set(map(canonical, values))) > 1
+    ]
 
 
 def _changes(run: Run) -> str | None:
-    """The files that code.patch changes, "none", or why there is no patch; None where nobody recorded it."""
+    """The files that code.patch changes, "none", or why there is no patch; None where it is not recorded."""
     dirty = run.facts.get("code.dirty")
     if not dirty:
         return None if dirty is None else "none"
@@ -323,7 +312,6 @@ def _changes(run: Run) -> str | None:
     return ", ".join(line.split(" b/")[-1] for line in lines if line.startswith("diff --git "))
 
 
-def _name_is_derived(config: dict[str, Any]) -> bool:
-    return config.get("name") == "-".join(
-        str(config.get(f"{group}.name")) for group in ("model", "stocks", "objective")
-    )
+def derived_name(config: Mapping[str, Any]) -> str:
+    """The name that a run has by default. config: by dotted names."""
+    return "-".join(str(config.get(f"{group}.name")) for group in ("model", "stocks", "objective"))

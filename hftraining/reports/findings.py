@@ -1,15 +1,15 @@
-"""What a report says in sentences, and the rows of its evidence: plain text, from the result of a run."""
+"""The sentences of a report and the rows of its evidence, as plain text."""
 
 import re
 from collections.abc import Mapping
 
 from hftraining.core.metrics import Unit
-from hftraining.reports.format import UNKNOWN, between, estimate, is_known, number, plural, spread
+from hftraining.reports.format import UNKNOWN, between, capitalised, estimate, is_known, number, plural
 from hftraining.runs.folder import RunFolder
-from hftraining.runs.result import PERIODS, Null, Number, PeriodResult, RunResult
+from hftraining.runs.result import PERIODS, Estimate, Null, Number, PeriodResult, RunResult
 
-CHANCE_P = 0.05  # as the verdict's rules have it: with a smaller p it was the number of trials that decided
-# How a verdict begins -> what it means to someone who reads only this.
+CHANCE_P = 0.05  # of the verdict's rules: below it only the number of trials can make a result indistinguishable
+# How a verdict begins -> what it means.
 MEANINGS = {
     "indistinguishable": "Moved to other days at random, the same positions often did as well: luck alone explains "
     "this result.",
@@ -19,11 +19,11 @@ MEANINGS = {
     "beats buy and hold": "The model chose the days of its positions better than luck chooses, and that earned more "
     "than simply holding the stocks, by more than the margin of error.",
 }
-TOO_MANY_TRIALS = "Of so many tries one was bound to look this good without any skill: luck alone explains this result."
+TOO_MANY_TRIALS = "Of so many trials one had to look this good without any skill: luck alone explains this result."
 
 
 def headline(run: RunFolder) -> tuple[str, str]:
-    """The verdict, or what happened where there is none; and apart from it the numbers in brackets at its end."""
+    """The verdict, or what happened without one; and separately the numbers in brackets at its end."""
     verdict = run.result.verdict if run.result else None
     if verdict:
         parts = re.fullmatch(r"(.*?)\s*(\(.*\))?\.?", verdict, re.S)
@@ -35,7 +35,7 @@ def headline(run: RunFolder) -> tuple[str, str]:
 
 
 def sentences(run: RunFolder) -> list[str]:
-    """What stands under the headline: what the verdict means, what was earned, how well it forecasts."""
+    """The lines under the headline: what the verdict means, the profit, and how well the model forecasts."""
     if run.result is None:
         return _last_probe(run.history)
     said = (verdict_meaning(run.result.verdict or ""), _profit(run.result), _loss(run.result))
@@ -43,7 +43,7 @@ def sentences(run: RunFolder) -> list[str]:
 
 
 def verdict_meaning(verdict: str) -> str:
-    """One sentence that explains a verdict; nothing for one that the rules do not know."""
+    """One sentence that explains a verdict; empty for an unknown one."""
     p = re.search(r"p = ([\d.]+\d)", verdict)
     if verdict.lower().startswith("indistinguishable") and p and float(p[1]) <= CHANCE_P:
         return TOO_MANY_TRIALS
@@ -51,23 +51,21 @@ def verdict_meaning(verdict: str) -> str:
 
 
 def warnings(result: RunResult) -> list[str]:
-    """What a reader must keep in mind: the run's own warnings, and what its numbers warn of."""
+    """The run's own warnings, and those that follow from its numbers."""
     said = list(result.warnings)
     if result.skipped_steps:
         was = "was" if result.skipped_steps == 1 else "were"
         said.append(f"{plural(result.skipped_steps, 'training step')} {was} skipped: not finite.")
     opened = result.test_openings or 0
-    if opened > 1 and not any("test window" in warning for warning in said):
-        said.append(
-            f"The test period of this data has been opened {opened} times: what it shows is no longer a first look."
-        )
+    if opened > 1 and not any("were opened" in warning for warning in said):
+        said.append(f"The test period of these data has been opened {opened} times: this is no longer a first look.")
     if result.leak_proof.ok is False:
         said.append("The leak proof failed: none of these numbers can be believed.")
     return said
 
 
 def correlation(result: RunResult) -> str:
-    """How loss and profit moved together over the probes; nothing where that is not known."""
+    """How loss and profit moved together over the probes; empty where that is unknown."""
     found = result.profit_loss_correlation
     if not is_known(found.rank_correlation):
         return ""
@@ -80,7 +78,7 @@ def correlation(result: RunResult) -> str:
 
 
 def leak_proof(result: RunResult) -> str:
-    """What the leak proof found at the start of the run, in a few words; nothing where there was none."""
+    """What the leak proof at the start of the run found; empty where there was none."""
     proof = result.leak_proof
     if proof.ok is None:
         return ""
@@ -89,15 +87,15 @@ def leak_proof(result: RunResult) -> str:
 
 
 def evidence_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[str]]]:
-    """What luck makes of each period, and how sure the Sharpe ratio is: label, key in the result, text by period."""
+    """The rows about luck and the Sharpe ratio: label, key in the result, text by period."""
     rows: dict[tuple[str, str], list[str]] = {}
     for period in periods.values():
         null, sharpe = period.null or Null(), period.profit.get("sharpe_ratio")
         texts = {
             ("Chance that luck does as well, p", "null.p"): number(null.p, Unit.SCORE),
-            ("Sharpe ratio of the model", "interval"): spread(sharpe, period.interval, Unit.RATIO),
+            ("Sharpe ratio of the model", "interval"): estimate(Estimate(sharpe, *period.interval), Unit.RATIO, False),
             ("Sharpe ratio of luck, 5% to 95%", "null.band"): between(null.band, Unit.RATIO),
-            ("Sharpe ratio less that of buy and hold", "difference"): estimate(period.difference, Unit.RATIO),
+            ("Sharpe ratio less buy and hold's", "difference"): estimate(period.difference, Unit.RATIO),
             ("Chance that luck does as well if it also picks the stocks, p", "null.selection_p"): number(
                 null.selection_p, Unit.SCORE
             ),
@@ -136,8 +134,7 @@ def _profit(result: RunResult) -> str:
         for name, period in result.periods.items()
         if period.profit and period.held
     ]
-    text = "; ".join(clauses)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return f"{capitalised('; '.join(clauses))}." if clauses else ""
 
 
 def _last_probe(history: list[dict[str, float]]) -> list[str]:

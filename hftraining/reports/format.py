@@ -1,11 +1,12 @@
-"""Numbers as people read them, by their unit: +4.2%, 42.0%, 0.84, 6.3x, 1,234; a dash for what is not known.
+"""Numbers as people read them, by their unit: +4.2%, 42.0%, 0.84, 6.3x, 1,234; a dash for an unknown one.
 
-Everything here is plain text with ASCII signs, as the console prints it; typeset gives it the signs of a printed page.
+All functions return plain text with ASCII signs, as the console prints it; typeset and cell turn it into HTML.
 """
 
 import math
 import re
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from markupsafe import Markup, escape
 
@@ -24,54 +25,48 @@ PATTERNS = {
 }
 
 
-def is_known(value: Number) -> bool:
-    """Whether this is a number: None, NaN and infinity are not known."""
+def is_known(value: Number) -> TypeGuard[float]:
+    """Whether this is a finite number: None, NaN and infinity are unknown."""
     return value is not None and math.isfinite(value)
 
 
 def number(value: Number, unit: Unit | str, signed: bool = False) -> str:
-    """The number in the way of its unit. signed: with a plus sign above zero, as a difference is read."""
+    """The number as its unit is written. signed: with a plus sign above zero, as a difference is read."""
     return filled(PATTERNS[Unit(unit)], value, signed)
 
 
 def filled(pattern: str, value: Number, signed: bool = False) -> str:
     """The number in a pattern of str.format."""
-    if value is None or not math.isfinite(value):
+    if not is_known(value):
         return UNKNOWN
     text = pattern.format(value)
-    if value < 0 and not re.search("[1-9]", text):  # a loss that rounding took away would read as -0.0%
+    if value < 0 and not re.search("[1-9]", text):  # a loss too small for the pattern would read as -0.0%
         text = pattern.format(0.0)
     return f"+{text}" if signed and value > 0 and text[0] != "+" else text
 
 
 def interval(low: Number, high: Number, unit: Unit | str) -> str:
-    """[-0.50, 1.00], or nothing where an end is not known."""
-    return f"[{number(low, unit)}, {number(high, unit)}]" if is_known(low) and is_known(high) else ""
-
-
-def spread(value: Number, ends: Sequence[Number], unit: Unit | str) -> str:
-    """A value and its interval, where both ends are known: 0.50 [-0.50, 1.00]."""
-    low, high = ends or (None, None)
-    return f"{number(value, unit)} {interval(low, high, unit)}".rstrip()
+    """[-0.50, 1.00]; a dash where an end is unknown."""
+    return f"[{number(low, unit)}, {number(high, unit)}]" if is_known(low) and is_known(high) else UNKNOWN
 
 
 def between(band: Sequence[Number], unit: Unit | str) -> str:
-    """From the first of some values to the last: -1.25 to 1.50."""
+    """The first and the last of some values: -1.25 to 1.50."""
     if not band or not is_known(band[0]) or not is_known(band[-1]):
         return UNKNOWN
     return f"{number(band[0], unit)} to {number(band[-1], unit)}"
 
 
-def estimate(found: Estimate | None, unit: Unit | str) -> str:
-    """A difference and its interval: +0.25 [-0.50, 1.00]."""
+def estimate(found: Estimate | None, unit: Unit | str, signed: bool = True) -> str:
+    """A value and, where it is known, its interval: +0.25 [-0.50, 1.00]. signed: as a difference is read."""
     if found is None or not is_known(found.value):
         return UNKNOWN
-    return f"{number(found.value, unit, signed=True)} {interval(found.low, found.high, unit)}".rstrip()
+    return f"{number(found.value, unit, signed)} {interval(found.low, found.high, unit)}".removesuffix(f" {UNKNOWN}")
 
 
-def plural(n: float, one: str, many: str = "") -> str:
+def plural(n: float, one: str) -> str:
     """1 day, 1,234 days."""
-    return f"{number(n, Unit.COUNT)} {one if n == 1 else many or one + 's'}"
+    return f"{number(n, Unit.COUNT)} {one}{'' if n == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
@@ -82,19 +77,19 @@ def duration(seconds: float) -> str:
 
 
 def day(date: object) -> str:
-    """The ISO date of a date or a time; a dash for a trade that has not ended."""
+    """The ISO date of a date or a time; a dash for None and NaT."""
     return UNKNOWN if str(date) in ("NaT", "None") else str(date)[:10]
 
 
 def capitalised(text: str) -> str:
-    """The text with a capital first letter; the others stay."""
+    """The text with its first letter as a capital; the others stay as they are."""
     return text[:1].upper() + text[1:]
 
 
 def typeset(text: str) -> Markup:
     """Plain text as HTML with the signs of a printed page: minus, dash, plus-minus, curly quotes.
 
-    A hyphen within a word or a date stays one. Text that is markup already keeps its tags.
+    A hyphen within a word or a date stays. Markup keeps its tags.
     """
     html = re.sub(r"(?<![\w-])-(?=\d)", "&minus;", str(escape(text)))
     html = re.sub(r"(?<!\S)-(?![\w-])", "&ndash;", html).replace("+-", "&plusmn;").replace("&#39;", "&rsquo;")
@@ -102,6 +97,6 @@ def typeset(text: str) -> Markup:
 
 
 def cell(text: str) -> Markup:
-    """The text of number, interval or estimate, typeset for a table: an interval small, 6.3x with its times sign."""
+    """A number, interval or estimate typeset for a table: the interval small, 6.3x with its times sign."""
     html = re.sub(r"(?<=\d)x\Z", "&times;", typeset(text))
     return Markup(re.sub(r"(\[.*\])\Z", r'<span class="between">\1</span>', html))

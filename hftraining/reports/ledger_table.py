@@ -1,17 +1,16 @@
-"""The ledger for the console: every run ever begun, and what makes up N, the number of trials on the same days."""
+"""The ledger on the console: all runs ever begun, and the trials that N counts."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from hftraining.core.errors import UserError, did_you_mean
+from hftraining.core.metrics import Unit
 from hftraining.core.values import plain, without_nan
+from hftraining.reports.console import plain_table, wide_console
+from hftraining.reports.format import number, plural
 from hftraining.runs.ledger import Entry, Ledger, Trials, trials_of
 
 SIGNATURES_SHOWN = 12  # of those that make up an N
@@ -19,8 +18,8 @@ KEYS = "id kind name signature fingerprint symbols windows started ended status 
 
 
 @dataclass(frozen=True)
-class Window:
-    """The trials on one set of bars and validation days. openings: how often their test windows were opened."""
+class Pool:
+    """The trials on the same bars and validation days. openings: how often their test periods were opened."""
 
     fingerprint: str
     valid: str
@@ -31,11 +30,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Listing:
-    """What is shown of a ledger: some of the `number` runs that were asked for, and the windows of all of these."""
+    """The runs to show, out of `number` that match the filters, and the pools of all that match."""
 
     shown: list[Entry]
     number: int
-    windows: list[Window]
+    pools: list[Pool]
 
     def as_json(self) -> dict[str, Any]:
         """The object that --json prints."""
@@ -46,24 +45,24 @@ class Listing:
         ]
         windows = [
             {
-                "fingerprint": window.fingerprint,
-                "valid": window.valid,
-                "n_trials": window.trials.count,
-                "variance_1d": window.trials.variance_1d,
-                "signatures": window.trials.rows,
-                "outcomes": window.trials.outcomes,
-                "test_openings": window.openings,
+                "fingerprint": pool.fingerprint,
+                "valid": pool.valid,
+                "n_trials": pool.trials.count,
+                "variance_1d": pool.trials.variance_1d,
+                "signatures": pool.trials.rows,
+                "outcomes": pool.trials.outcomes,
+                "test_openings": pool.openings,
             }
-            for window in self.windows
+            for pool in self.pools
         ]
         found: dict[str, Any] = without_nan(plain({"runs": runs, "windows": windows}))
         return found
 
 
 def listing(ledger: Ledger, data: str | None, kind: str | None, last: int | None) -> Listing:
-    """The runs of a ledger, filtered by the first digits of their data's fingerprint, by kind, and to the last few.
+    """The last runs of a ledger of this kind, whose data's fingerprint begins with `data`. None does not filter.
 
-    Raises UserError where a filter leaves nothing.
+    Raises UserError where no run matches.
     """
     everything = ledger.entries()
     wanted = [entry for entry in everything if entry.fingerprint.startswith(data or "")]
@@ -73,62 +72,49 @@ def listing(ledger: Ledger, data: str | None, kind: str | None, last: int | None
     listed = [entry for entry in wanted if kind in (None, entry.kind)]
     if kind and not listed:
         raise UserError(f"--kind {kind}: no such run{did_you_mean(kind, {entry.kind for entry in wanted})}")
-    # N is a property of data and window: a filter by kind or number must not make it smaller.
+    # N belongs to bars and validation days: a filter by kind or number must not make it smaller.
     pairs = dict.fromkeys((entry.fingerprint, entry.valid_window) for entry in listed)
-    windows = []
+    pools = []
     for fingerprint, valid in pairs:
         entries = [entry for entry in everything if (entry.fingerprint, entry.valid_window) == (fingerprint, valid)]
         tests = dict.fromkeys(entry.test_window for entry in entries if entry.test_window)
         openings = {test: ledger.openings(fingerprint, test) for test in tests}
-        windows.append(Window(fingerprint, valid, entries, trials_of(entries), openings))
-    return Listing(listed[-last:] if last else listed, len(listed), windows)
+        pools.append(Pool(fingerprint, valid, entries, trials_of(entries), openings))
+    return Listing(listed[-last:] if last else listed, len(listed), pools)
 
 
 def print_listing(found: Listing) -> None:
-    """The table of the runs, then N and the test openings of each window."""
-    # Not cut off at 80 columns when the output goes to a file or another program.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    console.print(_table(found.shown))
-    console.print()
+    """Print the table of the runs, then N and the openings of the test periods of each pool."""
+    console = wide_console()
+    table = plain_table("started", "kind", "name", "signature", "status", "Sharpe", "folder")
+    table.columns[5].justify = "right"
+    for entry in found.shown:
+        texts = (entry.started[:19].replace("T", " "), entry.kind, entry.name, entry.signature, _status(entry))
+        folder = escape(str(entry.folder)) if entry.folder.is_dir() else f"[dim]gone: {escape(entry.folder.name)}[/dim]"
+        table.add_row(*map(escape, texts), number(entry.sharpe, Unit.RATIO), folder)
+    console.print(table, "")
     if len(found.shown) < found.number:
         console.print(f"The last {len(found.shown)} of {found.number} runs.\n", style="dim")
-    for window in found.windows:
-        for line in _lines(window):
+    for pool in found.pools:
+        for line in _lines(pool):
             console.print(line, soft_wrap=True)
 
 
-def _table(entries: Sequence[Entry]) -> Table:
-    table = Table(box=box.SIMPLE, header_style="dim", pad_edge=False, show_edge=False)
-    for name in ("started", "kind", "name", "signature", "status"):
-        table.add_column(name, overflow="fold")
-    table.add_column("Sharpe", justify="right")
-    table.add_column("folder", overflow="fold")
-    for entry in entries:
-        table.add_row(
-            entry.started[:19].replace("T", " "),
-            *(escape(text) for text in (entry.kind, entry.name, entry.signature)),
-            _status(entry),
-            "-" if entry.sharpe is None else f"{entry.sharpe:.2f}",
-            escape(str(entry.folder)) if entry.folder.is_dir() else f"[dim]gone: {escape(entry.folder.name)}[/dim]",
-        )
-    return table
-
-
-def _lines(window: Window) -> Iterator[str]:
-    trials, by_id = window.trials, {entry.id: entry for entry in window.entries}
-    symbols = escape(_symbols(window.entries[-1].symbols))
-    where = f"on {symbols}, validation {escape(window.valid)} [dim](data {escape(window.fingerprint)})[/dim]"
+def _lines(pool: Pool) -> Iterator[str]:
+    trials, by_id = pool.trials, {entry.id: entry for entry in pool.entries}
+    symbols = escape(_symbols(pool.entries[-1].symbols))
+    where = f"on {symbols}, validation {escape(pool.valid)} [dim](data {escape(pool.fingerprint)})[/dim]"
     yield f"[bold]N = {trials.count}[/bold] {where}"
     for signature, rows in list(trials.rows.items())[:SIGNATURES_SHOWN]:
         states = ", ".join(_status(by_id[row]) for row in rows)
         results = trials.outcomes[signature]
-        counted = f"with {results} different results, each counted" if results > 1 else "counted once"
+        counted = f"{results} different results, each counted" if results > 1 else "counted once"
         again = f"  [dim]run {len(rows)} times, {counted}[/dim]" if len(rows) > 1 else ""
         yield f"  {escape(signature)}  {escape(by_id[rows[-1]].name)}: {states}{again}"
     if len(trials.rows) > SIGNATURES_SHOWN:
         yield f"[dim]  and {len(trials.rows) - SIGNATURES_SHOWN} more[/dim]"
-    for test, times in window.openings.items():
-        opened = f"opened {times} time{'s' if times != 1 else ''}" if times else "still sealed"
+    for test, times in pool.openings.items():
+        opened = f"opened {plural(times, 'time')}" if times else "still sealed"
         yield f"  test window {escape(test)}: {opened}"
 
 

@@ -1,7 +1,8 @@
-"""The pages that we write: a template filled in, its charts embedded, Plotly's script beside it."""
+"""Writes the pages: a filled template with its charts in it, and Plotly's script beside it."""
 
 import json
 import shutil
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -10,40 +11,37 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hftraining.core.files import linked, replacing, write_text_atomically
-from hftraining.core.values import plain
+from hftraining.core.values import plain, without_nan
 from hftraining.reports import format
+from hftraining.reports.charts import Figure
 
 
-def write_page(path: Path, outputs: Path | None, template: str, **context: Any) -> None:
-    """Render a template into a file of a folder that exists, and place Plotly's script beside it: see place_plotly."""
-    place_plotly(path.parent, outputs)
-    write_text_atomically(path, render(template, **context))
+def write_page(path: Path, outputs: Path | None, figures: Mapping[str, Figure | None], **context: Any) -> Path:
+    """Fill the template of reports/templates that is named like the file; returns the path.
 
-
-def render(template: str, **context: Any) -> str:
-    """A whole HTML document from a template of reports/templates; all text in it is escaped.
-
-    A template that extends base.html needs title and figures: Plotly figures by the id of their element.
-    Raises jinja2.UndefinedError for what a template reads and the context does not have.
+    The folder must exist. outputs: see _place_plotly. figures: by the id of their element; None is left out, NaN
+    becomes a gap. All text in the context is escaped. Raises jinja2.UndefinedError for a value that the template reads
+    and the context lacks.
     """
-    return _environment().get_template(template).render(context)
+    _place_plotly(path.parent, outputs)
+    drawn = {name: without_nan(plain(figure)) for name, figure in figures.items() if figure}
+    write_text_atomically(path, _environment().get_template(path.name).render(context, figures=drawn))
+    return path
 
 
-def place_plotly(folder: Path, outputs: Path | None) -> None:
-    """Put Plotly's script beside a page: a hard link to one copy in the outputs folder, not 5 MB a page.
+def _place_plotly(folder: Path, outputs: Path | None) -> None:
+    """Put Plotly's script beside a page: a hard link to one copy in the outputs folder, to spare 5 MB a page.
 
     outputs: the folder that the page lies below; without one the page gets a copy of its own.
     """
     with resources.as_file(resources.files("plotly") / "package_data" / "plotly.min.js") as script:
-        if outputs is None:
-            with replacing(folder / "plotly.min.js") as temporary:
+        own = folder / "plotly.min.js"
+        copy = outputs / ".plotly.min.js" if outputs else own
+        if not (copy.exists() and copy.stat().st_size == script.stat().st_size):
+            with replacing(copy) as temporary:
                 shutil.copyfile(script, temporary)
-            return
-        shared = outputs / ".plotly.min.js"
-        if not (shared.exists() and shared.stat().st_size == script.stat().st_size):
-            with replacing(shared) as temporary:
-                shutil.copyfile(script, temporary)
-        linked(shared, folder / "plotly.min.js")
+        if copy != own:
+            linked(copy, own)
 
 
 @cache
@@ -62,6 +60,7 @@ def _environment() -> Environment:
         "typeset": format.typeset,
         "cell": format.cell,
         "number": lambda value, unit, signed=False: format.cell(format.number(value, unit, signed)),
+        "interval": lambda found, unit: format.cell(format.interval(found.low, found.high, unit)),
         "estimate": lambda found, unit: format.cell(format.estimate(found, unit)),
         "filled": lambda value, pattern: format.typeset(format.filled(pattern, value)),
         "plural": format.plural,
@@ -71,5 +70,4 @@ def _environment() -> Environment:
         "capitalised": format.capitalised,
         "of": lambda key, words: words[key],
     }
-    pages.tests |= {"known": format.is_known}
     return pages

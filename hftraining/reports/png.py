@@ -1,4 +1,4 @@
-"""Line charts as a PNG, for places that show no HTML: drawn by matplotlib without a screen."""
+"""Line charts as PNG, for places that show no HTML; matplotlib draws them without a screen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from matplotlib.ticker import MaxNLocator
 WIDTH, HEIGHT, DPI = 11.0, 4.2, 150  # inches and dots per inch: 1650 x 630 pixels
 PAPER, INK, MUTED, GRID = "#fcfbf8", "#1f1e1b", "#68655e", "#e3dfd6"
 COLORS = ("#1d5b9b", "#b0472f", "#2f7d5b", "#7c4a92", "#1f7a86", "#68655e")
-LEFT = 0.04  # of the width, where the title, the legend and the first panel begin
+LEFT = 0.04  # where title, legend and first panel begin, as a fraction of the width
 BENCHMARK = "#a8762a"
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One curve. values: evenly spaced from left to right, NaN for a gap. An unnamed curve is not in the legend."""
+    """A curve. values: evenly spaced from left to right, NaN for a gap. The legend leaves out unnamed curves."""
 
     values: Sequence[float]
     color: str
@@ -32,7 +32,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart. ticks: what stands below its left and right end."""
+    """A chart. ticks: the labels below its left and right end."""
 
     title: str
     curves: Sequence[Drawn]
@@ -40,7 +40,7 @@ class Panel:
 
 
 def line_chart(title: str, panels: Sequence[Panel]) -> bytes:
-    """The PNG file of some panels side by side, with a common height scale and legend."""
+    """The PNG file of panels side by side, with a common vertical scale and legend."""
     figure = Figure((WIDTH, HEIGHT), DPI, facecolor=PAPER)
     FigureCanvasAgg(figure)
     figure.subplots_adjust(LEFT, 0.08, 0.985, 0.79, wspace=0.1)
@@ -58,7 +58,7 @@ def line_chart(title: str, panels: Sequence[Panel]) -> bytes:
 
 
 def _panel(axes: Axes, panel: Panel) -> dict[str, Line2D]:
-    """Draw one panel; returns the curves that have a name, by it."""
+    """Draw a panel; returns the named curves by their names."""
     axes.set_title(panel.title, loc="left", color=MUTED, fontsize=9)
     axes.set_facecolor(PAPER)
     axes.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""The table of candidates of a fine-tune, on the console and in the report: the base beside all that was tried."""
+"""The candidates of a fine-tune in words, and the columns of their table on the console and in the report."""
 
 from collections.abc import Callable
 
@@ -7,13 +7,13 @@ from hftraining.reports.format import estimate, number
 from hftraining.runs.result import CandidateResult
 
 CANDIDATES = {
-    "base": "Base model as it is",
-    "full": "All weights moved",
-    "head": "The head alone moved",
-    "lora": "A low-rank change",
-    "scratch": "Trained from scratch",
-    "ridge": "Ridge regression, same features",
-    "nothing_changes": "Nothing changes",
+    "base": "the base model as it is",
+    "full": "fine-tuning all weights",
+    "head": "fine-tuning the head",
+    "lora": "fine-tuning a low-rank change",
+    "scratch": "training from scratch",
+    "ridge": "ridge regression",
+    "nothing_changes": '"nothing changes"',
 }
 # Key in data-metric, heading, text of a candidate.
 COLUMNS: tuple[tuple[str, str, Callable[[CandidateResult], str]], ...] = (

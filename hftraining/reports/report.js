@@ -1,4 +1,4 @@
-// Draws the report's charts in the colours of the page, again when the page turns dark or goes to paper.
+// Draws the charts in the colours of the page, and again when the page turns dark or is printed.
 addEventListener("DOMContentLoaded", () => {
   const root = document.documentElement;
   const figures = JSON.parse(document.getElementById("figures").textContent);
@@ -15,6 +15,7 @@ addEventListener("DOMContentLoaded", () => {
   function draw() {
     for (const [id, figure] of Object.entries(figures)) {
       const { data, layout } = dress(figure);
+      if (document.getElementById(id).clientWidth < 480) layout.xaxis.nticks = 4; // longer labels would overlap
       Plotly.react(id, data, layout, { displayModeBar: false });
     }
   }

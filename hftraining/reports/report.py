@@ -1,4 +1,4 @@
-"""The report of a run: one page of HTML, built from the files of its folder alone."""
+"""report.html: the report of a run, built only from the files in its folder."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from hftraining.core.metrics import PROFIT
 from hftraining.reports import findings, tables
 from hftraining.reports.charts import run_figures
+from hftraining.reports.format import plural
 from hftraining.reports.page import write_page
 from hftraining.reports.recommendations import CANDIDATES, COLUMNS
 from hftraining.runs.folder import RunFolder, read_run
@@ -13,18 +14,17 @@ from hftraining.runs.result import PERIODS, RunResult
 
 
 def write_report(folder: Path) -> Path:
-    """Write report.html, and plotly.min.js beside it, into a run folder, finished or interrupted; returns its path.
+    """Write report.html, and plotly.min.js beside it, into a finished or interrupted run's folder; returns its path.
 
     Raises UserError when the folder is not a run, or damaged.
     """
     run = read_run(folder)
-    path = folder / "report.html"
-    write_page(path, run.outputs, "report.html", **_context(run, run.result or RunResult()))
-    return path
+    context = _context(run, run.result or RunResult())
+    return write_page(folder / "report.html", run.outputs, run_figures(run), **context)
 
 
 def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
-    """What the template is filled with; an empty table or dict leaves its section out."""
+    """The values of the template; an empty table or dict leaves its section out."""
     periods = result.periods
     measured = {name: w for name, w in periods.items() if w.null or w.interval or w.difference}
     compared = {name: w for name, w in periods.items() if set(w.baselines) - {"buy_and_hold"}}
@@ -32,7 +32,6 @@ def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
     exit_periods, exits = ([], []) if run.trades is None else tables.exit_rows(run.trades)
     return {
         "title": f"{run.name or 'run'} - {run.signature or 'report'}",
-        "figures": run_figures(run),
         "run": run,
         "result": result,
         "words": {name: words.capitalize() for name, words in PERIODS.items()},
@@ -49,7 +48,10 @@ def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
         "compared": compared,
         "baseline_rows": tables.baseline_rows(compared),
         "correlation": findings.correlation(result),
-        "score_headings": [tables.score_heading(name, w) for name, w in scored.items()],
+        "score_headings": [
+            f"{PERIODS[name].capitalize()}, {plural(max(score.days for score in w.scores.values()), 'day')}"
+            for name, w in scored.items()
+        ],
         "score_rows": tables.score_rows(scored),
         "exit_periods": exit_periods,
         "exits": exits,

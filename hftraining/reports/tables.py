@@ -1,11 +1,10 @@
-"""The rows of a report's longer tables, from the typed result and the frame of trades."""
+"""The rows of a report's longer tables."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from hftraining.reports.format import plural
 from hftraining.runs.result import PERIODS, Baseline, PeriodResult, Score
 
 BASELINES = {
@@ -26,7 +25,7 @@ TRADES_SHOWN = 200  # at each end
 
 
 def baseline_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[tuple[str, Baseline]]]]:
-    """Label, kind, and for each period path and numbers: the model first, then the baselines that were traded."""
+    """The model first, then the traded baselines: label, kind, and for each period path and numbers."""
     ours = [(f"{name}.profit", Baseline(period.profit, period.difference)) for name, period in periods.items()]
     found = {name for period in periods.values() for name in period.baselines}
     names = [name for name in BASELINES if name in found] + sorted(found - set(BASELINES))
@@ -41,7 +40,7 @@ def baseline_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, l
 
 
 def score_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[tuple[str, Score]]]]:
-    """Label, meaning, and for each period path and score; a score that no period has is left out."""
+    """The scores that any period has: label, meaning, and for each period path and score."""
     return [
         (label, meaning, [(f"{w}.scores.{name}", period.scores.get(name, Score())) for w, period in periods.items()])
         for name, (label, meaning) in SCORES.items()
@@ -49,13 +48,8 @@ def score_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list
     ]
 
 
-def score_heading(name: str, period: PeriodResult) -> str:
-    """What stands over the scores of a period."""
-    return f"{PERIODS[name].capitalize()}, {plural(max(score.days for score in period.scores.values()), 'day')}"
-
-
 def exit_rows(trades: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[tuple[int, float]]]]]:
-    """The periods with trades; and each way out, the most frequent first: how many took it, and what they earned."""
+    """The periods with trades; and how trades ended, the most frequent first: number and profit by period."""
     periods = [period for period in PERIODS if (trades["window"] == period).any()]
     rows = []
     for reason in trades["exit_reason"].value_counts().index:
@@ -65,6 +59,6 @@ def exit_rows(trades: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[tup
 
 
 def trades_shown(trades: pd.DataFrame) -> list[list[dict[Any, Any]]]:
-    """All trades in one list, or of many the first and the last in two."""
+    """All trades in one list; of many trades the first and the last ones in two lists."""
     parts = [trades] if len(trades) <= 2 * TRADES_SHOWN else [trades.head(TRADES_SHOWN), trades.tail(TRADES_SHOWN)]
     return [part.to_dict("records") for part in parts]

@@ -1,7 +1,8 @@
-"""What a sweep leaves behind: the chosen configuration, trained and tested once, and the files about all trials."""
+"""The end of a sweep: choose a configuration, train and test it once, and write the files about all trials."""
 
 import dataclasses
 import math
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,18 @@ from hftraining.experiment.run import run_experiment
 from hftraining.runs.result import FinishedRun, read_result
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.page import is_feasible, write_sweep_page
-from hftraining.sweep.space import Param, Value
+from hftraining.sweep.space import Param
 from hftraining.sweep.study import Study
 from hftraining.sweep.summary import Choice, OpenedDays, Overfitting, Summary, Tally
 from hftraining.sweep.trials import daily_returns_of, metrics_of
 
 BLOCKS = 16  # of the days, for the probability of backtest overfitting
-STEPS = {"trained": "steps", "unpruned": "max_steps"}  # in sweep.json: in the facts of a trial
-NOT_IN_A_BEST = ("name", "output_dir", "resume")  # where a run goes is for the one who repeats it to say
+STEPS = {"trained": "steps", "unpruned": "max_steps"}  # key in sweep.json: key in the facts of a trial
+NOT_IN_A_BEST = ("name", "output_dir", "resume")  # these say where a run goes, not what it is
 
 
 def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: Path) -> Summary:
-    """Choose a trial, write best/*.yaml, train the choice on its seeds, open the test days once, write the pages.
+    """Choose a trial, write best/*.yaml, train the choice with its seeds, open the test days once, write the page.
 
     Raises ConfigError where no trial is complete and meets the constraints.
     """
@@ -57,17 +58,15 @@ def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: P
     for metric, trial in bests.items():
         config = config_of(trial, space, composer, search)
         text = best_yaml(config, f"trial {trial.number} of {search.name}, best by {metric}: {_values(trial, search)}")
-        write_text_atomically(folder / "best" / f"{file_name(metric)}.yaml", text)
+        write_text_atomically(folder / "best" / f"{metric.replace('/', '_')}.yaml", text)
     chosen = bests[search.choose]
-    pbo = _overfitting(trials, folder)
     runs = _train(chosen, config_of(chosen, space, composer, search), search, folder)
     metrics = [metrics_of(run.result) for run in runs]
-    opened = runs[0].result
-    test = opened.test
+    opened, test = runs[0].result, runs[0].result.test
     summary = Summary(
         **vars(tally),
         chosen=Choice(search.choose, chosen.number, chosen.params, chosen.values),
-        pbo=pbo,
+        pbo=_overfitting(trials, folder),
         runs=[str(run.folder) for run in runs],
         seeds={name: [found[name] for found in metrics] for name in (*search.objectives, "profit/sharpe_ratio")},
         n_trials=opened.n_trials,
@@ -82,24 +81,20 @@ def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: P
 
 
 def pareto_front(trials: Sequence[FrozenTrial], search: SearchConfig) -> list[FrozenTrial]:
-    """The complete trials within all constraints that no other such trial beats in every objective."""
-    able = [trial for trial in trials if is_feasible(trial)]
-    costs = {trial.number: _costs(trial, search) for trial in able}
-
-    def beaten(trial: FrozenTrial) -> bool:
-        ours = costs[trial.number]
-        return any(
-            all(a <= b for a, b in zip(theirs, ours, strict=True)) and theirs != ours for theirs in costs.values()
-        )
-
-    return [trial for trial in able if not beaten(trial)]
+    """The feasible trials that no other one beats: at least as good in every objective and better in one."""
+    costs = [(trial, _costs(trial, search)) for trial in trials if is_feasible(trial)]
+    return [
+        trial
+        for trial, ours in costs
+        if not any(theirs != ours and all(map(operator.le, theirs, ours)) for _, theirs in costs)
+    ]
 
 
 def choose(front: Sequence[FrozenTrial], search: SearchConfig, by: str) -> FrozenTrial:
-    """The front's best trial by one metric, or its knee: the one nearest to the best of everything.
+    """The front's best trial by a metric, or its knee: the trial nearest to the best value of every objective.
 
-    Every objective is scaled so that the front spans 0 to 1, 0 the best; distances are Euclidean (compromise
-    programming, Zeleny 1974). Of equals the earliest.
+    Every objective is scaled so that the front spans 0 (best) to 1; distances are Euclidean (compromise programming,
+    Zeleny 1974). A tie goes to the earliest trial.
     """
     if by != "knee":
         index = list(search.objectives).index(by)
@@ -115,15 +110,13 @@ def choose(front: Sequence[FrozenTrial], search: SearchConfig, by: str) -> Froze
 
 
 def config_of(trial: FrozenTrial, space: Sequence[Param], composer: Composer, search: SearchConfig) -> ExperimentConfig:
-    """The config that a trial ran, with the first of its seeds."""
-    point: dict[str, Value] = {
-        param.name: param.value(trial.params[param.name]) for param in space if param.name in trial.params
-    }
+    """The config of a trial, with the first of its seeds."""
+    point = {param.name: param.value(trial.params[param.name]) for param in space if param.name in trial.params}
     return dataclasses.replace(composer.config(point), seed=search.seeds[0])
 
 
 def best_yaml(config: ExperimentConfig, comment: str) -> str:
-    """A config group file that composes to this config: python train.py +best=PATH."""
+    """The text of a config group file that composes to this config: python train.py +best=PATH."""
     nested: dict[str, Any] = {}
     for name, value in signature_of(config)[0].items():
         if name in NOT_IN_A_BEST:
@@ -136,25 +129,10 @@ def best_yaml(config: ExperimentConfig, comment: str) -> str:
     return f"# @package _global_\n# {comment}\n{yaml.safe_dump(nested, sort_keys=True) if nested else ''}"
 
 
-def file_name(metric: str) -> str:
-    """A metric as a file's name."""
-    return metric.replace("/", "_")
-
-
-def returns_of_trials(trials: Sequence[FrozenTrial], folder: Path) -> dict[int, list[float]]:
-    """Daily net validation returns of the complete trials whose folders are still there, by trial number."""
-    returns = {}
-    for trial in trials:
-        folders = [folder / name for name in _facts(trial).get("folders", [])]
-        if trial.state == TrialState.COMPLETE and all((run / "equity.parquet").exists() for run in folders):
-            returns[trial.number] = daily_returns_of(folders)[1]
-    return returns
-
-
 def _train(chosen: FrozenTrial, config: ExperimentConfig, search: SearchConfig, folder: Path) -> list[FinishedRun]:
-    """The chosen configuration with each of its seeds. The first one, chosen beforehand, opens the test days.
+    """Train the chosen configuration with each of its seeds. The first seed opens the test days.
 
-    A run that is there already is taken as it is, so that a repeated command does not open the test days again.
+    A run that exists already is kept, so that a repeated command does not open the test days again.
     """
     runs = []
     for number in range(search.final_seeds):
@@ -168,10 +146,15 @@ def _train(chosen: FrozenTrial, config: ExperimentConfig, search: SearchConfig, 
 
 
 def _overfitting(trials: Sequence[FrozenTrial], folder: Path) -> Overfitting:
-    returns = returns_of_trials(trials, folder)
+    """The probability of backtest overfitting, over the complete trials whose folders still exist."""
+    returns = []
+    for trial in trials:
+        folders = [folder / name for name in _facts(trial).get("folders", [])]
+        if trial.state == TrialState.COMPLETE and all((run / "equity.parquet").exists() for run in folders):
+            returns.append(daily_returns_of(folders)[1])
     if len(returns) < 2:
         return Overfitting(None, len(returns), BLOCKS, "fewer than two complete trials")
-    found = probability_of_backtest_overfitting(np.array(list(returns.values())).T, BLOCKS)
+    found = probability_of_backtest_overfitting(np.array(returns).T, BLOCKS)
     return Overfitting(found.value if math.isfinite(found.value) else None, len(returns), BLOCKS, found.reason)
 
 
@@ -197,7 +180,7 @@ def _write_trials(trials: Sequence[FrozenTrial], search: SearchConfig, folder: P
             }
         )
     frame = pd.DataFrame(rows)
-    for name in frame.columns:  # a parameter may be text in one trial and a number in another
+    for name in frame.columns:  # a parameter can be text in one trial and a number in another
         if frame[name].map(type).nunique() > 1 and frame[name].map(lambda v: isinstance(v, str)).any():
             frame[name] = frame[name].map(lambda v: v if v is None or v != v else str(v))
     with replacing(folder / "trials.parquet") as temporary:

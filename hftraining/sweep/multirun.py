@@ -1,10 +1,11 @@
-"""A plain multirun ends with a table: each configuration's mean and spread over its seeds."""
+"""The table at the end of a plain multirun: each configuration's mean and spread over its seeds."""
 
 import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,7 +16,7 @@ from hftraining.core.metrics import Unit
 from hftraining.reports.deltas import Group, Row, config_rows, group_by_seed, sets_apart, shown_value
 from hftraining.runs.folder import read_run
 
-RUNS_FILE = "runs.jsonl"  # in the folder of the multirun: one line a finished run
+RUNS_FILE = "runs.jsonl"  # in the folder of the multirun: one line for each finished run
 NOT_SHOWN = ("seed", "name", "output_dir")
 LOSS = "eval.loss"
 COLUMNS = (
@@ -27,7 +28,7 @@ COLUMNS = (
 
 
 def note_run(sweep_dir: str, folder: Path | str) -> None:
-    """Note a run of a multirun, from whichever process it ran in."""
+    """Add a run to the list of its multirun. Several processes may do so at once."""
     path = Path(sweep_dir) / RUNS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:  # one short write in append mode: lines do not mix
@@ -35,13 +36,13 @@ def note_run(sweep_dir: str, folder: Path | str) -> None:
 
 
 def refuse_search_settings(n_trials: int | None) -> None:
-    """Raises ConfigError for a size without a search."""
+    """Raise ConfigError for n_trials without a search."""
     if n_trials is not None:
         raise ConfigError(f"hydra.sweeper.n_trials={n_trials} is the size of a study: choose one with search=profit")
 
 
 def show_table(sweep_dir: str) -> None:
-    """Print the runs that were noted, those that differ by seed alone as one row, the best validation loss first."""
+    """Print the listed runs, one row for those that differ by seed alone, the lowest validation loss first."""
     path = Path(sweep_dir) / RUNS_FILE
     if not path.exists():
         return
@@ -54,7 +55,7 @@ def show_table(sweep_dir: str) -> None:
     for title, *_ in COLUMNS:
         table.add_column(title, justify="right")
     table.add_column("verdict (test days)", overflow="fold")
-    for group in sorted(groups, key=_mean_loss):
+    for group in sorted(groups, key=lambda group: fmean(group.values(LOSS) or [math.inf])):
         cells = [group.spread(metric).text(unit) for _, metric, unit in COLUMNS]
         table.add_row(escape(_configuration(group, rows)), str(len(group.runs)), *cells, escape(_verdicts(group)))
     out = Console(highlight=False)
@@ -62,23 +63,18 @@ def show_table(sweep_dir: str) -> None:
     results = [run.result for group in groups for run in group.runs if run.result]
     opened = max((result.test_openings or 0 for result in results), default=0)
     out.print(
-        f"Choosing a row by its test Sharpe would be choosing by luck: these test days were opened {opened} times. "
+        f"A row chosen by its test Sharpe would be chosen by luck: these test days were opened {opened} times. "
         f"The runs are listed in {path}."
     )
 
 
 def _configuration(group: Group, rows: Sequence[Row]) -> str:
-    """The overrides that set a configuration apart; of a single one, what differs from the defaults."""
+    """The overrides that set a configuration apart; of a single configuration, what differs from the defaults."""
     if own := sets_apart(group, rows):
         return " ".join(own)
     delta = group.runs[0].files.config_diff
     fields = [f"{name}={shown_value(value)}" for name, value in delta.items() if name not in NOT_SHOWN]
     return " ".join(fields) or "the defaults"
-
-
-def _mean_loss(group: Group) -> float:
-    loss = group.spread(LOSS).mean
-    return math.inf if loss is None else loss
 
 
 def _verdicts(group: Group) -> str:

@@ -1,8 +1,7 @@
-"""sweep.html: every trial of a sweep on one page."""
+"""sweep.html: all trials of a sweep on one page."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,16 +19,6 @@ from hftraining.sweep.summary import Summary
 
 STATES = {"complete": "complete", "pruned": "pruned", "fail": "failed", "running": "running"}
 FEWEST_FOR_IMPORTANCE = 4  # complete trials
-Pick = Callable[[FrozenTrial], Any]  # a number, or a text, of a trial
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A trial in the table. link: its report, or its folder where it has none; empty without a folder."""
-
-    number: int
-    link: str
-    cells: list[str]
 
 
 def write_sweep_page(study: Study, summary: Summary, folder: Path) -> Path:
@@ -37,15 +26,20 @@ def write_sweep_page(study: Study, summary: Summary, folder: Path) -> Path:
     search, trials = study.search, study.trials()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     names = sorted({name for trial in trials for name in trial.params})
-    figures: dict[str, Figure] = {}
+    explored = [name for name in names if any(name in trial.params for trial in complete)]
+    figures: dict[str, Figure | None] = {}
     if complete:
-        figures |= _front(complete, summary) | _histories(complete, search) | _importance(study, complete)
-        figures |= _parallel(complete, search) | _slices(complete, search)
-    path = folder / "sweep.html"
-    write_page(
-        path,
+        figures = {
+            "front-chart": _front(complete, summary),
+            **_histories(complete, search),
+            "importance-chart": _importance(study, complete),
+            "parallel-chart": _parallel(complete, explored, search),
+            **_slices(complete, explored, search),
+        }
+    return write_page(
+        folder / "sweep.html",
         folder.resolve().parents[1],
-        "sweep.html",
+        figures,
         title=f"{search.name} - sweep",
         name=search.name,
         headline=str(summary.verdict),
@@ -53,9 +47,7 @@ def write_sweep_page(study: Study, summary: Summary, folder: Path) -> Path:
         lowest=next(iter(search.objectives)),
         heads=["State", *search.objectives, *(name.rsplit(".", 1)[-1] for name in names), "Steps", "Why"],
         rows=[_row(trial, names, summary) for trial in trials],
-        figures=figures,
     )
-    return path
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
@@ -64,27 +56,29 @@ def is_feasible(trial: FrozenTrial) -> bool:
 
 
 def _sentences(summary: Summary) -> list[str]:
-    """What stands under the verdict."""
+    """The lines under the verdict."""
     chosen, test, pbo = summary.chosen, summary.test, summary.pbo
     counts = ", ".join(f"{summary.trials[key]} {word}" for key, word in STATES.items() if summary.trials.get(key))
+    count = sum(summary.trials.values())
     low, high = (number(end, Unit.RATIO) for end in test.interval)
     overfit = (
-        f"In {pbo.value:.0%} of all ways to halve the validation days, the trial that was best on one half was "
-        f"below the median on the other (PBO, over {pbo.trials} trials)."
+        f"In {pbo.value:.0%} of all ways to halve the validation days, the best trial on one half was below the median "
+        f"on the other (PBO, over {pbo.trials} trials)."
         if pbo.value is not None
         else f"The probability of backtest overfitting cannot be computed: {pbo.reason}."
     )
     return [
-        f"Trial {chosen.trial} was chosen by {chosen.by} out of {sum(summary.trials.values())} ({counts}), and opened "
-        f"the test days: a Sharpe ratio of {number(test.profit.get('sharpe_ratio'), Unit.RATIO)} (95% interval {low} "
-        f"to {high}), a return of {filled('{:.1%}', test.profit.get('total_return'))}.",
-        f"Its validation Sharpe ratio, deflated by the {summary.n_trials} trials that these data have seen, is above "
-        f"zero with a probability of {number(summary.deflated_sharpe, Unit.RATIO)}. {overfit}",
+        f"Trial {chosen.trial} of {count} ({counts}) was chosen by {chosen.by}. On the test days its Sharpe ratio was "
+        f"{number(test.profit.get('sharpe_ratio'), Unit.RATIO)} (95% interval {low} to {high}), its return "
+        f"{filled('{:.1%}', test.profit.get('total_return'))}.",
+        f"Its deflated Sharpe ratio is {number(summary.deflated_sharpe, Unit.RATIO)}: the probability that its true "
+        f"Sharpe ratio on the validation days exceeds the best of {summary.n_trials} trials without skill. {overfit}",
         f"Pruning and patience saved {summary.saved:.0%} of the steps.",
     ]
 
 
-def _row(trial: FrozenTrial, names: Sequence[str], summary: Summary) -> _Row:
+def _row(trial: FrozenTrial, names: Sequence[str], summary: Summary) -> tuple[int, str, list[str]]:
+    """Number, link and cells of a trial. The link leads to the report, or to the folder without one; may be empty."""
     facts = trial.user_attrs.get("facts", {})
     complete = trial.state == TrialState.COMPLETE
     state = STATES.get(trial.state.name.lower(), trial.state.name.lower())
@@ -101,29 +95,29 @@ def _row(trial: FrozenTrial, names: Sequence[str], summary: Summary) -> _Row:
         f"{facts.get('steps', 0):,}",
         str(facts.get("reason") or ""),
     ]
-    return _Row(trial.number, folder and f"{folder}/{'report.html' if complete else ''}", cells)
+    return trial.number, folder and f"{folder}/{'report.html' if complete else ''}", cells
 
 
-def _front(complete: Sequence[FrozenTrial], summary: Summary) -> dict[str, Figure]:
-    """The first two objectives against each other."""
+def _front(complete: Sequence[FrozenTrial], summary: Summary) -> Figure | None:
+    """The first two objectives against each other; None for a single objective."""
     objectives, front, chosen = list(summary.objectives), set(summary.front), summary.chosen.trial
     if len(objectives) < 2:
-        return {}
-    kinds: dict[str, tuple[str, Pick]] = {
+        return None
+    kinds: dict[str, tuple[str, Callable[[FrozenTrial], bool]]] = {
         "breaks a constraint": ("--faint", lambda t: not is_feasible(t)),
         "dominated": ("--model", lambda t: is_feasible(t) and t.number not in front),
         "Pareto front": ("--profit", lambda t: t.number in front and t.number != chosen),
         "chosen": ("--benchmark", lambda t: t.number == chosen),
     }
-    data = [
-        _dots(kind, color, filter(belongs, complete), _objective(0), _objective(1))
-        for kind, (color, belongs) in kinds.items()
-    ]
-    return {"front-chart": _figure(data, *objectives[:2])}
+    data = []
+    for kind, (color, belongs) in kinds.items():
+        trials = list(filter(belongs, complete))
+        data.append(_dots(kind, color, trials, [trial.values[0] for trial in trials], 1))
+    return _figure(data, *objectives[:2])
 
 
 def _histories(complete: Sequence[FrozenTrial], search: SearchConfig) -> dict[str, Figure]:
-    """Each objective by trial, and the best so far that meets the constraints."""
+    """Each objective by trial, and the best value so far of the trials that meet the constraints."""
     figures = {}
     numbers = [trial.number for trial in complete]
     for index, (name, direction) in enumerate(search.objectives.items()):
@@ -135,24 +129,24 @@ def _histories(complete: Sequence[FrozenTrial], search: SearchConfig) -> dict[st
             so_far.append(best)
         line = {"color": "--profit", "width": 1.5, "shape": "hv"}
         steps = {"type": "scatter", "mode": "lines", "name": "best so far", "x": numbers, "y": so_far, "line": line}
-        dots = _dots(name, "--model", complete, lambda trial: trial.number, _objective(index))
+        dots = _dots(name, "--model", complete, numbers, index)
         figures[f"history-chart-{index}"] = _figure([dots, steps], "trial", name)
     return figures
 
 
-def _importance(study: Study, complete: Sequence[FrozenTrial]) -> dict[str, Figure]:
-    """How much each parameter explains, for each objective."""
+def _importance(study: Study, complete: Sequence[FrozenTrial]) -> Figure | None:
+    """How much each parameter explains, for each objective; None where nothing is explained."""
     data = []
     for index, (name, direction) in enumerate(study.search.objectives.items()):
         if found := _importances(complete, index, direction):
             color = ("--model", "--profit", "--benchmark")[index % 3]
             bars = {"x": list(found.values())[::-1], "y": list(found)[::-1], "orientation": "h"}
             data.append({"type": "bar", "name": name, "marker": {"color": color}, **bars})
-    return {"importance-chart": _figure(data, "importance", "")} if data else {}
+    return _figure(data, "importance", "") if data else None
 
 
 def _importances(complete: Sequence[FrozenTrial], index: int, direction: str) -> dict[str, float]:
-    """PED-ANOVA over the parameters that every complete trial has; empty where there is too little to explain."""
+    """PED-ANOVA over the parameters that all complete trials have; empty with too few trials or without variation."""
     if len(complete) < FEWEST_FOR_IMPORTANCE:
         return {}
     shared = set.intersection(*(set(trial.params) for trial in complete))
@@ -160,7 +154,7 @@ def _importances(complete: Sequence[FrozenTrial], index: int, direction: str) ->
     if not varied or len({trial.values[index] for trial in complete}) == 1:
         return {}
     sign = 1.0 if direction == "minimize" else -1.0  # the evaluator explains low values
-    # A study of its own in memory: complete trials alone, and one objective.
+    # The evaluator takes a study with one objective: this one lives in memory and holds the complete trials only.
     alone = optuna.create_study(direction="minimize")
     for trial in complete:
         value = sign * trial.values[index]
@@ -169,11 +163,10 @@ def _importances(complete: Sequence[FrozenTrial], index: int, direction: str) ->
     return dict(optuna.importance.get_param_importances(alone, evaluator=evaluator, params=sorted(varied)))
 
 
-def _parallel(complete: Sequence[FrozenTrial], search: SearchConfig) -> dict[str, Figure]:
-    """All parameters and objectives as parallel axes, one line a trial."""
-    names = sorted({name for trial in complete for name in trial.params})
+def _parallel(complete: Sequence[FrozenTrial], names: Sequence[str], search: SearchConfig) -> Figure | None:
+    """All parameters and objectives as parallel axes, one line for each trial; None with fewer than two trials."""
     if len(complete) < 2 or not names:
-        return {}
+        return None
     dimensions = [_dimension(name.rsplit(".", 1)[-1], [t.params.get(name) for t in complete]) for name in names]
     dimensions += [_dimension(name, [t.values[i] for t in complete]) for i, name in enumerate(search.objectives)]
     scale = {"colorscale": [[0.0, "--profit"], [1.0, "--faint"]], "showscale": False}
@@ -181,52 +174,45 @@ def _parallel(complete: Sequence[FrozenTrial], search: SearchConfig) -> dict[str
     trace = {"type": "parcoords", "dimensions": dimensions, "line": line, "labelangle": -20, "labelside": "top"}
     figure = _figure([trace], "", "")
     figure["layout"]["margin"] = {"l": 60, "r": 60, "t": 90, "b": 30}
-    return {"parallel-chart": figure}
+    return figure
 
 
 def _dimension(label: str, values: Sequence[Any]) -> dict[str, Any]:
-    """An axis: of numbers, where a trial without one stands at the bottom, or of texts."""
+    """An axis of numbers, with a trial without one at the bottom, or an axis of texts."""
     known = [value for value in values if value is not None]
-    if known and all(_is_number(value) for value in known):
+    if known and all(map(_is_number, known)):
         return {"label": label, "values": [min(known) if value is None else value for value in values]}
     texts = sorted({str(value) for value in values})
     places = [texts.index(str(value)) for value in values]
     return {"label": label, "values": places, "tickvals": list(range(len(texts))), "ticktext": texts}
 
 
-def _slices(complete: Sequence[FrozenTrial], search: SearchConfig) -> dict[str, Figure]:
+def _slices(complete: Sequence[FrozenTrial], names: Sequence[str], search: SearchConfig) -> dict[str, Figure]:
     """Each objective over each parameter."""
     figures = {}
-    for place, name in enumerate(sorted({name for trial in complete for name in trial.params})):
+    for place, name in enumerate(names):
         have = [trial for trial in complete if name in trial.params]
+        values = [value if _is_number(value) else str(value) for value in (trial.params[name] for trial in have)]
         for index, metric in enumerate(search.objectives):
-            figure = _figure([_dots(metric, "--model", have, _param(name), _objective(index))], name, metric)
+            figure = _figure([_dots(metric, "--model", have, values, index)], name, metric)
             if any(getattr(trial.distributions[name], "log", False) for trial in have):
                 figure["layout"]["xaxis"]["type"] = "log"
             figures[f"slice-chart-{place}-{index}"] = figure
     return figures
 
 
-def _dots(name: str, color: str, trials: Iterable[FrozenTrial], x: Pick, y: Pick) -> dict[str, Any]:
-    shown = list(trials)
+def _dots(name: str, color: str, trials: Sequence[FrozenTrial], x: Sequence[Any], objective: int) -> dict[str, Any]:
+    """Trials as points: an objective, by its index, over x."""
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [x(trial) for trial in shown],
-        "y": [y(trial) for trial in shown],
-        "text": [f"trial {trial.number}" for trial in shown],
+        "x": x,
+        "y": [trial.values[objective] for trial in trials],
+        "text": [f"trial {trial.number}" for trial in trials],
         "hovertemplate": "%{text}<br>%{x}, %{y:.4f}<extra></extra>",
         "marker": {"color": color, "size": 8},
     }
-
-
-def _objective(index: int) -> Pick:
-    return lambda trial: trial.values[index]
-
-
-def _param(name: str) -> Pick:
-    return lambda trial: trial.params[name] if _is_number(trial.params[name]) else str(trial.params[name])
 
 
 def _figure(data: list[dict[str, Any]], x: str, y: str) -> Figure:

@@ -1,4 +1,4 @@
-"""What sweep.json holds: how the trials of a sweep ended, and how the one that was chosen did."""
+"""The contents of sweep.json: how the trials of a sweep ended, and what the chosen one achieved."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,23 +8,23 @@ from hftraining.runs.result import Metrics, Number
 
 @dataclass
 class Tally:
-    """How the trials ended. trials: how many by state. steps: trained, and what they were without pruning."""
+    """How the trials ended. trials: their number by state. steps: trained, and the number without pruning."""
 
     name: str
     objectives: dict[str, str]
     trials: dict[str, int]
     steps: dict[str, int]
-    front: list[int]  # numbers of the trials that no other one beats in every objective
+    front: list[int]  # numbers of the trials on the Pareto front
 
     @property
     def saved(self) -> float:
-        """The fraction of the steps that pruning and patience saved."""
+        """The fraction of the steps saved by pruning and patience."""
         return 1.0 - self.steps["trained"] / self.steps["unpruned"] if self.steps["unpruned"] else 0.0
 
 
 @dataclass
 class Choice:
-    """The trial that was chosen. by: knee, or the metric. values: of the objectives."""
+    """The chosen trial. by: knee, or a metric. values: of the objectives."""
 
     by: str
     trial: int
@@ -34,7 +34,7 @@ class Choice:
 
 @dataclass
 class Overfitting:
-    """The probability of backtest overfitting, or why there is none: see evidence/deflation.py."""
+    """The probability of backtest overfitting, or the reason why it is unknown: see evidence/deflation.py."""
 
     value: Number
     trials: int
@@ -44,7 +44,7 @@ class Overfitting:
 
 @dataclass
 class OpenedDays:
-    """What the chosen configuration did on the test days. interval: of its Sharpe ratio."""
+    """The chosen configuration on the test days. interval: of its Sharpe ratio."""
 
     profit: Metrics = field(default_factory=dict)
     interval: list[Number] = field(default_factory=lambda: [None, None])
@@ -52,7 +52,7 @@ class OpenedDays:
 
 @dataclass
 class Summary(Tally):
-    """How the chosen trial did. runs: its folders, one a seed, the first with test days. seeds: metrics of each run."""
+    """The chosen configuration's runs. runs: a folder for each seed; the first opened the test days. seeds: metrics."""
 
     chosen: Choice
     pbo: Overfitting

@@ -1,4 +1,4 @@
-"""Records of experiments: what they hold, that they are never overwritten, and that no secret gets anywhere."""
+"""Records of experiments: their content, that they are never overwritten, and that no secret is written."""
 
 import dataclasses
 import json
@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from hftraining.__main__ import main
+from hftraining.core.errors import UserError
 from hftraining.experiment.config import typed_config
-from hftraining.experiment.records import RecordNameError, write_record
+from hftraining.experiment.records import write_record
 from hftraining.reports.png import Drawn, Panel, line_chart
 from hftraining.runs.identity import config_delta, signature
 from tests.compose import compose_config
@@ -30,7 +31,7 @@ def record(outputs, tmp_path_factory) -> Path:
     return write_record("FasterLearning", places, "Does a high learning rate help?", experiments, DAY)
 
 
-def test_a_record_holds_the_table_the_delta_the_result_the_curve_and_the_command(record, outputs):
+def test_a_record_contains_the_table_the_config_diff_the_result_the_curve_and_the_command(record, outputs):
     assert record.name == "2026-01-02_FasterLearning"
     assert {path.name for path in record.iterdir()} == {"README.md", "config_diff.yaml", "result.json", "curve.png"}
     text = (record / "README.md").read_text()
@@ -47,7 +48,7 @@ def test_a_record_holds_the_table_the_delta_the_result_the_curve_and_the_command
     assert (record / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_of_a_record_gives_the_signatures_of_its_runs(record):
+def test_the_command_of_a_record_reproduces_the_signatures_of_its_runs(record):
     result = json.loads((record / "result.json").read_text())
     defaults = dataclasses.asdict(typed_config({}))
     for group in result["groups"]:
@@ -72,16 +73,16 @@ def test_the_table_of_records_gets_a_row_and_keeps_what_people_wrote(record, out
     assert lines[-2:] == ["", "Kept."]
 
 
-def test_a_record_of_one_group_says_how_its_seeds_stand_beside_buy_and_hold(outputs, tmp_path):
+def test_a_record_of_one_group_compares_its_seeds_with_buy_and_hold(outputs, tmp_path):
     made = write_record("OneGroup", [outputs / "base" / "fast"], "", tmp_path, DAY)
     text = (made / "README.md").read_text()
     assert "3 seeds of one config: a validation Sharpe ratio of" in text and "What differed" not in text
 
 
-def test_a_record_is_never_overwritten_and_nothing_half_made_is_left(record, outputs, tmp_path, monkeypatch):
-    with pytest.raises(RecordNameError, match="exists: a record is never overwritten"):
+def test_a_record_is_never_overwritten_and_a_failure_leaves_no_files(record, outputs, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="exists: a record is never overwritten"):
         write_record("FasterLearning", [outputs], "", record.parent, DAY)
-    with pytest.raises(RecordNameError, match="none of these runs is finished"):
+    with pytest.raises(UserError, match="none of these runs is finished"):
         write_record("Nothing", [begun(tmp_path / "outputs")], "", tmp_path, DAY)
     monkeypatch.setattr("hftraining.experiment.records.curve", lambda comparison: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -90,14 +91,14 @@ def test_a_record_is_never_overwritten_and_nothing_half_made_is_left(record, out
 
 
 @pytest.mark.parametrize("name", ["lower", "../Up", "Two Words", "", "X"])
-def test_a_name_that_is_no_word_is_one_line(outputs, tmp_path, capsys, name):
+def test_an_invalid_name_ends_in_one_line(outputs, tmp_path, capsys, name):
     assert main(["record", name, str(outputs), "--experiments", str(tmp_path / "e")]) == 2
     captured = capsys.readouterr()
     assert "must be a word such as RelativeLabels" in captured.err and captured.err.count("\n") == 1
     assert not (tmp_path / "e").exists()
 
 
-def test_the_command_prints_the_folder(outputs, tmp_path, capsys):
+def test_the_record_command_prints_the_folder(outputs, tmp_path, capsys):
     assert main(["record", "ByCommand", str(outputs), "--experiments", str(tmp_path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert Path(found["record"]).name == f"{date.today().isoformat()}_ByCommand"
@@ -111,7 +112,7 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(png)).convert("RGB")).astype(int)
 
 
-def test_a_rising_curve_rises_on_the_picture_and_a_gap_stays_empty():
+def test_a_rising_curve_rises_in_the_picture_and_a_gap_stays_empty():
     values = [*np.linspace(0.0, 1.0, 40), *[np.nan] * 20, *np.linspace(1.0, 2.0, 40)]
     image = pixels(line_chart("t", [Panel("p", [Drawn(values, "#ff0000", "c", 3.0)])]))
     red = (image[..., 0] > 200) & (image[..., 1] < 120) & (image[..., 2] < 120)
@@ -127,7 +128,7 @@ CANARY = "canary-6f1d9c2e77"
 
 
 def holding(path: Path, secret: str) -> list[str]:
-    """The files below a folder in whose bytes, or in whose unpacked contents, the secret is found."""
+    """The files below a folder that contain the secret, as bytes or unpacked."""
     import pandas as pd
 
     found = []
@@ -143,7 +144,7 @@ def holding(path: Path, secret: str) -> list[str]:
     return found
 
 
-def test_no_secret_of_the_environment_reaches_a_byte_that_any_command_writes(folder, tmp_path, monkeypatch, capfd):
+def test_no_command_writes_a_secret_of_the_environment_into_any_file(folder, tmp_path, monkeypatch, capfd):
     for name in ("APCA_API_SECRET_KEY", "ALPACA_SECRET", "AWS_SECRET_ACCESS_KEY", "MY_TOKEN", "HTTPS_PROXY"):
         monkeypatch.setenv(name, f"http://user:{CANARY}@127.0.0.1:9" if "PROXY" in name else CANARY)
     monkeypatch.chdir(tmp_path)

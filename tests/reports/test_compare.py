@@ -1,4 +1,4 @@
-"""Compare: what differs between runs and nothing else, and whether what it did is more than noise."""
+"""Comparisons: exactly the differences between runs, and whether their effect is more than noise."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def fields_of(*places) -> dict[str, list]:
 
 
 @pytest.mark.parametrize("override", [*EFFECT, "output_dir=elsewhere", "profit_tracker.report_every=7"])
-def test_two_runs_that_differ_in_one_override_differ_in_that_override_and_nothing_else(override, tmp_path, capsys):
+def test_a_comparison_shows_exactly_the_override_that_two_runs_differ_in(override, tmp_path, capsys):
     base = (*QUICK, "stocks.path=bars", *(["profit_tracker.policy=top_k"] if "top_k" in override else []))
     one, other = begun(tmp_path, *base), begun(tmp_path, *base, *override.split())
     expected = {part.split("=")[0] for part in override.split()} - (
@@ -47,14 +47,14 @@ def test_two_runs_that_differ_in_one_override_differ_in_that_override_and_nothin
     assert set(re.findall(r'<th scope="row"><code>([^<]+)</code>', section)) == expected
 
 
-def test_equal_runs_differ_in_nothing(tmp_path):
+def test_a_comparison_of_equal_runs_shows_no_difference(tmp_path):
     one, other = begun(tmp_path), begun(tmp_path)
     found = compare([one, other]).as_json()
     assert found["config"] == [] and found["environment"] == [] and found["data"]["same"] and found["code"]["same"]
     assert len(found["groups"]) == 1
 
 
-def test_a_group_chosen_as_a_whole_has_a_row_of_its_own_above_its_fields(tmp_path):
+def test_a_choice_of_a_config_group_has_its_own_row_above_the_fields_it_changed(tmp_path):
     one, other = begun(tmp_path, "model=tiny"), begun(tmp_path, "model=small")
     rows = compare([one, other]).as_json()["config"]
     assert [(row["field"], row["chosen_by"]) for row in rows] == [
@@ -72,17 +72,17 @@ def apart(*configs: tuple[str, ...], into: Path) -> list[list[str]]:
     return [sets_apart(group, comparison.config) for group in comparison.groups]
 
 
-def test_a_group_choice_stands_for_its_fields_in_what_sets_runs_apart(tmp_path):
+def test_a_choice_of_a_config_group_replaces_its_fields_in_the_overrides_that_set_runs_apart(tmp_path):
     choices = ("model=tiny",), ("model=small",), ("model=ridge",), ("model=lightgbm",)
     assert apart(*choices, into=tmp_path) == [[*choice] for choice in choices]
 
 
-def test_a_field_that_was_changed_beside_a_group_choice_sets_runs_apart_too(tmp_path):
+def test_a_field_changed_in_addition_to_a_group_choice_sets_runs_apart_too(tmp_path):
     both = [(f"model={model}", f"model.dropout={dropout}") for model in ("tiny", "small") for dropout in (0.3, 0.4)]
     assert apart(*both, into=tmp_path) == [[*overrides] for overrides in both]
 
 
-def test_the_object_of_a_comparison_has_the_keys_that_scripts_read(outputs):
+def test_the_json_of_a_comparison_has_the_keys_that_scripts_read(outputs):
     found = compare([outputs]).as_json()
     parts = "runs groups config data code environment losses_differ_in differences"
     assert list(found) == parts.split()
@@ -99,14 +99,14 @@ def test_the_object_of_a_comparison_has_the_keys_that_scripts_read(outputs):
     assert list(difference["seeds"]["eval.loss"]) == "value low high seeds told_apart seeds_needed".split()
 
 
-def test_what_cannot_change_a_number_is_marked_and_makes_no_group(tmp_path):
+def test_a_field_that_cannot_change_a_number_is_marked_and_makes_no_group(tmp_path):
     one, other = begun(tmp_path), begun(tmp_path, "training.log_every=1")
     found = compare([one, other]).as_json()
     assert len(found["groups"]) == 1 and found["config"][0]["counts"] is False
     assert found["config"][0]["values"] == {"A": {"each": [10, 1]}}
 
 
-def test_runs_that_differ_by_seed_alone_are_one_group_and_a_repetition_counts_once(outputs):
+def test_runs_that_differ_by_seed_alone_form_one_group_and_a_repetition_counts_once(outputs):
     found = compare([outputs]).as_json()
     fast, slow = found["groups"]
     assert (fast["title"], slow["title"]) == ("fast", "tiny-folder-mixed")
@@ -135,7 +135,7 @@ def test_the_interval_is_the_paired_bootstrap_of_both_runs_daily_returns(outputs
     assert found["days"] == len(daily(one, window))
 
 
-def test_groups_are_compared_by_the_mean_returns_of_their_seeds_and_by_the_seeds(outputs):
+def test_groups_are_compared_by_the_mean_daily_returns_of_their_seeds_and_by_seeds(outputs):
     groups = [folders(outputs, name)[:3] for name in ("tiny-folder-mixed", "fast")]
     found = compare([*groups[0], *groups[1]]).as_json()["differences"][0]
     slow, fast = (np.mean([daily(path, "valid") for path in group], axis=0) for group in groups)
@@ -155,7 +155,7 @@ def test_two_seeds_of_one_config_are_compared_as_runs(outputs):
     assert headline(comparison).startswith("2 seeds of one config: a validation Sharpe ratio of ")
 
 
-def test_the_same_run_twice_is_said_to_be_so(outputs):
+def test_the_headline_says_that_a_run_was_repeated(outputs):
     paths = folders(outputs, "tiny-folder-mixed")
     comparison = compare([paths[0], paths[3]])
     assert headline(comparison) == "The same run, repeated"
@@ -164,18 +164,18 @@ def test_the_same_run_twice_is_said_to_be_so(outputs):
 
 # Power 0.80 at a two-sided level of 0.05, as in Cohen (1988), table 2.4.1.
 @pytest.mark.parametrize(("effect", "n"), [(0.2, 394), (0.5, 64), (0.8, 26), (1.0, 17), (1.2, 12)])
-def test_the_number_of_seeds_is_that_of_cohens_table(effect, n):
+def test_the_number_of_seeds_needed_agrees_with_cohens_table(effect, n):
     a = np.array([1.0, -1.0])
     assert seeds_needed(a + effect * np.sqrt(2), a) == n
 
 
-def test_the_power_is_that_of_ten_thousand_simulated_tests():
+def test_the_power_agrees_with_ten_thousand_simulated_tests():
     rng = np.random.default_rng(0)
     found = stats.ttest_ind(rng.normal(0, 1, (10_000, 12)), rng.normal(0.9, 1, (10_000, 12)), axis=1).pvalue < 0.05
     assert power_of_t_test(0.9, 12) == pytest.approx(found.mean(), abs=0.015)
 
 
-def test_what_no_number_of_seeds_can_tell_is_none():
+def test_the_number_of_seeds_needed_is_none_where_no_number_would_do():
     assert seeds_needed([1.0], [2.0, 3.0]) is None
     assert seeds_needed([1.0, 2.0], [1.0, 2.0]) is None
     assert seeds_needed([1.0, 1.0], [2.0, 2.0]) is None
@@ -183,7 +183,7 @@ def test_what_no_number_of_seeds_can_tell_is_none():
     assert np.isnan(mean_difference([1.0], [2.0, 3.0]).low) and np.isnan(mean_difference([], [1.0]).value)
 
 
-def test_changed_bars_are_told_by_symbol_and_day(folder, outputs, tmp_path):
+def test_changed_bars_are_listed_by_symbol_and_day(folder, outputs, tmp_path):
     shutil.copytree(folder, tmp_path / "bars")
     frame = pd.read_csv(tmp_path / "bars" / "S2.csv")
     frame.loc[77, "volume"] += 1
@@ -196,7 +196,7 @@ def test_changed_bars_are_told_by_symbol_and_day(folder, outputs, tmp_path):
     assert any("They saw other bars" in line for line in sentences(comparison))
 
 
-def test_other_code_and_another_environment_are_told_and_make_another_group(tmp_path):
+def test_other_code_makes_another_group_and_code_and_environment_are_listed(tmp_path):
     one, other = begun(tmp_path), begun(tmp_path)
 
     def change(known):
@@ -215,14 +215,14 @@ def test_other_code_and_another_environment_are_told_and_make_another_group(tmp_
     assert any("They ran other code" in line for line in sentences(comparison))
 
 
-def test_losses_of_other_labels_are_said_to_be_no_comparison(tmp_path):
+def test_a_comparison_warns_of_losses_that_measure_different_things(tmp_path):
     for override in ("objective.relative=true", "objective.horizons=[1,5]", "profit_tracker.lag=2", "objective=profit"):
         found = compare([begun(tmp_path), begun(tmp_path, override)]).as_json()
         assert found["losses_differ_in"], override
     assert compare([begun(tmp_path), begun(tmp_path, "objective.profit_weight=1")]).as_json()["losses_differ_in"] == []
 
 
-def test_folders_patterns_and_folders_of_runs_are_found_each_once(outputs):
+def test_folders_and_patterns_find_each_run_once(outputs):
     everything = compare([outputs]).as_json()["runs"]
     assert len(everything) == 7
     by_pattern = compare([f"{outputs}/base/*/*", outputs / "base" / "fast"]).as_json()["runs"]
@@ -239,7 +239,7 @@ def test_folders_patterns_and_folders_of_runs_are_found_each_once(outputs):
         ([], "error: the following arguments are required: RUN"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
+def test_an_impossible_comparison_ends_in_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     begun(tmp_path / "one")
@@ -252,7 +252,7 @@ def test_what_cannot_be_compared_is_one_line_and_exit_code_2(tmp_path, monkeypat
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_run_without_a_result_is_named_and_left_out_of_the_figures(outputs, tmp_path):
+def test_an_unfinished_run_is_named_and_left_out_of_the_figures(outputs, tmp_path):
     waiting = begun(tmp_path, *QUICK, "stocks.path=bars")
     comparison = compare([folders(outputs, "fast")[0], waiting])
     assert "Not finished, and left out of every figure: B1." in sentences(comparison)
@@ -270,11 +270,11 @@ def test_the_last_line_is_the_whole_comparison_as_json_and_the_page_lies_with_th
     assert "seeds needed" in text and headline(comparison) in text
 
 
-def test_labels_do_not_run_out():
+def test_there_are_labels_for_more_groups_than_letters():
     assert [group_label(i) for i in (0, 25, 26)] == ["A", "Z", "G27"]
 
 
-def test_outside_text_stays_text_on_the_page(tmp_path):
+def test_text_from_outside_is_escaped_on_the_page(tmp_path):
     one, other = begun(tmp_path), begun(tmp_path, f"stocks.symbols=['{HOSTILE}']")
     edit_run_json(other, lambda known: known.update(platform=HOSTILE, name=HOSTILE))
     assert main(["compare", str(one), str(other), "--to", str(tmp_path / "page")]) == 0
@@ -305,7 +305,7 @@ def test_a_browser_shows_the_comparison_at_this_width_without_an_error(outputs, 
     (page / "frame.html").write_text(FRAME.format(width=width))
     found = found_in(drawn(page / "frame.html", tmp_path, width, scheme))
     assert found["content"] <= found["width"] <= width  # nothing to scroll sideways
-    # Two groups of three seeds, a mean and buy and hold in two windows; loss and Sharpe ratio of two groups.
+    # Two groups of three seeds, a mean and buy and hold in two periods; loss and Sharpe ratio of two groups.
     assert dict(found["charts"]) == {"interval-chart": 1, "growth-chart": 18, "compare-probes": 4}
     assert max(found["chartWidths"]) <= width and stroke in found["strokes"]
     assert found["order"][0] == "Config" and "Metrics" in found["order"]

@@ -1,4 +1,4 @@
-"""The console: the same numbers as the report, in plain lines, and a dash for what is not known."""
+"""The console: the numbers of the report in plain lines, with a dash for an unknown one."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def lines_of(capsys: pytest.CaptureFixture) -> list[str]:
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-def a_window() -> PeriodResult:
+def a_period() -> PeriodResult:
     return PeriodResult(
         days=3,
         first="2020-01-01",
@@ -35,11 +35,11 @@ def a_window() -> PeriodResult:
     )
 
 
-def test_the_summary_sets_every_metric_beside_the_baselines_and_ends_with_the_verdict(capsys):
+def test_the_summary_shows_every_metric_beside_the_baselines_and_ends_with_the_verdict(capsys):
     losses = {"train": Losses(0.24, 0.25, 0.23), "valid": Losses(0.26, 0.25, 0.23)}
-    windows = {"valid": a_window(), "test": a_window()}
+    periods = {"valid": a_period(), "test": a_period()}
     Console(10, 0, 5).summary(
-        RunResult(loss=losses, periods=windows, n_trials=2, test_openings=3, verdict="beats chance")
+        RunResult(loss=losses, periods=periods, n_trials=2, test_openings=3, verdict="beats chance")
     )
     lines = lines_of(capsys)
     assert lines[0].startswith('training days: forecast loss 0.2400 is below that of "nothing changes" (0.2500)')
@@ -50,7 +50,7 @@ def test_the_summary_sets_every_metric_beside_the_baselines_and_ends_with_the_ve
     assert lines[-1] == "verdict on the test days (openings so far: 3, trials on these data: 2): beats chance"
 
 
-def test_a_sealed_run_without_a_known_loss_speaks_of_the_validation_days_alone(capsys):
+def test_the_summary_of_a_sealed_run_without_a_loss_is_about_the_validation_days_only(capsys):
     nothing = {"train": Losses(float("nan"), 0.25), "valid": Losses()}
     Console(10, 0, 5).summary(RunResult(loss=nothing, periods={"valid": PeriodResult()}, n_trials=1, verdict="none"))
     lines = lines_of(capsys)
@@ -67,7 +67,7 @@ def test_a_report_is_printed_when_it_is_due_and_at_the_last_step(capsys):
     assert titles == [f"validation days after step {step}" for step in (4, 8, 10)]
 
 
-def test_a_decision_names_the_choice_and_shows_each_candidate(capsys):
+def test_a_recommendation_names_the_choice_and_shows_each_candidate(capsys):
     candidates = {
         "base": CandidateResult(loss=0.3, profit={"total_return": 0.1}),
         "nothing_changes": CandidateResult(loss=0.31, loss_difference=Estimate(0.01, -0.02, 0.03)),

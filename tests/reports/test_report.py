@@ -1,4 +1,4 @@
-"""The report: built from the folder alone, honest about what is missing, deaf to what outside text wants."""
+"""The report: built only from the folder, clear about missing numbers, safe from text from outside."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def profit(total_return: float, **others: float | None) -> dict:
     return {metric.name: 0.5 for metric in PROFIT} | {"total_return": total_return, "trade_count": 3} | others
 
 
-def window(ours: float, held: float, **others: float | None) -> dict:
+def period(ours: float, held: float, **others: float | None) -> dict:
     held_profit = profit(held, win_rate=None, trade_count=0)
     return {
         "profit": profit(ours, **others),
@@ -48,8 +48,8 @@ def some_result() -> dict:
         "best_step": 100,
         "eval": {"loss": 0.24},
         "loss": {"train": losses, "valid": losses},
-        "valid": window(0.0421, 0.11),
-        "test": window(-0.013, 0.02),
+        "valid": period(0.0421, 0.11),
+        "test": period(-0.013, 0.02),
         "profit_loss_correlation": {"rank_correlation": -0.42, "probes": 2, "interval": [-0.8, 0.1]},
         "warnings": [f"odd symbol {HOSTILE}"],
         "skipped_steps": 2,
@@ -102,7 +102,7 @@ def a_run(outputs: Path, result: dict | None = None, trades: int = 3, config_dif
 
 
 def evidence_of(name: str) -> dict:
-    """What a window holds beside profit and buy and hold, in the shape of result.json."""
+    """The evidence of a period in the shape of result.json."""
     lead = {"value": 0.25, "low": -0.5, "high": 1.0}
     return {
         "null": {
@@ -173,7 +173,7 @@ def figures_of(page: str) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S).group(1))
 
 
-def test_the_numbers_of_the_result_stand_beside_buy_and_hold(tmp_path):
+def test_the_report_shows_the_metrics_beside_those_of_buy_and_hold(tmp_path):
     page = html_of(a_run(tmp_path, some_result()))
     assert cell(page, "valid.profit.total_return") == "+4.2%"
     assert cell(page, "valid.baselines.buy_and_hold.total_return") == "+11.0%"
@@ -195,16 +195,16 @@ def test_the_numbers_of_the_result_stand_beside_buy_and_hold(tmp_path):
     ],
 )
 def test_the_headline_says_plainly_what_happened(tmp_path, valid, test, headline):
-    result = some_result() | {"valid": window(valid, 0.1), "test": window(test, 0.1)}
+    result = some_result() | {"valid": period(valid, 0.1), "test": period(test, 0.1)}
     assert headline_of(a_run(tmp_path, result)) == headline
 
 
-def test_a_model_that_never_traded_is_not_praised_for_a_falling_market(tmp_path):
-    still = window(0.0, -0.1, exposure=0.0, trade_count=0, sharpe_ratio=None)
+def test_a_model_that_never_traded_does_not_beat_a_falling_market(tmp_path):
+    still = period(0.0, -0.1, exposure=0.0, trade_count=0, sharpe_ratio=None)
     assert headline_of(a_run(tmp_path, some_result() | {"valid": still, "test": still})) == "Took no position at all."
 
 
-def test_a_verdict_takes_the_headline_and_only_without_one_luck_is_called_untested(tmp_path):
+def test_the_verdict_is_the_headline_and_a_report_without_one_says_that_luck_was_not_tested(tmp_path):
     verdict = "indistinguishable from chance (p = 0.31)"
     assert "tested against luck" in html_of(a_run(tmp_path, some_result()))
     folder = a_run(tmp_path, some_result() | {"verdict": verdict})
@@ -216,7 +216,7 @@ def test_a_verdict_takes_the_headline_and_only_without_one_luck_is_called_untest
     ("verdict", "meaning"),
     [
         ("indistinguishable from chance (p = 0.31)", "the same positions often did as well"),
-        ("indistinguishable from chance (p = 0.01; deflated Sharpe 0.40 over 37 trials)", "Of so many tries one"),
+        ("indistinguishable from chance (p = 0.01; deflated Sharpe 0.40 over 37 trials)", "Of so many trials one"),
         (VERDICT, "cannot be told from simply holding the stocks"),
         ("beats buy and hold (p = 0.01; Sharpe difference 1.1 [0.2, 2.0])", "by more than the margin of error"),
     ],
@@ -227,7 +227,7 @@ def test_a_verdict_is_explained_in_one_plain_sentence(tmp_path, verdict, meaning
     assert meaning in sentence and sentence.endswith(".")
 
 
-def test_each_window_carries_its_own_verdict(tmp_path):
+def test_each_period_has_its_own_verdict(tmp_path):
     result = a_result_with_evidence()
     result["valid"]["verdict"], result["test"]["verdict"] = (
         f"beats {HOSTILE}",
@@ -238,13 +238,13 @@ def test_each_window_carries_its_own_verdict(tmp_path):
     assert '<p class="against">indistinguishable from chance (p = 0.8)</p></article>' in page
 
 
-def test_a_verdict_of_other_words_stands_without_an_explanation(tmp_path):
+def test_an_unknown_verdict_has_no_explanation(tmp_path):
     page = html_of(a_run(tmp_path, some_result() | {"verdict": "no verdict: too few days"}))
     assert 'id="headline">no verdict: too few days</h1>' in page
     assert re.findall(r'<p class="lede">(.*?)</p>', page)[0].startswith("Over the 3 validation days")
 
 
-def test_the_evidence_stands_in_its_own_table(tmp_path):
+def test_the_evidence_has_its_own_table(tmp_path):
     page = html_of(a_run_with_evidence(tmp_path))
     texts = {
         "null.p": "0.310",
@@ -254,14 +254,14 @@ def test_the_evidence_stands_in_its_own_table(tmp_path):
         "null.selection_p": "0.420",
         "null.selection_band": "&minus;2.00 to 2.25",
     }
-    for window_name in ("valid", "test"):
+    for period_name in ("valid", "test"):
         for name, text in texts.items():
-            assert re.sub("<[^>]+>", "", cell(page, f"{window_name}.{name}")) == text
+            assert re.sub("<[^>]+>", "", cell(page, f"{period_name}.{name}")) == text
     assert cell(page, "deflated_sharpe") == "0.900"
     assert "Deflated Sharpe ratio, 100 trials" in page and "moved in time at random, 500 times" in page
 
 
-def test_every_baseline_has_a_readable_name_and_its_distance_from_buy_and_hold(tmp_path):
+def test_every_baseline_has_a_readable_name_and_its_sharpe_ratio_less_buy_and_holds(tmp_path):
     page = html_of(a_run_with_evidence(tmp_path))
     assert "LightGBM, same features" in page and "Buy and hold, equal weights" in page
     lead = '+0.25 <span class="between">[&minus;0.50, 1.00]</span>'
@@ -273,14 +273,14 @@ def test_every_baseline_has_a_readable_name_and_its_distance_from_buy_and_hold(t
     assert HOSTILE not in page
 
 
-def test_scores_carry_their_interval_and_an_unknown_one_is_a_dash(tmp_path):
+def test_scores_have_intervals_and_an_unknown_score_is_a_dash(tmp_path):
     page = html_of(a_run_with_evidence(tmp_path))
     assert cell(page, "valid.scores.ic") == "0.021" and "[&minus;0.010, 0.050]" in page
     assert cell(page, "test.scores.mcc") == "&ndash;"
     assert "Right direction" not in page  # was not measured
 
 
-def test_the_fan_of_luck_lies_under_the_curves_of_both_windows(tmp_path):
+def test_the_fan_of_luck_lies_under_the_curves_of_both_periods(tmp_path):
     figures = figures_of(html_of(a_run_with_evidence(tmp_path)))
     traces = figures["equity-chart"]["data"]
     assert [trace["name"] for trace in traces[-4:]] == ["buy and hold", "model"] * 2  # drawn last, so on top
@@ -306,18 +306,18 @@ def test_calibration_is_drawn_by_horizon_in_the_order_of_levels(tmp_path):
     assert [diagonal[end] for end in ("x0", "y0", "x1", "y1")] == [0, 0, 1, 1]
 
 
-def test_openings_trials_and_the_leak_proof_stand_in_the_provenance(tmp_path):
+def test_the_provenance_shows_openings_trials_and_the_leak_proof(tmp_path):
     page = html_of(a_run_with_evidence(tmp_path))
     assert "<dt>Test window</dt><dd>opened 3 times so far</dd>" in page
     assert "<dt>Trials</dt><dd>100 on these validation days, this one included</dd>" in page
     assert "<dt>Leak proof</dt><dd>nothing leaked, tried on 2 random days</dd>" in page
-    assert "has been opened 3 times: what it shows is no longer a first look" in page
+    assert "has been opened 3 times: this is no longer a first look" in page
     failed = a_result_with_evidence() | {"leak_proof": {"days": 2, "ok": False}, "test_openings": 1}
     page = html_of(a_run(tmp_path, failed))
     assert "The leak proof failed" in page and "opened 1 time so far" in page and "first look" not in page
 
 
-def test_what_was_not_measured_has_no_section(tmp_path):
+def test_a_report_leaves_out_sections_without_numbers(tmp_path):
     page = html_of(a_run(tmp_path, some_result()))
     for heading in ("Evidence", "Baselines", "Forecast scores", "Calibration"):
         assert f"<h2>{heading}</h2>" not in page
@@ -326,7 +326,7 @@ def test_what_was_not_measured_has_no_section(tmp_path):
     assert "fan" not in page[page.index("<body>") :]
 
 
-def test_evidence_full_of_nulls_is_shown_as_dashes(tmp_path):
+def test_unknown_evidence_is_shown_as_dashes(tmp_path):
     nothing = {
         "null": {"p": None, "band": [None, None, None], "draws": 0},
         "interval": [None, None],
@@ -350,7 +350,7 @@ def test_the_report_says_whether_the_forecast_beats_no_change_and_a_constant(tmp
     assert "does not beat &ldquo;nothing changes&rdquo;" in html_of(a_run(tmp_path, worse))
 
 
-def a_decision() -> Recommendation:
+def a_recommendation() -> Recommendation:
     candidates = {
         "base": CandidateResult(loss=0.3, profit={"total_return": 0.1, "sharpe_ratio": float("nan")}),
         "full": CandidateResult(loss=0.31, loss_difference=Estimate(0.01, -0.02, 0.03), p=0.25),
@@ -359,9 +359,9 @@ def a_decision() -> Recommendation:
     return Recommendation("base", "keep the base model", n_trials=3, other_symbols=4, candidates=candidates)
 
 
-def test_the_decision_of_a_fine_tune_has_a_row_for_each_candidate(tmp_path):
+def test_the_recommendation_of_a_fine_tune_has_a_row_for_each_candidate(tmp_path):
     folder = a_run(tmp_path, some_result())
-    write_result(folder, RunResult(recommendation=a_decision()))
+    write_result(folder, RunResult(recommendation=a_recommendation()))
     page = html_of(folder)
     assert (
         cell(page, "decision.base.total_return") == "+10.0%" and cell(page, "decision.base.sharpe_ratio") == "&ndash;"
@@ -374,13 +374,13 @@ def test_the_decision_of_a_fine_tune_has_a_row_for_each_candidate(tmp_path):
     assert "base&rsquo;s 4 other stocks" in page
 
 
-def test_a_result_with_nothing_in_it_has_a_report(tmp_path):
+def test_an_empty_result_has_a_report(tmp_path):
     folder = a_run(tmp_path, some_result())
     write_result(folder, RunResult())
     assert headline_of(folder) == "Finished, without a profit to show."
 
 
-def test_text_from_outside_stays_text(tmp_path):
+def test_text_from_outside_is_escaped(tmp_path):
     page = html_of(a_run(tmp_path, some_result()))
     assert HOSTILE not in page
     assert page.count("&lt;script&gt;alert(1)") >= 5  # warning, trade, config diff, command, data
@@ -398,7 +398,7 @@ def test_an_interrupted_run_has_a_report_without_made_up_numbers(tmp_path):
     assert "data-metric" not in page and set(figures_of(page)) == {"probes-chart"}
 
 
-def test_a_run_without_a_single_step_has_a_report(tmp_path):
+def test_a_run_without_any_step_has_a_report(tmp_path):
     with RunRecord.create(tmp_path, "single", "small", {}, {}, {}) as run:
         pass
     assert headline_of(run.folder) == "Not finished: the run stands before its first step, not yet evaluated."
@@ -418,7 +418,7 @@ def test_the_drawdown_counts_from_the_initial_capital(tmp_path):
     assert valid == pytest.approx([-0.01, 0.0, -0.2])
 
 
-def test_curves_carry_every_day_and_gaps_stay_gaps(tmp_path):
+def test_curves_have_every_day_and_keep_their_gaps(tmp_path):
     figures = figures_of(html_of(a_run(tmp_path, some_result())))
     equity = {(trace["name"], trace["x"][0]): trace["y"] for trace in figures["equity-chart"]["data"]}
     assert equity["model", "2020-01-01"] == [990.0, 1100.0, 880.0]
@@ -438,7 +438,7 @@ def test_of_many_trades_the_first_and_last_are_shown_and_all_are_counted(tmp_pat
     assert "<td>&minus;0.00</td>" not in page  # a cost of less than a cent is not minus nothing
 
 
-def test_no_trade_and_no_change_are_said_so(tmp_path):
+def test_the_report_says_that_there_were_no_trades_and_no_changed_fields(tmp_path):
     folder = a_run(tmp_path, some_result(), config_diff={})
     pd.read_parquet(folder / "trades.parquet").head(0).to_parquet(folder / "trades.parquet")
     page = html_of(folder)
@@ -461,13 +461,13 @@ def test_numbers_read_as_people_write_them():
     assert unknown == ["-"] * 3 and [in_a_cell(text) for text in unknown] == ["&ndash;"] * 3
 
 
-def test_a_sentence_gets_the_signs_of_a_printed_page_and_keeps_its_hyphens():
+def test_typeset_text_has_the_signs_of_a_printed_page_and_keeps_its_hyphens():
     text = 'from -1.5 to -, on 2020-01-01: "well-known" <b> of S-2'
     printed = "from &minus;1.5 to &ndash;, on 2020-01-01: &ldquo;well-known&rdquo; &lt;b&gt; of S-2"
     assert typeset(text) == printed
 
 
-def test_many_runs_share_one_copy_of_the_chart_script(tmp_path):
+def test_all_runs_share_one_copy_of_the_chart_script(tmp_path):
     folders = [a_run(tmp_path / "outputs") for _ in range(3)]
     for folder in folders * 2:
         write_report(folder)
@@ -527,7 +527,7 @@ def test_a_browser_shows_the_verdict_and_the_curves_at_this_width_without_an_err
     found = found_in(drawn(folder / "frame.html", tmp_path, width, scheme))
     assert found["headline"].lower().split() == VERDICT.lower().split()
     assert found["content"] <= found["width"] <= width  # nothing to scroll sideways
-    # In each of two windows: model, buy and hold, the median of luck and four edges of its fan. The Sharpe ratio of
+    # In each of two periods: model, buy and hold, the median of luck and four edges of its fan. The Sharpe ratio of
     # this run was never a number, so of the probes only the losses are drawn.
     assert found["curves"] == [14, 4, 2, 4]
     assert found["fans"] == [4, 2, 0, 0]
