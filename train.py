@@ -28,7 +28,7 @@ def main() -> None:
     """Run, and turn every ending into its exit code: 0 done, 2 the user's input, 3 interrupted and saved, 1 ours."""
     arguments = sys.argv[1:]
     flags = {"--help", "-h", "--multirun", "-m"}
-    if {"--help", "-h"} & set(arguments) and all(text in flags or text[0] != "-" for text in arguments):
+    if {"--help", "-h"} & set(arguments) and all(text in flags or not text.startswith("-") for text in arguments):
         return _help([text for text in arguments if text not in flags])
 
     if "-sc" in arguments or "--shell-completion" in arguments:
@@ -53,14 +53,14 @@ def job(composed: "DictConfig") -> float | str | None:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
+    if composed.search is not None and hydra.mode == RunMode.MULTIRUN:
+        from hftraining.sweep.worker import work
+
+        return work(composed)  # the sweep that started this worker deals with how it ends
+
     with one_line_endings():  # here, not in main(): Hydra prints the overrides of a job that raises
         if composed.search is not None:
-            if hydra.mode != RunMode.MULTIRUN:
-                raise ConfigError(f"search={composed.search.name} is a sweep: python train.py -m search=...")
-            from hftraining.sweep.worker import work
-
-            return work(composed)
-
+            raise ConfigError(f"search={composed.search.name} is a sweep: python train.py -m search=...")
         config = _config(composed, list(hydra.overrides.task))
         from hftraining.experiment.finetune import run
 

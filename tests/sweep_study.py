@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from hftraining.sweep.config import SearchConfig
+from hftraining.sweep.serve import serve
 from hftraining.sweep.space import Condition, Param
 from hftraining.sweep.study import Study
-from hftraining.sweep.worker import serve
 
 OBJECTIVES = {"eval/loss": "minimize", "profit/sharpe_ratio": "maximize"}
 SPACE = [

@@ -41,7 +41,7 @@ ONLY_KNOWN_BY = {
         "hftraining/experiment/compose.py",
         *(f"hftraining/sweep/{name}.py" for name in ("settings", "space", "sweeper", "worker")),
     },
-    "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "storage", "study", "worker")},
+    "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "serve", "storage", "study")},
     "yfinance": {"hftraining/market/yahoo.py"},
 }
 # A command imports late what only a valid call needs, and every start of Hydra, completion too, imports the plugin.

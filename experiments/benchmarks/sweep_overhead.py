@@ -19,9 +19,9 @@ import yaml
 from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import CONF
 from hftraining.sweep.config import SearchConfig
+from hftraining.sweep.serve import serve
 from hftraining.sweep.space import Param, parse_space, parsed
 from hftraining.sweep.study import Study, make_sampler
-from hftraining.sweep.worker import serve
 
 METRICS = {"eval/loss": 0.3, "profit/sharpe_ratio": 0.1, "profit/max_drawdown": -0.1, "profit/trade_count": 100.0}
 

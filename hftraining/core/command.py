@@ -39,9 +39,6 @@ def run_command(act: Callable[[Sequence[str] | None], int], arguments: Sequence[
     except Ending as end:
         print(f"{end.word}: {' '.join(str(end).split())}", file=sys.stderr)
         return end.exit_code
-    except OSError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USER
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -1,1 +1,1 @@
-"""The experiment: its config tree, and the conductor that takes a run from prices to report."""
+"""One run of any kind: its config, prepare, fit and conclude; fine-tuning, replay and records."""

@@ -1,4 +1,4 @@
-"""Conclude: score and judge a trained model, on the validation days and then on the test days, which counts."""
+"""Conclude: score and judge a trained model, on the validation days then on the test days; the ledger counts that opening."""
 
 from dataclasses import dataclass
 
@@ -70,9 +70,10 @@ def conclude(
     record.write_equity(_stacked({name: part.equity for name, part in judged.items()}))
     record.write_trades(_stacked({name: part.trades for name, part in judged.items()}))
     record.write_null_band(_stacked({name: part.fan for name, part in judged.items()}))
+    # result.json marks the run as finished, so the ledger has its returns before: a kill in between only repeats this.
+    row.done(judged["valid"], result)
     record.write_result(result)
     write_report(record.folder)
-    row.done(judged["valid"], result)
     return Conclusion(result, forecasts["valid"], judged["valid"])
 
 
@@ -85,7 +86,7 @@ def _warnings(ground: Ground, openings: int) -> list[str]:
     """What a reader of the results has to know, one sentence each."""
     config, base, universe, warnings = ground.config, ground.base, ground.universe, list[str]()
     if base and universe.symbols_S == base.forecaster.symbols and universe.fingerprint() != base.fingerprint:
-        warnings.append("the bars are not those that the base model was trained on: its features may look otherwise")
+        warnings.append("the bars are not those that the base model was trained on: its features may differ")
     if base and ground.days["test"][0] <= base.forecaster.days["test"][1]:
         warnings.append("the base model's own run has opened test days of this run: they are no first look")
     warnings += universe.warnings

@@ -41,6 +41,11 @@ class ExperimentConfig:
     resume: str | None = None  # a run folder to resume, under its own config
     init_from: str | None = None  # fine-tune: the run folder of the base model
 
+    @property
+    def most_steps(self) -> int:
+        """The most steps that a training takes: one for a model that brings its own learning."""
+        return 1 if self.model.kind in HEADLESS else self.training.max_steps
+
     def __post_init__(self) -> None:
         """Refuse combinations of groups that make no sense."""
         tracker, objective = self.profit_tracker, self.objective

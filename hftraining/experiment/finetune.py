@@ -17,19 +17,20 @@ from hftraining.experiment.baselines import baseline_forecast, rules_without_hea
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.fit import Fitted, fit
-from hftraining.experiment.ground import Ground, prepare, untrained, windows_of
+from hftraining.experiment.ground import Ground, prepare, untrained, use_machine, windows_of
 from hftraining.experiment.inherit import candidate_config, check
 from hftraining.experiment.judging import judge
 from hftraining.experiment.opening import opened, opened_candidate
 from hftraining.experiment.probe import probes_of
 from hftraining.experiment.recommendation import BASE, NOTHING, RIDGE, Candidate, nothing_changes, recommend
 from hftraining.experiment.run import opening_lines, run_experiment
-from hftraining.model.adapt import prepare as adapt
+from hftraining.model.adapt import adapt
 from hftraining.model.base import Forecaster, Learner
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.reports.console import Console
 from hftraining.reports.recommendations import CANDIDATES
+from hftraining.runs.folder import CANDIDATES_FOLDER
 from hftraining.runs.record import RunRecord, read_metrics
 from hftraining.runs.result import FinishedRun, read_result
 from hftraining.training.trainer import Progress
@@ -47,6 +48,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> Fin
 
     config: made by `inherit`. Only the recommended model opens the test days. Raises as run_experiment.
     """
+    use_machine(config)  # the device, before the base is loaded onto it
     base = BaseRun.open(str(config.init_from), config.training.device)
     check(config, base)
     if isinstance(base.forecaster.model, Learner):
@@ -96,7 +98,7 @@ def references(ground: Ground) -> list[Candidate]:
 def try_method(method: str, ground: Ground, folder: Path) -> Candidate:
     """Train one candidate, resume it, or read it back if it is finished. It has a row in the ledger."""
     own, moved = _ground_of(method, ground)
-    training, place = own.config.training, folder / "candidates" / method
+    training, place = own.config.training, folder / CANDIDATES_FOLDER / method
     if known := read_result(place):
         forecaster = Forecaster.load(place / "model", training.device)
         progress = Progress(known.steps or 0, known.best_step, None, known.skipped_steps)
@@ -151,5 +153,5 @@ def _with_universe(forecaster: Forecaster, ground: Ground) -> Forecaster:
 
 def _copy_history(record: RunRecord, choice: str) -> None:
     """Log the steps of the recommended candidate as those of the run; the base has none."""
-    for line in read_metrics(record.folder / "candidates" / choice) if choice != BASE else []:
+    for line in read_metrics(record.folder / CANDIDATES_FOLDER / choice) if choice != BASE else []:
         record.log(int(line["step"]), {tag: v for tag, v in line.items() if tag not in ("step", "seconds")})

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hftraining.core.errors import Interrupted
 from hftraining.core.metrics import LOSS_TAG
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.probe import ValidationProbe
@@ -13,7 +14,7 @@ from hftraining.model.objective import Objective
 from hftraining.reports.console import Console
 from hftraining.runs.record import RunRecord
 from hftraining.training.checkpoint import Checkpoints
-from hftraining.training.trainer import Progress, StepListener, Trainer
+from hftraining.training.trainer import Progress, StepListener, Trainer, stop_signals
 
 Watch = Callable[[int, dict[str, float]], None]  # called with the step and the values of each probe
 
@@ -40,13 +41,13 @@ def fit(ground: Ground, record: RunRecord, watch: Watch | None = None, opening: 
     quiet = ground.sealed and ground.base is None  # a trial of a sweep has one line of its own
     probe = ValidationProbe(forecaster, ground.tracker, config.objective, ground.periods["valid"], record.history())
     trainer = None if isinstance(forecaster.model, Learner) else _trainer(ground, record, probe)
-    steps, report_every = config.training.max_steps if trainer else 1, config.profit_tracker.report_every
-    with Console(steps, trainer.resume() if trainer else 0, report_every, quiet) as console:
+    report_every = config.profit_tracker.report_every
+    with Console(config.most_steps, trainer.resume() if trainer else 0, report_every, quiet) as console:
         for line in opening:
             console.say(line)
 
         def on_step(step: int, values: dict[str, float]) -> None:
-            is_due = ground.base is None or step % report_every == 0  # the table of candidates has a candidate's end
+            is_due = ground.base is None or step % report_every == 0  # the table of candidates shows how each ended
             report = probe.report if is_due else None
             rivals = {"strategy": report.metrics, "buy and hold": report.buy_and_hold.metrics} if report else None
             console.step(step, values, rivals)
@@ -86,10 +87,13 @@ def _learn(ground: Ground, record: RunRecord, probe: ValidationProbe, on_step: S
     if checkpoints.newest():
         model.load(checkpoints.path(1))
         return progress
-    model.learn(ground.lesson)
-    loss = train.forecast_loss(train.forecast(ground.forecaster))
-    values = {"train/loss": loss, "train/forecast_loss": loss, **probe(1)}
-    record.log(1, values)
-    checkpoints.write(1, model.save, {"best_step": 1})
-    on_step(1, values)
+    with stop_signals() as stop_asked:
+        model.learn(ground.lesson)
+        loss = train.forecast_loss(train.forecast(ground.forecaster))
+        values = {"train/loss": loss, "train/forecast_loss": loss, **probe(1)}
+        record.log(1, values)
+        checkpoints.write(1, model.save, {"best_step": 1})
+        on_step(1, values)
+        if stop_asked():
+            raise Interrupted("interrupted after the model has learned; everything is saved")
     return progress

@@ -28,6 +28,7 @@ from hftraining.model.base import Forecaster, Learner
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
+from hftraining.runs.folder import CANDIDATES_FOLDER
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def prepare(
     Raises before anything is written: ConfigError or MarketDataError if the user can mend it, LeakError if we must,
     LearningError if a baseline cannot be fitted.
     """
-    _use_machine(config)
+    use_machine(config)
     universe = bars or load_bars(_stocks_of(config, base))
     splits, objective = splits_of(config, universe), config.objective
     days = splits.days(universe.sessions_T)
@@ -144,7 +145,7 @@ def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int
     return max(1, -(-epochs * bars // (config.training.batch_size * config.training.window)))
 
 
-def _use_machine(config: ExperimentConfig) -> None:
+def use_machine(config: ExperimentConfig) -> None:
     """Check the device and set the threads. A resumed run keeps its count: another one would give other bits.
 
     Raises ConfigError for a run to resume that is finished or damaged.
@@ -157,6 +158,10 @@ def _use_machine(config: ExperimentConfig) -> None:
     if not config.resume:
         return
     folder = Path(config.resume)
+    if folder.resolve().parent.name == CANDIDATES_FOLDER:
+        raise ConfigError(
+            f"{folder} is a candidate of a fine-tune: resume the fine-tune, {folder.resolve().parents[1]}"
+        )
     if (folder / "result.json").exists():
         raise ConfigError(f"{folder} is finished: there is nothing to resume")
     try:

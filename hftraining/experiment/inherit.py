@@ -9,6 +9,7 @@ from hftraining.core.values import flatten
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, typed_config
+from hftraining.model.config import HEADLESS
 from hftraining.runs.identity import config_delta, signature
 
 OWN = ("name", "output_dir", "resume", "init_from")  # fields that are not inherited
@@ -87,4 +88,10 @@ def signature_of(
     if candidate:
         delta["candidate"] = candidate
     delta = dict(sorted(delta.items()))
-    return delta, signature(delta)
+    counted = {name: value for name, value in delta.items() if config.model.kind not in HEADLESS or _is_read(name)}
+    return delta, signature(counted)
+
+
+def _is_read(name: str) -> bool:
+    """Whether a model that brings its own learning reads a field: no step loop, no loss to weigh."""
+    return name == "training.history" or not (name.startswith("training.") or name.endswith("_weight"))

@@ -1,23 +1,21 @@
 """The ledger row of a run: begun before its first step, and completed with test openings and verdict at its end."""
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import variance
 
 from hftraining.core.errors import status_of
 from hftraining.evidence.deflation import deflated_sharpe
 from hftraining.evidence.verdict import verdict
 from hftraining.experiment.judging import Judgement
 from hftraining.experiment.periods import Period
-from hftraining.runs.ledger import LEDGER_FILE, Ledger, Trials, trials_of
+from hftraining.runs.ledger import LEDGER_FILE, Ledger, Trials, trials_of, variance_of
 from hftraining.runs.record import RunRecord
 from hftraining.runs.result import RunResult
 
 
-@dataclass(frozen=True)
+@dataclass
 class LedgerRow:
     """One run in the ledger. It counts as a trial from before its first step, however it ends."""
 
@@ -26,6 +24,7 @@ class LedgerRow:
     fingerprint: str
     valid_window: tuple[str, str]
     look: str  # config, seed and code of the run that opens the test days
+    is_done: bool = False
 
     def open_test(self) -> int:
         """Count an opening of the sealed test days; returns how often they have been opened so far.
@@ -51,9 +50,7 @@ class LedgerRow:
         """
         valid = judged["valid"]
         trials = self.trials(valid)
-        known = sorted(set(trials.sharpes_1d))
-        # If all trials have the same Sharpe ratio, their spread is unknown: NaN, which counts as luck.
-        spread = variance(known) if len(known) > 1 else math.nan
+        spread = variance_of(set(trials.sharpes_1d))  # NaN if all trials have the same: that counts as luck
         result.n_trials, result.test_openings = trials.count, openings
         result.deflated_sharpe = deflated_sharpe(valid.returns_T, trials.count, spread)
         result.verdict = _say_verdict(valid, result.deflated_sharpe, trials.count)
@@ -70,6 +67,7 @@ class LedgerRow:
             sharpe=valid.result.profit["sharpe_ratio"],
             result={name: getattr(result, name) for name in ("verdict", "n_trials", "test_openings")},
         )
+        self.is_done = True
 
 
 def _say_verdict(judged: Judgement, deflated: float, count: int) -> str:
@@ -94,9 +92,11 @@ def in_the_ledger(
         own = {name: facts[name] for name in ("kind", "name", "signature", "started")}
         bars = {name: data[name] for name in ("fingerprint", "symbols")}
         row = ledger.begin(**own, **bars, folder=record.folder, windows=windows)
+    look = f"{facts['signature']} {facts['code'].get('digest') or facts['started']}"
+    found = LedgerRow(ledger, row, data["fingerprint"], windows["valid"], look)
     try:
-        look = f"{facts['signature']} {facts['code'].get('digest') or facts['started']}"
-        yield LedgerRow(ledger, row, data["fingerprint"], windows["valid"], look)
+        yield found
     except BaseException as end:
-        ledger.finish(row, status=status_of(end))
+        if not found.is_done:  # what goes wrong after that, a closed pipe for example, changes no result
+            ledger.finish(row, status=status_of(end))
         raise

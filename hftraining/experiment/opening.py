@@ -14,6 +14,7 @@ from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.ledger_row import LedgerRow, in_the_ledger
 from hftraining.runs.bar_digests import digest_bars, write_digests
 from hftraining.runs.code_version import code_patch
+from hftraining.runs.folder import CANDIDATES_FOLDER
 from hftraining.runs.identity import manifest
 from hftraining.runs.record import RunRecord, read_manifest
 from hftraining.training.checkpoint import Checkpoints
@@ -36,7 +37,7 @@ def opened(
 @contextmanager
 def opened_candidate(ground: Ground, folder: Path, method: str) -> Iterator[tuple[RunRecord, LedgerRow]]:
     """The folder of a candidate inside its fine-tune's; without a whole checkpoint the candidate starts over."""
-    path = folder / "candidates" / method
+    path = folder / CANDIDATES_FOLDER / method
     step = Checkpoints(path / "checkpoints").newest()
     if step:
         record = RunRecord.reopen(path, step)
@@ -45,7 +46,7 @@ def opened_candidate(ground: Ground, folder: Path, method: str) -> Iterator[tupl
         delta, signature = signature_of(ground.config, ground.base, method)
         own = {"signature": signature, "kind": "finetuned", "name": f"{ground.config.name} {method}"}
         facts, values = read_manifest(folder) | own, dataclasses.asdict(ground.config)
-        record = RunRecord.create(folder.parent, folder.name, "candidates", values, delta, facts, called=method)
+        record = RunRecord.create(folder.parent, folder.name, CANDIDATES_FOLDER, values, delta, facts, called=method)
     with record, in_the_ledger(folder.parents[2], record, ground.periods, step > 0) as row:
         yield record, row
 

@@ -7,7 +7,7 @@ from scipy import stats
 from hftraining.core.metrics import LOSS_TAG, PROFIT
 from hftraining.experiment.periods import Period
 from hftraining.model.base import Forecaster
-from hftraining.model.config import ObjectiveConfig
+from hftraining.model.config import HEADLESS, ObjectiveConfig
 from hftraining.profit_tracker import ProfitReport, ProfitTracker
 
 
@@ -36,7 +36,7 @@ class ValidationProbe:
         forecast = self.valid.forecast(self.forecaster)
         self.report = self.tracker.evaluate(self.valid.bars, forecast)
         values = {metric.tag: float(self.report.metrics[metric.name]) for metric in PROFIT if metric.probed}
-        if self.objective.profit_weight:
+        if self.objective.profit_weight and self.forecaster.kind not in HEADLESS:
             values["eval/profit_loss"] = self.valid.profit_loss(forecast, self.tracker.config)
         loss = self.valid.forecast_loss(forecast) if self.objective.forecast_weight else values["eval/profit_loss"]
         values[LOSS_TAG] = loss

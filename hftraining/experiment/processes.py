@@ -62,9 +62,9 @@ def exit_code(outcomes: list[Outcome]) -> int:
 
 def attempt(symbol: str, config: ExperimentConfig, argv: list[str] | None = None) -> Outcome:
     """Run a config in this process. A run to resume that is already finished stays as it is."""
-    if config.resume and (known := read_result(Path(config.resume))):
-        return Outcome(symbol, DONE, config.resume, f"finished already: {_came_of(known)}")
     try:
+        if config.resume and (known := read_result(Path(config.resume))):
+            return Outcome(symbol, DONE, config.resume, f"finished already: {_came_of(known)}")
         finished = run(config, argv)
     except KeyboardInterrupt:
         return Outcome.of(symbol, Interrupted("interrupted"))

@@ -6,7 +6,6 @@ Legend: T sessions, S symbols, H horizons, Q quantiles.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import variance
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import Judgement, estimate_of
 from hftraining.experiment.periods import Period
 from hftraining.reports.recommendations import CANDIDATES
-from hftraining.runs.ledger import Trials, daily_sharpe
+from hftraining.runs.ledger import Trials, daily_sharpe, variance_of
 from hftraining.runs.result import CandidateResult, Recommendation
 from hftraining.training.trainer import Progress
 
@@ -63,8 +62,7 @@ def recommend(
     base = rows[BASE]
     assert base.judged is not None and base.fitted is not None
     sharpes = {*trials.sharpes_1d, daily_sharpe(base.judged.returns_T.tolist())}
-    known = [sharpe for sharpe in sharpes if math.isfinite(sharpe)]
-    spread = variance(known) if len(known) > 1 else math.nan
+    spread = variance_of([sharpe for sharpe in sharpes if math.isfinite(sharpe)])
     table: dict[str, CandidateResult] = {}
     better: dict[str, float] = {}  # the lead of the Sharpe ratio over the base's
     for name, row in rows.items():

@@ -101,7 +101,9 @@ def repeat_command(group: Group) -> str:
     run = group.runs[0]
     seeds = sorted({int(run.seed) for run in group.runs if run.seed is not None})
     skipped = {*NOT_REPEATED, *(["name"] if run.config.get("name") == derived_name(run.config) else [])}
-    overrides = [override(field, value) for field, value in run.files.config_diff.items() if field not in skipped]
+    # base.* and candidate tell what a fine-tune started from; init_from, which is there too, repeats it.
+    fields = {f: v for f, v in run.files.config_diff.items() if not f.startswith("base.") and f not in skipped}
+    overrides = [override(field, value) for field, value in fields.items()]
     words = ["python", "train.py", *(["-m"] if len(seeds) > 1 else []), *overrides]
     return " ".join(shlex.quote(word) for word in [*words, f"seed={','.join(map(str, seeds))}"])
 

@@ -24,7 +24,7 @@ from hftraining.runs.bar_digests import data_delta, digest_bars, read_digests
 from hftraining.runs.bitwise import Bits, compare_bits
 from hftraining.runs.code_version import PATCH_FILE, SOURCE_TREE, code_version, git_environment, source_digest
 from hftraining.runs.environment import environment
-from hftraining.runs.folder import RunFolder, read_run
+from hftraining.runs.folder import CANDIDATES_FOLDER, RunFolder, read_run
 
 LINES_SHOWN = 10  # of changed bars
 LIKELIEST = ("code", "threads", "machine", "library")  # causes of a difference, the likeliest first
@@ -77,6 +77,10 @@ def replay(folder: Path, outputs: Path | None = None, say: Callable[[str], None]
     or the run never finished.
     """
     run = finished_run(folder)
+    if folder.resolve().parent.name == CANDIDATES_FOLDER:
+        raise ReplayError(
+            f"{folder} is a candidate of a fine-tune: replay the fine-tune, {folder.resolve().parents[1]}"
+        )
     config = load_config(folder / "config.yaml")
     config.resume, config.output_dir = None, str(outputs or run.outputs or "outputs")
     threads = config.training.threads or run.manifest.get("threads")

@@ -36,7 +36,7 @@ class LowRank(nn.Module):
         return self.linear
 
 
-def prepare(model: Network, method: str, rank: int) -> int:
+def adapt(model: Network, method: str, rank: int) -> int:
     """Freeze the weights that the method does not train; returns how many it trains.
 
     full and scratch train all weights, head the last layers, lora a change of at most `rank` on every linear layer,

@@ -37,11 +37,10 @@ class ModelFolderError(UserError):
 class Model(Protocol):
     """The face: what every kind of model does. It knows scaled features, not bars.
 
-    has_head: whether it gives a position of its own. training.Trainer trains a Network; a Learner learns by itself.
+    training.Trainer trains a Network; a Learner learns by itself. The kinds in HEADLESS give no position of their own.
     """
 
     config: ModelConfig
-    has_head: bool
 
     @property
     def receptive_field(self) -> int:
@@ -107,7 +106,7 @@ class Forecaster:
     ) -> "Forecaster":
         """An untrained model of any kind. Its forecasts depend on every feature, so that a leak would show in them.
 
-        A Network draws its weights from torch's random state; other kinds start always the same. Raises
+        A Network draws its weights from torch's random state; other kinds always start from the same state. Raises
         MissingDependency without the library that a kind needs.
         """
         horizons, levels = tuple(horizons), tuple(levels)

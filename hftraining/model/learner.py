@@ -74,7 +74,6 @@ class MeanModel(ABC, Generic[Mean]):
     squared error on the M later rows. fit: (x_NF, label_NH, chosen_H, seed=) -> the mean. Labels are finite.
     """
 
-    has_head = False
     receptive_field = 1  # only today's features count
     choose: ClassVar[Callable[..., np.ndarray]]
     fit: ClassVar[Callable[..., Any]]

@@ -23,8 +23,6 @@ class Network(nn.Module, ABC):
     its weights from torch's random state.
     """
 
-    has_head = True
-
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config

@@ -56,7 +56,7 @@ def fit_trees(x_NF: np.ndarray, label_NH: np.ndarray, rounds_H: np.ndarray, *, s
 def choose_rounds(
     x_NF: np.ndarray, label_NH: np.ndarray, x_MF: np.ndarray, label_MH: np.ndarray, *, seed: int
 ) -> np.ndarray:
-    """rounds_H: so many trees, fitted on the N rows, have the least squared error on the M later rows."""
+    """rounds_H: the number of trees that, fitted on the N rows, has the least squared error on the M later rows."""
     lightgbm = _lightgbm()
     parameters = _parameters(len(x_NF), seed)
     rows = lightgbm.Dataset(x_NF, params=parameters)

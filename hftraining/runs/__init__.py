@@ -1,1 +1,1 @@
-"""What a run leaves behind: its folder, its identity, its report."""
+"""What a run leaves behind: its folder, its result, its identity and its ledger row."""

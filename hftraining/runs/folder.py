@@ -14,6 +14,8 @@ from hftraining.core.errors import UserError
 from hftraining.runs.record import read_metrics
 from hftraining.runs.result import RunResult, read_result
 
+CANDIDATES_FOLDER = "candidates"  # of what a fine-tune tried, within its own folder
+
 
 @dataclass
 class RunFolder:

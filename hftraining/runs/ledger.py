@@ -9,7 +9,7 @@ import math
 import sqlite3
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,7 +102,7 @@ class Trials:
     variance_1d: over trials with ddof 1, NaN for fewer than two.
     """
 
-    count: int  # N: one a signature and outcome, also of pruned, failed, killed and running runs
+    count: int  # N: distinct pairs of signature and outcome; pruned, failed, killed and running runs count too
     sharpes_1d: tuple[float, ...]
     variance_1d: float
     rows: dict[str, tuple[int, ...]]  # signature -> its rows, in the order in which they began
@@ -321,7 +321,12 @@ def trials_of(entries: Sequence[Entry]) -> Trials:
     known = tuple(sharpe for outcomes in sharpes.values() for sharpe in outcomes.values() if math.isfinite(sharpe))
     different = {signature: len(outcomes) for signature, outcomes in sharpes.items()}
     count = sum(max(1, number) for number in different.values())
-    return Trials(count, known, variance(known) if len(known) > 1 else math.nan, rows, different)
+    return Trials(count, known, variance_of(known), rows, different)
+
+
+def variance_of(sharpes: Collection[float]) -> float:
+    """Variance (ddof 1) of the trials' Sharpe ratios; NaN for fewer than two."""
+    return variance(sharpes) if len(sharpes) > 1 else math.nan
 
 
 def daily_sharpe(returns: Sequence[float]) -> float:

@@ -20,12 +20,12 @@ from hftraining.market.prices import load_bars
 from hftraining.runs.identity import cannot_change_a_number
 from hftraining.sweep.conclusion import conclude
 from hftraining.sweep.config import SearchConfig
+from hftraining.sweep.serve import FAILING, INTERRUPTED
 from hftraining.sweep.settings import sweep_folder, without_search
 from hftraining.sweep.space import Param, Value, parse_space, parsed, points_of_grid
 from hftraining.sweep.study import Study
 from hftraining.sweep.summary import Summary
 from hftraining.sweep.trials import fixed_values, folds_of
-from hftraining.sweep.worker import FAILING, INTERRUPTED
 
 
 def run_sweep(

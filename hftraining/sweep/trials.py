@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -24,19 +24,18 @@ from hftraining.market.prices import load_bars
 from hftraining.runs.ledger import LEDGER_FILE, Ledger
 from hftraining.runs.result import RunResult
 from hftraining.sweep.config import SearchConfig
+from hftraining.sweep.serve import Report
 from hftraining.sweep.space import Param, Value
 
-Watch = Callable[[int, Mapping[str, float]], None]  # called with the step of a report and the objectives to prune on
 
-
-class Trials:
+class TrialRunner:
     """Runs trials; a trial is one run for each fold and seed."""
 
     def __init__(self, search: SearchConfig, composer: Composer, outputs: Path) -> None:
         self.search, self.composer, self.outputs = search, composer, outputs
         self.folder = outputs / "sweeps" / search.name
 
-    def run(self, number: int, point: Mapping[str, Value], watch: Watch, facts: dict[str, Any]) -> dict[str, float]:
+    def run(self, number: int, point: Mapping[str, Value], watch: Report, facts: dict[str, Any]) -> dict[str, float]:
         """Train a trial; returns its metrics, means over folds and seeds, NaN if one of them is.
 
         watch: called after each probe, or after each part if the pruner compares parts; it may raise Pruned.
@@ -48,7 +47,7 @@ class Trials:
         facts |= {"folders": [], "signature": signature_of(config)[1], "steps": 0, "max_steps": 0, "seconds": 0.0}
         argv = ["train.py", *self.composer.overrides(point)]
         parts = self._parts(config)
-        facts["max_steps"] = config.training.max_steps * len(parts)
+        facts["max_steps"] = config.most_steps * len(parts)
         with self._as_one_trial(config, number, facts):
             for place, (ending, part) in enumerate(parts):
                 progress = _Progress(self.search, part, place, done, watch)
@@ -110,12 +109,12 @@ class _Progress:
     """Turns the probes of one training into what the pruner compares: means over the parts of the trial so far."""
 
     def __init__(
-        self, search: SearchConfig, part: ExperimentConfig, place: int, done: list[dict[str, float]], watch: Watch
+        self, search: SearchConfig, part: ExperimentConfig, place: int, done: list[dict[str, float]], watch: Report
     ) -> None:
         self.search, self.place, self.done, self.watch = search, place, done, watch
         self.best_metric = part.training.best_metric
         self.sign = -1.0 if higher_is_better(self.best_metric) else 1.0
-        self.probes_a_part = math.ceil(part.training.max_steps / part.profit_tracker.every)
+        self.probes_a_part = math.ceil(part.most_steps / part.profit_tracker.every)
         self.best, self.probes, self.step = math.inf, 0, 0
         self.values: dict[str, float] = {}
 

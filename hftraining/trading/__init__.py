@@ -1,1 +1,1 @@
-"""What a decision would have earned: the fill engine, metrics, rules of the literature."""
+"""What a decision would have earned: the fill engine, its rules, metrics and strategies of the literature."""

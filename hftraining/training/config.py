@@ -30,7 +30,7 @@ class TrainingConfig:
     grad_clip: float = 1.0  # largest gradient norm
     precision: str = "fp32"  # fp32, or bf16 for the linear layers (attention and the loss stay fp32)
     device: str = "cpu"  # cpu or cuda
-    threads: int = 0  # of torch; 0 keeps its default. Another number gives other bits
+    threads: int = 0  # of torch; 0 keeps its default. Results depend on it in the last bits
     checkpoint_every: int = 250  # steps
     log_every: int = 10  # steps
     best_metric: str = "eval/loss"  # the probed metric that chooses the best step

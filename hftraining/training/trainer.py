@@ -77,7 +77,7 @@ class Trainer:
         started, first = time.monotonic(), self.progress.step
         # A run that patience has ended and that is resumed has no steps left.
         ahead = range(first, first) if self._is_out_of_patience() else range(first + 1, config.max_steps + 1)
-        with _stop_signals() as stop_asked:
+        with stop_signals() as stop_asked:
             for step in ahead:
                 values = self._step(step)
                 self.progress.step = step
@@ -167,7 +167,7 @@ class Trainer:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals() -> Iterator[Callable[[], bool]]:
     """Note SIGTERM and SIGINT instead of ending the process; a second SIGINT ends it. Yields whether one came."""
     seen: list[int] = []
 

@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hftraining.core.errors import ConfigError, Interrupted
+from hftraining.core.errors import ConfigError, Interrupted, UserError
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
-from hftraining.experiment.config import typed_config
+from hftraining.experiment.config import load_config, typed_config
 from hftraining.experiment.ground import prepare, steps_of_epochs
 from hftraining.experiment.inherit import candidate_config, inherit, signature_of
+from hftraining.experiment.replay import replay
 from hftraining.market.features import FEATURES
 from hftraining.model.base import FORMAT, Forecaster
+from hftraining.reports.console import Console
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Trainer
 from tests.runs_of import FAST, QUICK, any_kind, hashes, moved, own_copy, tune, tuned_config, weights
@@ -362,3 +364,33 @@ def test_the_console_and_the_report_show_the_recommendation(base, tmp_path, caps
 def test_the_equity_of_a_fine_tune_is_that_of_its_stock_alone(tuned):
     trades = pd.read_parquet(tuned / "trades.parquet")
     assert set(trades["symbol"]) <= {"S0"}
+
+
+def test_a_candidate_is_neither_replayed_nor_resumed_by_itself(tuned, tmp_path):
+    candidate = tuned / "candidates" / "head"
+    with pytest.raises(UserError, match="is a candidate of a fine-tune: replay the fine-tune"):
+        replay(candidate, tmp_path / "out")
+    config = load_config(candidate / "config.yaml")
+    config.resume = str(candidate)
+    with pytest.raises(ConfigError, match="is a candidate of a fine-tune: resume the fine-tune"):
+        any_kind(config, ["train.py"])
+    assert not (tmp_path / "out").exists() and not (tuned / "ledger.sqlite").exists()
+
+
+def test_every_candidate_leaves_a_whole_sealed_run(tuned):
+    for method in ("full", "head", "lora", "scratch"):
+        folder = tuned / "candidates" / method
+        result = json.loads((folder / "result.json").read_text())
+        assert "test" not in result and result["test_openings"] == 0 and result["valid"]["profit"]
+        assert {"report.html", "equity.parquet", "trades.parquet", "model"} <= {path.name for path in folder.iterdir()}
+
+
+def test_a_pipe_that_closes_after_the_run_is_done_leaves_the_row_done(base, tmp_path, monkeypatch):
+    def closed(self, result):
+        raise BrokenPipeError("as if by `| head`")
+
+    monkeypatch.setattr(Console, "summary", closed)
+    with pytest.raises(BrokenPipeError):
+        tune(base, tmp_path, "training.methods=[head]")
+    entries = Ledger(tmp_path / "ledger.sqlite").entries()
+    assert len(entries) == 2 and all(entry.status == "done" and entry.valid_returns for entry in entries)

@@ -9,6 +9,7 @@ import pytest
 from hfinference import average_predictions, load_model
 from hftraining.core.errors import ConfigError, Interrupted, LeakError
 from hftraining.experiment.config import load_config
+from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.proof import prove_run
 from hftraining.experiment.replay import replay
 from hftraining.market import features
@@ -135,3 +136,14 @@ def test_a_run_that_is_cut_off_after_learning_resumes_to_the_same_bits(made, fol
         assert (cut / "model" / name).read_bytes() == (Path(result["folder"]) / "model" / name).read_bytes()
     assert (again["eval"], again["test"]["profit"]) == (result["eval"], result["test"]["profit"])
     assert len((cut / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_a_kind_does_not_read_makes_no_other_trial_of_it(folder):
+    def signature(*overrides):
+        return signature_of(compose_config("model=ridge", "stocks=folder", f"stocks.path={folder}", *overrides))[1]
+
+    plain = signature()
+    for unread in ("training.max_steps=7", "training.learning_rate=0.5", "training=production", "objective=forecast"):
+        assert signature(unread) == plain
+    for read in ("training.history=300", "objective.horizons=[1,5]", "seed=2", "profit_tracker.lag=2"):
+        assert signature(read) != plain

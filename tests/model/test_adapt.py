@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from hftraining.model.adapt import LowRank, merge, prepare, pull_back
+from hftraining.model.adapt import LowRank, adapt, merge, pull_back
 from hftraining.model.config import ModelConfig
 from hftraining.model.transformer import BarTransformer
 from hftraining.training.checkpoint import Checkpoints
@@ -42,13 +42,13 @@ def trainable(model):
 def test_a_prepared_model_forecasts_as_before_until_it_is_trained(method):
     model = make_model()
     before = forecast(model)
-    prepare(model, method, rank=3)
+    adapt(model, method, rank=3)
     assert all(torch.equal(a, b) for a, b in zip(before, forecast(model), strict=True))
 
 
 def test_every_linear_layer_gets_a_low_rank_change_of_rank_times_the_sum_of_its_widths():
     model = make_model()
-    moved = prepare(model, "lora", rank=3)
+    moved = adapt(model, "lora", rank=3)
     layers = [layer for layer in model.modules() if isinstance(layer, LowRank)]
     assert len(layers) == 1 + 2 * 4 + 2  # embed, (qkv, out and two of the mlp) a block, quantiles and position
     widths = [(layer.linear.in_features, layer.linear.out_features) for layer in layers]
@@ -59,7 +59,7 @@ def test_every_linear_layer_gets_a_low_rank_change_of_rank_times_the_sum_of_its_
 def test_merging_makes_a_plain_model_with_the_same_forecasts(rank):
     model = make_model()
     names = set(model.state_dict())
-    prepare(model, "lora", rank)
+    adapt(model, "lora", rank)
     optimizer = torch.optim.AdamW(trainable(model), lr=0.01)
     for number in range(5):
         step(model, optimizer, number)

@@ -63,7 +63,7 @@ def test_a_forecast_is_the_prediction_in_units_of_volatility_and_nan_where_featu
     got = forecaster.forecast(bars)
     known_TS = features.known_TS
     assert (np.isfinite(got.quantiles_TSHQ).all(axis=(2, 3)) == known_TS).all()
-    assert (np.isfinite(got.head_TS) == (known_TS & forecaster.model.has_head)).all()
+    assert (np.isfinite(got.head_TS) == (known_TS & (forecaster.kind == "transformer"))).all()
     scaled_TSF = forecaster.scaler.scale(features.values_TSF)
     quantiles_TSHQ, _ = forecaster.model.predict(scaled_TSF, known_TS, "cpu")
     assert quantiles_TSHQ.dtype == np.float64

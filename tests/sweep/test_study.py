@@ -15,8 +15,8 @@ from optuna.trial import TrialState
 from hftraining.core.errors import ConfigError
 from hftraining.sweep.conclusion import choose, pareto_front
 from hftraining.sweep.config import violation
+from hftraining.sweep.serve import FAILING, FULL, INTERRUPTED, serve
 from hftraining.sweep.study import Study
-from hftraining.sweep.worker import FAILING, FULL, INTERRUPTED, serve
 from tests.commands import ROOT, ended, start
 from tests.sweep_study import OBJECTIVES, SPACE, Synthetic, metrics_at, search_config
 
