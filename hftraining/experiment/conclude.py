@@ -1,4 +1,4 @@
-"""Conclude: score and judge a trained model, on the validation days then on the test days; the ledger counts that opening."""
+"""Conclude: score and judge a trained model on the validation days, then on the test days, an opening that counts."""
 
 from dataclasses import dataclass
 

@@ -37,7 +37,9 @@ def code_version(tree: Path = SOURCE_TREE) -> dict[str, Any]:
 
 
 def source_digest(tree: Path = SOURCE_TREE, makers: tuple[str, ...] | None = MAKERS_OF_NUMBERS) -> str:
-    """16 hex digits of the names and contents of the modules that make numbers; makers=None: of all modules, as earlier versions did.
+    """16 hex digits of the names and contents of the modules that make numbers.
+
+    makers=None takes all modules, as earlier versions did.
 
     It leaves out config files, since each run resolves them into its own config.
     """
