@@ -37,7 +37,6 @@ def test_a_wrong_word_prints_one_line_and_gives_exit_code_2(capsys, words, line)
         (UserError("here\n  and there"), 2, "error: here and there"),
         (LeakError("it leaks"), 1, "error: it leaks"),
         (Interrupted("after step 3"), 3, "interrupted: after step 3"),
-        (FileNotFoundError("no such file"), 2, "error: no such file"),
         (KeyboardInterrupt(), 3, "interrupted"),
     ],
 )
