@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from hftraining.core.errors import ConfigError
 from hftraining.core.metrics import Unit
+from hftraining.reports.console import wide_console
 from hftraining.reports.deltas import Group, Row, config_rows, group_by_seed, sets_apart, shown_value
 from hftraining.runs.folder import read_run
 
@@ -58,7 +58,7 @@ def show_table(sweep_dir: str) -> None:
     for group in sorted(groups, key=lambda group: fmean(group.values(LOSS) or [math.inf])):
         cells = [group.spread(metric).text(unit) for _, metric, unit in COLUMNS]
         table.add_row(escape(_configuration(group, rows)), str(len(group.runs)), *cells, escape(_verdicts(group)))
-    out = Console(highlight=False)
+    out = wide_console()
     out.print(table)
     results = [run.result for group in groups for run in group.runs if run.result]
     opened = max((result.test_openings or 0 for result in results), default=0)
@@ -78,5 +78,6 @@ def _configuration(group: Group, rows: Sequence[Row]) -> str:
 
 
 def _verdicts(group: Group) -> str:
-    counts = Counter(run.result.verdict or "" for run in group.runs if run.result)
+    """How many runs ended with each verdict, without the verdict's figures."""
+    counts = Counter((run.result.verdict or "").split(" (")[0] for run in group.runs if run.result)
     return "; ".join(f"{count} x {text}" if len(group.runs) > 1 else text for text, count in counts.items())

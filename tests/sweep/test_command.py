@@ -153,7 +153,7 @@ def test_a_search_without_m_and_a_size_without_a_search_are_refused(tmp_path):
 
 def test_a_plain_multirun_ends_with_a_table_of_configurations_over_seeds(tmp_path):
     few = ("training.max_steps=5", "stocks.symbols=[AAPL,MSFT]", "training.symbols_per_window=2")
-    code, out, err = train_here(tmp_path, *SMALL, *few, "seed=1,2", "-m", "model.dropout=0.1,0.2", COLUMNS="200")
+    code, out, err = train_here(tmp_path, *SMALL, *few, "seed=1,2", "-m", "model.dropout=0.1,0.2")
     assert code == 0, err
     table = out[out.index("configurations, mean +- spread over seeds") :]
     assert table.count("+-") > 6 and "dropout=0.1" in table and "4 times" in table
