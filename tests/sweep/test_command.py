@@ -157,6 +157,7 @@ def test_a_plain_multirun_ends_with_a_table_of_configurations_over_seeds(tmp_pat
     assert code == 0, err
     table = out[out.index("configurations, mean +- spread over seeds") :]
     assert table.count("+-") > 6 and "dropout=0.1" in table and "4 times" in table
+    assert len([line for line in table.splitlines() if "dropout=0." in line and " x " in line]) == 2  # a line each
     (listed,) = (tmp_path / "outputs" / "sweeps" / "multirun").glob("*/runs.jsonl")
     assert len(listed.read_text().splitlines()) == 4
 
