@@ -15,7 +15,7 @@ from hftraining.evidence.nulls import null_band
 from hftraining.evidence.scores import Score as DailyScore
 from hftraining.evidence.scores import daily_scores, quantile_calibration
 from hftraining.experiment.periods import Period
-from hftraining.profit_tracker import ProfitTracker
+from hftraining.profit_tracker import ProfitReport, ProfitTracker
 from hftraining.runs.result import Baseline, Calibration, Estimate, Null, PeriodResult, Score
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import daily_returns, summarize
@@ -27,9 +27,10 @@ FAN = ("q05", "q25", "q50", "q75", "q95")
 
 @dataclass(frozen=True)
 class Judgement:
-    """result: for result.json. The frames go into the run folder. returns_T: daily, net."""
+    """result: for result.json. report: of the tracker. The frames go into the run folder. returns_T: daily, net."""
 
     result: PeriodResult
+    report: ProfitReport
     equity: pd.DataFrame  # date, equity, buy_and_hold
     trades: pd.DataFrame
     fan: pd.DataFrame  # date, q05 .. q95: the null band of the equity
@@ -83,6 +84,7 @@ def judge(
     fan = {name: null.fan_TQ[:, q] for q, name in enumerate(FAN)}
     return Judgement(
         result,
+        report,
         pd.DataFrame({"date": dates, **curves}),
         report.trades,
         pd.DataFrame({"date": dates, **fan}),
