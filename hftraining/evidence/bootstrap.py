@@ -27,6 +27,9 @@ COVERAGE = 0.95
 MIN_RETURNS = 20  # fewer cannot tell how long a block should be
 # Lags of the standard error, in blocks: short enough to be steady, long enough to reach what a block keeps.
 _LAGS_PER_BLOCK = 1.5
+# A draw's own error counts for at least this share of the estimate's: a draw that misses the few days on which two
+# nearly equal books differ has almost none, and would put an end of the interval at infinity.
+_LEAST_ERROR = 0.2
 # Random numbers at a time, to keep long histories within some 50 MB.
 _CHUNK_VALUES = 4_000_000
 
@@ -98,7 +101,8 @@ def _interval(returns_AT: np.ndarray, draws: int, seed: int) -> Interval:
     for first in range(0, draws, at_once):
         count = min(at_once, draws - first)
         start_DT, uniform_DT = rng.integers(0, n, (count, n), np.int32), rng.random((count, n))
-        distances.append(_studentised_draws(returns_AT, sign_A1[:, 0], start_DT, uniform_DT, 1.0 / length, value))
+        sampled = (returns_AT, sign_A1[:, 0], start_DT, uniform_DT, 1.0 / length)
+        distances.append(_studentised_draws(*sampled, value, _LEAST_ERROR * error))
     distance_D = np.concatenate(distances)
     known_D = distance_D[np.isfinite(distance_D)]  # a draw of flat days only has no Sharpe ratio
     if len(known_D) < draws / 2:
@@ -135,11 +139,11 @@ def resampled_days(start_T, uniform_T, restart, day_T):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _studentised_draws(returns_AT, sign_A, start_DT, uniform_DT, restart, value):
+def _studentised_draws(returns_AT, sign_A, start_DT, uniform_DT, restart, value, least_error):
     """Distance of each draw's estimate from `value`, in standard errors of that draw, (D,).
 
     A draw is made of independent blocks, so its standard error is the root of the sum of squares of the blocks'
-    total influence (Gotze and Kunsch 1996).
+    total influence (Gotze and Kunsch 1996), or least_error if that is more.
     """
     n_draws, n = start_DT.shape
     n_series = returns_AT.shape[0]
@@ -168,5 +172,5 @@ def _studentised_draws(returns_AT, sign_A, start_DT, uniform_DT, restart, value)
                 z = (returns_AT[a, day_T[t]] - mean_A[a]) / spread_A[a]
                 block += sign_A[a] * (z - 0.5 * sharpe_A[a] * (z * z - 1.0))
         squares += block * block
-        distance_D[d] = (estimate - value) / (math.sqrt(squares) / n)
+        distance_D[d] = (estimate - value) / max(math.sqrt(squares) / n, least_error)
     return distance_D

@@ -1,58 +1,80 @@
-"""The verdict: one sentence by fixed rules, so that the author of a report does not judge the run."""
+"""The verdict: one sentence by fixed rules, so that the author of a report does not judge the run.
+
+Three questions, in this order. Does it lose: against the benchmark or outright, by more than the margin of error? Is it
+skill: did the book do better than the same book at other times (the null band), did it earn an alpha that the best of
+all trials without skill would not have (evidence/selection.py), and did it earn anything at all? Does it beat the
+benchmark: is its Sharpe ratio higher by more than the margin of error, also as the best of all trials?
+"""
 
 import math
 
 from hftraining.evidence.bootstrap import Interval
+from hftraining.evidence.selection import Excess
 
 # The customary one-sided level: of a hundred books without skill, five may pass as better than chance.
 CHANCE_P = 0.05
-# The same level after the search: the probability that the true Sharpe ratio exceeds the luck of all trials.
-DEFLATED_LEAST = 0.95
-# A difference counts when the whole 95 % interval lies above it, so 2.5 % of equals may pass as better.
-DIFFERENCE_LEAST = 0.0
+# A lead counts when the whole 95 % interval lies above zero, so 2.5 % of equals may pass as better; one of many trials
+# has to be that rare as the best of them.
+LEAD_P = 0.025
 
 
 def verdict(
     p: float,
+    excess: Excess,
     difference: Interval,
+    interval: Interval,
+    total_return: float,
     *,
-    deflated_sharpe: float = math.nan,
-    n_trials: int = 1,
     reason: str = "",
     rival: str = "buy and hold",
 ) -> str:
-    """What may be said of a strategy, in fixed words.
+    """What may be said of a book, in fixed words.
 
-    p: of the null band. difference: Sharpe ratio minus that of the rival, with its 95 % interval.
-    deflated_sharpe: read when n_trials > 1; then a value below DEFLATED_LEAST, or an unknown one, is chance.
-    reason: why p says little or nothing, as the null band gives it. NaN p: no verdict. A difference with NaN ends
-    beats nothing. Raises ValueError for a p outside [0, 1] and for n_trials < 1.
+    p: of the null band; NaN gives no verdict. reason: why p says little or nothing, as the null band gives it. excess:
+    over the benchmark, as the best of its n_trials. difference: Sharpe ratio minus that of the rival; interval: the
+    Sharpe ratio itself; both with 95 % ends, and with NaN ends they decide nothing. total_return: a fraction; a book
+    that earned nothing is never called better than anything. Raises ValueError for a p outside [0, 1].
     """
-    if n_trials < 1 or (math.isfinite(p) and not 0.0 <= p <= 1.0):
-        raise ValueError(f"p={p} must lie in [0, 1] and n_trials={n_trials} be at least 1")
+    if math.isfinite(p) and not 0.0 <= p <= 1.0:
+        raise ValueError(f"p={p} must lie in [0, 1]")
     if math.isnan(p):
         return f"no verdict: {reason or 'nothing was traded, or the window is too short'}"
-    said = [f"p = {_probability(p, CHANCE_P)}"]
-    deflated = []
-    if n_trials > 1:
-        value = "unknown" if math.isnan(deflated_sharpe) else _probability(deflated_sharpe, DEFLATED_LEAST)
-        deflated = [f"deflated Sharpe {value} over {n_trials} trials"]
-    if p > CHANCE_P or (deflated and not deflated_sharpe >= DEFLATED_LEAST):
-        return f"indistinguishable from chance ({'; '.join([*said, *deflated, *([reason] if reason else [])])})"
-    said = [*said, f"Sharpe difference {_interval(difference)}", *deflated]
-    beats = difference.low > DIFFERENCE_LEAST
-    return f"beats {rival if beats else f'chance but not {rival}'} ({'; '.join(said)})"
+    lead = f"Sharpe difference {_interval(difference)}"
+    if difference.high < 0.0:
+        return f"loses ({lead} to {rival})"
+    if interval.high < 0.0:
+        return f"loses (Sharpe ratio {_interval(interval)})"
+    said = [f"p = {_probability(p, CHANCE_P)}", _alpha(excess)]
+    if not (p <= CHANCE_P and excess.p <= CHANCE_P and total_return > 0.0):
+        lost = ["it earned nothing"] if p <= CHANCE_P and excess.p <= CHANCE_P else []
+        return f"indistinguishable from chance ({'; '.join([*said, *lost, *([reason] if reason else [])])})"
+    beats = difference.low > 0.0 and (excess.n_trials == 1 or excess.lead_p <= LEAD_P)
+    if difference.low > 0.0 and not beats:
+        lead += f", p = {_probability(excess.lead_p, LEAD_P)} as the best of {excess.n_trials} trials"
+    return f"beats {rival if beats else f'chance but not {rival}'} ({'; '.join([*said, lead])})"
+
+
+def _alpha(excess: Excess) -> str:
+    """The alpha a year and its p, as the best of all trials."""
+    if math.isnan(excess.p):
+        return "alpha unknown"
+    ends = excess.alpha.value, excess.alpha.low, excess.alpha.high
+    value, low, high = (f"{100.0 * end:.1f}" for end in ends)
+    among = f" as the best of {excess.n_trials} trials" if excess.n_trials > 1 else ""
+    return f"alpha {value} % a year [{low}, {high}], p = {_probability(excess.p, CHANCE_P)}{among}"
 
 
 def _probability(value: float, threshold: float) -> str:
     """Two decimals, or three where two would hide on which side of the threshold it lies, or that it is not 0 or 1."""
+    if math.isnan(value):
+        return "unknown"
     short = f"{value:.2f}"
     hides = short in (f"{threshold:.2f}", "0.00", "1.00") and value not in (0.0, 1.0, threshold)
     return f"{value:.3f}" if hides else short
 
 
-def _interval(difference: Interval) -> str:
-    values = (difference.value, difference.low, difference.high)
+def _interval(found: Interval) -> str:
+    values = (found.value, found.low, found.high)
     if any(math.isnan(value) for value in values):
         return "unknown"
     # A low end of 0.04 must not read 0.0 where it decides.

@@ -85,7 +85,7 @@ def test_a_draw_is_studentised_by_the_influence_of_its_blocks_worked_out_by_hand
     z = (drawn - drawn.mean()) / drawn.std(ddof=1)
     influence = z - daily / 2 * (z**2 - 1)
     error = math.sqrt(influence[:2].sum() ** 2 + influence[2:].sum() ** 2) / 5
-    found = _studentised_draws(values[None], np.array([1.0]), start_DT, uniform_DT, 0.5, 0.1)
+    found = _studentised_draws(values[None], np.array([1.0]), start_DT, uniform_DT, 0.5, 0.1, 0.0)
     assert found == pytest.approx([(daily - 0.1) / error])
 
 
@@ -159,3 +159,13 @@ def test_the_interval_covers_the_true_sharpe_in_92_to_97_percent(keep):
         found = sharpe_interval(values, 1000, seed)
         held += found.low <= truth <= found.high
     assert 0.92 <= held / 600 <= 0.97
+
+
+def test_the_interval_of_two_books_that_differ_on_a_day_or_two_stays_finite_and_small():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        one = rng.normal(0.0005, 0.01, 500)
+        other = one.copy()
+        other[rng.integers(500, size=2)] += 0.004
+        found = sharpe_difference(one, other, 1000, seed)
+        assert -0.5 < found.low <= found.value <= found.high < 0.5
