@@ -86,6 +86,19 @@ class ProfitTracker:
             self._last_held = (bars, self._held(bars, _hold(bars, self.config), "buy_and_hold"))
         return self._last_held[1]
 
+    def risk_matched(self, bars: Bars, exposure: float) -> Held:
+        """Buy and hold with a part of the capital, the rest idle in cash: its risk is that of a book of this exposure.
+
+        exposure: the book's mean gross weight, a fraction; above 1 it counts as 1. At 0, or NaN, nothing is bought.
+        """
+        part = min(1.0, exposure) if exposure > 0.0 else 0.0  # NaN compares as false
+        if part == 0.0:
+            flat = _simulate(bars, np.zeros(bars.close_TS.shape), self.config)
+            return self._held(bars, flat, "risk_matched")
+        capital = self.config.initial_capital
+        invested = _hold(bars, replace(self.config, initial_capital=part * capital))
+        return self._held(bars, _with_cash(invested, (1.0 - part) * capital), "risk_matched")
+
     def _held(self, bars: Bars, simulation: Simulation, name: str) -> Held:
         return Held(simulation, _by_session(simulation, bars, name), summarize(simulation, self.config))
 
@@ -100,6 +113,13 @@ def _simulate(bars: Bars, weights_TS: np.ndarray, rules: ProfitTrackerConfig) ->
 
 def _hold(bars: Bars, rules: ProfitTrackerConfig) -> Simulation:
     return hold(*_prices(bars), replace(rules, stop_loss=0.0, take_profit=0.0), sessions_T=bars.sessions_T)
+
+
+def _with_cash(simulation: Simulation, cash: float) -> Simulation:
+    """The same account with idle cash beside it, in currency."""
+    equity_T = simulation.equity_T + cash
+    gross_T = simulation.gross_T * simulation.equity_T / equity_T
+    return replace(simulation, equity_T=equity_T, cash_T=simulation.cash_T + cash, gross_T=gross_T)
 
 
 def _by_session(simulation: Simulation, bars: Bars, name: str) -> pd.Series:

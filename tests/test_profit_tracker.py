@@ -162,6 +162,29 @@ def test_buy_and_hold_in_whole_shares_makes_room_and_keeps_every_symbol(lag):
     assert (held.simulation.cash_T >= 0).all()
 
 
+@pytest.mark.parametrize("exposure", [0.3, 1.0])
+def test_the_risk_matched_benchmark_is_buy_and_hold_with_a_part_of_the_capital(exposure):
+    bars = from_market(eventful_market())
+    tracker = ProfitTracker(stop_loss=0.01)
+    whole, part = tracker.buy_and_hold(bars), tracker.risk_matched(bars, exposure)
+    expected = 10_000 * (1 - exposure) + exposure * whole.equity
+    np.testing.assert_allclose(part.equity, expected, rtol=1e-12)
+    held = whole.simulation
+    gross = exposure * (held.shares_TS * pd.DataFrame(bars.close_TS).ffill().fillna(0.0)).sum(axis=1) / expected.array
+    np.testing.assert_allclose(part.simulation.gross_T, gross, rtol=1e-9)
+    assert part.metrics["total_return"] == pytest.approx(exposure * whole.metrics["total_return"])
+    assert part.metrics["costs"] == pytest.approx(exposure * whole.metrics["costs"])
+    assert part.metrics["exposure"] == pytest.approx(np.mean(gross))
+
+
+def test_the_risk_matched_benchmark_caps_leverage_and_is_flat_without_exposure(bars):
+    tracker = ProfitTracker()
+    assert tracker.risk_matched(bars, 1.7).equity.tolist() == tracker.buy_and_hold(bars).equity.tolist()
+    for nothing in (0.0, float("nan")):
+        flat = tracker.risk_matched(bars, nothing)
+        assert (flat.equity == 10_000).all() and flat.metrics["exposure"] == 0 and flat.metrics["total_return"] == 0
+
+
 def test_buy_and_hold_is_computed_once_for_the_same_bars(bars):
     tracker = ProfitTracker()
     first = tracker.buy_and_hold(bars)

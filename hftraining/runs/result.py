@@ -64,7 +64,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline earned. difference: its Sharpe ratio less buy and hold's; None for buy and hold itself."""
+    """What a baseline earned. difference: its Sharpe ratio less buy and hold's; None for buy and hold of any size."""
 
     metrics: Metrics
     difference: Estimate | None = None
