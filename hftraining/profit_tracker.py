@@ -13,12 +13,12 @@ from hftraining.core.forecast import Forecast
 from hftraining.portfolio.weights import target_weights
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import summarize
-from hftraining.trading.simulator import Simulation, simulate
+from hftraining.trading.simulator import Simulation, hold, simulate
 
 
 @dataclass(frozen=True)
 class Held:
-    """Buy and hold over the same bars: its account, equity by session in currency, and metrics."""
+    """A benchmark over the same bars: its account, equity by session in currency, and metrics."""
 
     simulation: Simulation
     equity: pd.Series
@@ -77,28 +77,49 @@ class ProfitTracker:
         )
 
     def buy_and_hold(self, bars: Bars) -> Held:
-        """Equal weights of the symbols with a bar at the first session, bought once, with costs and without stops.
+        """Equal weights of all that could be bought: a late listing joins when it comes, see `simulator.hold`.
 
-        Never rebalanced. All of the capital is invested, whatever max_position_size says. The result for the last
-        Bars object is cached for repeated probes.
+        With costs, without stops. All of the capital is invested, whatever max_position_size says. The result for the
+        last Bars object is cached for repeated probes.
         """
         if self._last_held is None or self._last_held[0] is not bars:
-            whole = replace(self.config, stop_loss=0.0, take_profit=0.0, max_position_size=1.0, max_gross=1.0)
-            simulation = _simulate(bars, _hold_weights(bars), whole, hold=True)
-            held = Held(simulation, _by_session(simulation, bars, "buy_and_hold"), summarize(simulation, self.config))
-            self._last_held = (bars, held)
+            self._last_held = (bars, self._held(bars, _hold(bars, self.config), "buy_and_hold"))
         return self._last_held[1]
 
+    def risk_matched(self, bars: Bars, exposure: float) -> Held:
+        """Buy and hold with a part of the capital, the rest idle in cash: its risk is that of a book of this exposure.
 
-def _simulate(bars: Bars, weights_TS: np.ndarray, rules: ProfitTrackerConfig, hold: bool = False) -> Simulation:
-    prices = (bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS)
-    return simulate(*prices, weights_TS, rules, sessions_T=bars.sessions_T, never_rebalance=hold)
+        exposure: the book's mean gross weight, a fraction; above 1 it counts as 1. At 0, or NaN, nothing is bought.
+        """
+        part = min(1.0, exposure) if exposure > 0.0 else 0.0  # NaN compares as false
+        if part == 0.0:
+            flat = _simulate(bars, np.zeros(bars.close_TS.shape), self.config)
+            return self._held(bars, flat, "risk_matched")
+        capital = self.config.initial_capital
+        invested = _hold(bars, replace(self.config, initial_capital=part * capital))
+        return self._held(bars, _with_cash(invested, (1.0 - part) * capital), "risk_matched")
+
+    def _held(self, bars: Bars, simulation: Simulation, name: str) -> Held:
+        return Held(simulation, _by_session(simulation, bars, name), summarize(simulation, self.config))
 
 
-def _hold_weights(bars: Bars) -> np.ndarray:
-    """1 / n for the symbols that have a bar at the first session."""
-    present_1S = bars.present_TS[:1]
-    return np.broadcast_to(present_1S / max(1, present_1S.sum()), bars.close_TS.shape)
+def _prices(bars: Bars) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS
+
+
+def _simulate(bars: Bars, weights_TS: np.ndarray, rules: ProfitTrackerConfig) -> Simulation:
+    return simulate(*_prices(bars), weights_TS, rules, sessions_T=bars.sessions_T)
+
+
+def _hold(bars: Bars, rules: ProfitTrackerConfig) -> Simulation:
+    return hold(*_prices(bars), replace(rules, stop_loss=0.0, take_profit=0.0), sessions_T=bars.sessions_T)
+
+
+def _with_cash(simulation: Simulation, cash: float) -> Simulation:
+    """The same account with idle cash beside it, in currency."""
+    equity_T = simulation.equity_T + cash
+    gross_T = simulation.gross_T * simulation.equity_T / equity_T
+    return replace(simulation, equity_T=equity_T, cash_T=simulation.cash_T + cash, gross_T=gross_T)
 
 
 def _by_session(simulation: Simulation, bars: Bars, name: str) -> pd.Series:

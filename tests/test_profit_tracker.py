@@ -1,6 +1,6 @@
 """ProfitTracker on its own, as its docstring shows it."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import summarize
 from hftraining.trading.simulator import simulate
-from tests.naive_engine import random_market
+from tests.naive_engine import random_market, random_rules
+from tests.naive_hold import market_with_listings, naive_hold
 
 
 @pytest.fixture
@@ -82,14 +83,106 @@ def test_buy_and_hold_never_rebalances_whole_shares_either(bars, lag):
     assert held.simulation.shares_TS[lag].any()
 
 
-def test_buy_and_hold_leaves_out_symbols_that_are_not_listed_at_the_start(bars):
-    arrays = {}
-    for name in ("open_TS", "high_TS", "low_TS", "close_TS"):
-        array = getattr(bars, name).copy()
-        array[:10, 2] = np.nan
-        arrays[name] = array
-    held = ProfitTracker().buy_and_hold(replace(bars, **arrays))
-    assert not held.simulation.shares_TS[:, 2].any() and held.simulation.shares_TS[-1, :2].all()
+def from_market(market) -> Bars:
+    n_sessions, n_symbols = market[3].shape
+    sessions = pd.bdate_range("2020-01-01", periods=n_sessions).to_numpy().astype("datetime64[D]")
+    return Bars(tuple(f"S{s}" for s in range(n_symbols)), sessions, *market, np.ones(market[3].shape))
+
+
+def eventful_market():
+    """Four symbols: one from the start, listings at sessions 10 and 25, a hole at 15 to 17, a delisting after 40."""
+    market = random_market(np.random.default_rng(4), 60, 4, 0.0, 0.03)
+    for prices in market:
+        prices[:10, 1] = prices[:25, 2] = prices[15:18, 0] = prices[41:, 3] = np.nan
+    return market
+
+
+@pytest.mark.parametrize("lag", [1, 2])
+def test_a_late_listing_joins_at_equal_weight_and_the_others_give_up_in_proportion(lag):
+    tracker = ProfitTracker(lag=lag)
+    held = tracker.buy_and_hold(from_market(eventful_market()))
+    market = eventful_market()
+    equity, shares = naive_hold(market[0], market[3], tracker.config)
+    np.testing.assert_allclose(held.equity, equity, rtol=1e-12)
+    np.testing.assert_allclose(held.simulation.shares_TS, shares, rtol=1e-12)
+    # By hand: two are held when the third comes, so it gets a third of the equity, and they keep two thirds.
+    t, close_TS = 10, market[3]
+    assert held.simulation.shares_TS[t + lag, 1] == pytest.approx(held.equity.iloc[t] / 3 / close_TS[t, 1], rel=0.05)
+    for s in (0, 3):
+        left = held.simulation.shares_TS[t + lag, s] / held.simulation.shares_TS[t, s]
+        assert left == pytest.approx(2 / 3, rel=0.02)
+    changes = np.flatnonzero(np.diff(held.simulation.shares_TS, axis=0).any(axis=1)) + 1
+    assert changes.tolist() == [lag, 10 + lag, 25 + lag, 40]  # never rebalanced otherwise
+
+
+def test_buy_and_hold_equals_a_naive_loop_on_random_markets_with_late_listings():
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        market = market_with_listings(rng, int(rng.integers(2, 50)), int(rng.integers(1, 7)), seed % 3 * 0.05)
+        rules = replace(random_rules(rng), whole_shares=False)
+        tracker = ProfitTracker(**{field.name: getattr(rules, field.name) for field in fields(rules)})
+        held = tracker.buy_and_hold(from_market(market)).simulation
+        equity, shares = naive_hold(market[0], market[3], rules)
+        np.testing.assert_allclose(held.equity_T, equity, rtol=1e-9, err_msg=str(seed))
+        np.testing.assert_allclose(held.shares_TS, shares, rtol=1e-7, atol=1e-9, err_msg=str(seed))
+
+
+def test_without_late_listings_buy_and_hold_buys_once_and_nothing_else(bars):
+    """To the bit what the engine makes of one equal weight that a band as wide as the account leaves alone."""
+    tracker = ProfitTracker()
+    never = replace(tracker.config, stop_loss=0.0, take_profit=0.0, rebalance_band=1e9)
+    weights_TS = np.full(bars.close_TS.shape, 1 / 3)
+    alone = simulate(bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, weights_TS, never)
+    assert tracker.buy_and_hold(bars).equity.tolist() == alone.equity_T.tolist()
+
+
+def test_buy_and_hold_up_to_a_day_does_not_depend_on_later_bars():
+    rng = np.random.default_rng(8)
+    market = market_with_listings(rng, 50, 6, 0.05)
+    held = ProfitTracker().buy_and_hold(from_market(market))
+    ends = [int(np.flatnonzero(np.isfinite(column))[-1]) for column in market[3].T]
+    for t in range(49):
+        other = [prices.copy() for prices in market]
+        later = market_with_listings(np.random.default_rng(t), 50, 6, 0.3)
+        for prices, new in zip(other, later, strict=True):
+            prices[t + 1 :] = new[t + 1 :]
+            # Whether a symbol trades again is known when its last bar closes: a delisting is announced.
+            prices[t + 1 :, [end <= t for end in ends]] = np.nan
+            prices[-1, [end > t for end in ends]] = 50.0
+        again = ProfitTracker().buy_and_hold(from_market(other))
+        assert again.equity.iloc[: t + 1].tolist() == held.equity.iloc[: t + 1].tolist()
+
+
+@pytest.mark.parametrize("lag", [1, 2])
+def test_buy_and_hold_in_whole_shares_makes_room_and_keeps_every_symbol(lag):
+    held = ProfitTracker(lag=lag, whole_shares=True, initial_capital=500).buy_and_hold(from_market(eventful_market()))
+    shares_TS = held.simulation.shares_TS
+    assert (shares_TS == np.trunc(shares_TS)).all()
+    assert (shares_TS[lag:, 0] >= 1).all() and (shares_TS[10 + lag :, 1] >= 1).all()
+    assert (held.simulation.cash_T >= 0).all()
+
+
+@pytest.mark.parametrize("exposure", [0.3, 1.0])
+def test_the_risk_matched_benchmark_is_buy_and_hold_with_a_part_of_the_capital(exposure):
+    bars = from_market(eventful_market())
+    tracker = ProfitTracker(stop_loss=0.01)
+    whole, part = tracker.buy_and_hold(bars), tracker.risk_matched(bars, exposure)
+    expected = 10_000 * (1 - exposure) + exposure * whole.equity
+    np.testing.assert_allclose(part.equity, expected, rtol=1e-12)
+    held = whole.simulation
+    gross = exposure * (held.shares_TS * pd.DataFrame(bars.close_TS).ffill().fillna(0.0)).sum(axis=1) / expected.array
+    np.testing.assert_allclose(part.simulation.gross_T, gross, rtol=1e-9)
+    assert part.metrics["total_return"] == pytest.approx(exposure * whole.metrics["total_return"])
+    assert part.metrics["costs"] == pytest.approx(exposure * whole.metrics["costs"])
+    assert part.metrics["exposure"] == pytest.approx(np.mean(gross))
+
+
+def test_the_risk_matched_benchmark_caps_leverage_and_is_flat_without_exposure(bars):
+    tracker = ProfitTracker()
+    assert tracker.risk_matched(bars, 1.7).equity.tolist() == tracker.buy_and_hold(bars).equity.tolist()
+    for nothing in (0.0, float("nan")):
+        flat = tracker.risk_matched(bars, nothing)
+        assert (flat.equity == 10_000).all() and flat.metrics["exposure"] == 0 and flat.metrics["total_return"] == 0
 
 
 def test_buy_and_hold_is_computed_once_for_the_same_bars(bars):

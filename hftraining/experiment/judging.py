@@ -58,7 +58,8 @@ def judge(
     null = null_band(*prices, report.weights_TS, rules, evidence.null_draws, seed)
     interval = sharpe_interval(ours, evidence.bootstrap_draws, seed)
     difference = sharpe_difference(ours, theirs, evidence.bootstrap_draws, seed)
-    beside = {"buy_and_hold": Baseline(dict(held.metrics))}
+    matched = tracker.risk_matched(bars, report.metrics["exposure"])
+    beside = {"buy_and_hold": Baseline(dict(held.metrics)), "risk_matched": Baseline(dict(matched.metrics))}
     for name, weights_TS in baselines.items():
         # Rules are traded as the literature has it: stops would cripple them in our favour. Baseline models are traded
         # by the model's own rules.

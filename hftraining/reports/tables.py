@@ -9,6 +9,7 @@ from hftraining.runs.result import PERIODS, Baseline, PeriodResult, Score
 
 BASELINES = {
     "buy_and_hold": "Buy and hold, equal weights",
+    "risk_matched": "Buy and hold with the model's mean exposure",
     "momentum": "Momentum, 12 months less the last",
     "trend": "Trend of each stock, by its volatility",
     "reversal": "Reversal of the last day",

@@ -64,15 +64,37 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline earned. difference: its Sharpe ratio less buy and hold's; None for buy and hold itself."""
+    """What a baseline earned. difference: its Sharpe ratio less buy and hold's; None for buy and hold of any size."""
 
     metrics: Metrics
     difference: Estimate | None = None
 
 
+@dataclass(frozen=True)
+class Against:
+    """The daily returns beside those of buy and hold: a regression, and what is left of it after the search.
+
+    beta: of the strategy to the benchmark. alpha: a year, a fraction. information_ratio: a year.
+    residual_volatility: a year, a fraction. p: one-sided, of no alpha, as the best of n_trials. deflated_sharpe: of the
+    returns in excess of the benchmark.
+    """
+
+    beta: Number = None
+    alpha: Estimate = field(default_factory=Estimate)
+    information_ratio: Number = None
+    p: Number = None
+    n_trials: int | None = None
+    deflated_sharpe: Number = None
+    residual_volatility: Number = None
+
+
 @dataclass
 class PeriodResult:
-    """The validation or the test period. interval: low and high end of the annual Sharpe ratio."""
+    """The validation or the test period. interval: low and high end of the annual Sharpe ratio.
+
+    money: what was earned and what holding earned, one sentence: see evidence/money.py. alarms: one sentence for each
+    number that is too good to be true: see evidence/alarms.py. Both are empty where an older version wrote the result.
+    """
 
     days: int = 0
     first: str = ""
@@ -84,6 +106,9 @@ class PeriodResult:
     difference: Estimate | None = None  # the Sharpe ratio less buy and hold's
     scores: dict[str, Score] = field(default_factory=dict)
     calibration: list[Calibration] = field(default_factory=list)
+    benchmark: Against | None = None
+    alarms: list[str] = field(default_factory=list)
+    money: str = ""
     verdict: str | None = None
 
     @property

@@ -46,7 +46,7 @@ RULES = np.dtype(
         ("take_profit", "f8"),
         ("band", "f8"),
         ("whole_shares", "i8"),
-        ("never_rebalance", "i8"),
+        ("hold", "i8"),  # buy and hold: see simulator.hold
         ("lag", "i8"),
     ]
 )

@@ -153,7 +153,6 @@ def simulate(
     rules: TradingRules,
     *,
     sessions_T: np.ndarray | None = None,
-    never_rebalance: bool = False,
 ) -> Simulation:
     """Trade target weights over bars in one account that all symbols share.
 
@@ -161,17 +160,53 @@ def simulate(
     weights_TS: signed fractions of equity decided after each close, finite; they are traded as given
     (caps.cap_weights holds them within max_position_size and max_gross).
     sessions_T: the dates of the rows; if given, they must rise.
-    never_rebalance: a position once held is left alone until its weight is zero or changes side.
     Raises ValueError that names the argument and its first offending place. No sessions or no symbols give an
     account that never trades.
     """
     bars, weights, is_last_TS = _prepared((open_TS, high_TS, low_TS, close_TS), weights_TS)
+    return _run(bars, weights, is_last_TS, _rules(rules), rules, sessions_T)
+
+
+def hold(
+    open_TS: np.ndarray,
+    high_TS: np.ndarray,
+    low_TS: np.ndarray,
+    close_TS: np.ndarray,
+    rules: TradingRules,
+    *,
+    sessions_T: np.ndarray | None = None,
+) -> Simulation:
+    """Buy and hold, with all of the capital, every symbol that has a bar.
+
+    A symbol joins at the close of its first bar, at the latest `lag` opens later: it is given 1 / n of the equity, n
+    being all that are held then and those that join with it. Cash that lies idle, after a delisting, pays first; the
+    others give up the rest in proportion to their value, those without a bar nothing. Nothing else is ever
+    traded, but for an order that was cancelled: it is repeated, for the weight that the symbol was given, until it
+    is filled. The equity up to t depends on bars up to t, and on which symbols are delisted by then.
+
+    Arguments and errors as `simulate`. rules: fills, costs and stops; the caps are not read.
+    """
+    bars, _, is_last_TS = _prepared((open_TS, high_TS, low_TS, close_TS), np.zeros(close_TS.shape))
+    given_1S = np.zeros((1, close_TS.shape[1]))
+    rules_1 = _rules(rules)
+    rules_1["hold"], rules_1["leverage"] = 1, 1.0
+    return _run(bars, given_1S, is_last_TS, rules_1, rules, sessions_T)
+
+
+def _run(
+    bars: list[np.ndarray],
+    weights: np.ndarray,
+    is_last_TS: np.ndarray,
+    rules_1: np.ndarray,
+    rules: TradingRules,
+    sessions_T: np.ndarray | None,
+) -> Simulation:
+    """One account over all sessions."""
+    n_sessions, n_symbols = is_last_TS.shape
     if sessions_T is not None:
-        check_sessions(sessions_T, len(weights))
-    n_sessions, n_symbols = weights.shape
+        check_sessions(sessions_T, n_sessions)
     account_1, book_S = _accounts(1, rules), _book(n_symbols)
     path, shares_TS = np.empty((n_sessions, 5)), np.empty((n_sessions, n_symbols))
-    rules_1 = _rules(rules, never_rebalance)
     trades = engine.run(*bars, weights, is_last_TS, account_1[0], book_S, rules_1[0], path, shares_TS)
     equity_T, cash_T, gross_T, traded_T, costs_T = np.ascontiguousarray(path.T)
     return Simulation(equity_T, cash_T, shares_TS, gross_T, traded_T, costs_T, trades)
@@ -224,12 +259,11 @@ def _book(n_symbols: int) -> np.ndarray:
     return book_S
 
 
-def _rules(rules: TradingRules, never_rebalance: bool = False) -> np.ndarray:
+def _rules(rules: TradingRules) -> np.ndarray:
     rules_1 = np.zeros(1, RULES)
     for name in ("commission", "slippage", "stop_loss", "take_profit", "whole_shares", "lag"):
         rules_1[name] = getattr(rules, name)
     rules_1["borrow"] = rules.borrow_rate / SESSIONS_PER_YEAR
     rules_1["leverage"] = max(1.0, rules.max_gross)
     rules_1["band"] = rules.rebalance_band
-    rules_1["never_rebalance"] = never_rebalance
     return rules_1

@@ -187,8 +187,6 @@ def _decide(position, rules, equity, close, weight):
     # With lag 2 an order to be flat matters to a flat account too, while another order is on its way.
     if close != close or (weight == 0.0 and held == 0.0 and position.order != position.order):
         return
-    if rules.never_rebalance and (held * weight > 0.0 or position.order * weight > 0.0):
-        return
     if held * weight > 0.0:
         # Compared in currency first, because most days end here and a division costs more than all the rest.
         if not rules.whole_shares and abs(weight * equity - held * close) <= rules.band * equity:
@@ -200,10 +198,50 @@ def _decide(position, rules, equity, close, weight):
             return
     if desired == held and (held != 0.0 or position.order != position.order):
         return
+    _order(position, rules, desired)
+
+
+@_compiled
+def _order(position, rules, desired):
+    """Want these shares at the open that is `lag` sessions away."""
     if rules.lag == 1:
         position.order = desired
     else:
         position.later = desired
+
+
+@_compiled
+def _wanted(position):
+    """The shares that are held or already ordered."""
+    return position.shares if position.order != position.order else position.order
+
+
+@_compiled
+def _decide_to_hold(book_S, rules, equity, close_S, is_last_S, weights_S):
+    """The orders of buy and hold after a close, as `simulator.hold` describes them.
+
+    weights_S: what each symbol was given when it joined, 0 before; those that join now are filled in.
+    """
+    joining, held, value = 0, 0, 0.0
+    for s in range(book_S.size):
+        wanted = _wanted(book_S[s])
+        joining += weights_S[s] == 0.0 and close_S[s] == close_S[s]
+        if wanted != 0.0 and not is_last_S[s]:  # what is delisted at this close has just been sold
+            held += 1
+            value += wanted * book_S[s].mark
+    n = held + joining
+    keep = min(1.0, held / n * equity / value) if joining and held else 1.0  # what cash pays for nobody gives up
+    for s in range(book_S.size):
+        position, close, wanted = book_S[s], close_S[s], _wanted(book_S[s])
+        if weights_S[s] == 0.0 and close == close:
+            weights_S[s] = 1.0 / n
+        elif is_last_S[s] or close != close:
+            continue
+        desired = keep * wanted if wanted != 0.0 else weights_S[s] * equity / close
+        if rules.whole_shares:  # rounding sells no last share: it is held for good
+            desired = max(float(math.trunc(desired)), min(wanted, 1.0))
+        if desired != wanted:
+            _order(position, rules, desired)
 
 
 @_compiled
@@ -242,6 +280,7 @@ def step(t, open_S, high_S, low_S, close_S, weights_S, is_last_S, account, book_
 
     account, rules: records. book_S, trades: arrays of records. The account's trade number n goes to trades[n],
     which needs room for 2 * S more; with room for one trade only, trades are counted and overwritten.
+    With rules.hold the decision is that of buy and hold, and weights_S what it remembers.
     """
     if account.bankrupt:
         return
@@ -279,6 +318,9 @@ def step(t, open_S, high_S, low_S, close_S, weights_S, is_last_S, account, book_
             _write_off(-equity, trades[before : account.closed])
         return
     account.gross = gross / equity
+    if rules.hold:
+        _decide_to_hold(book_S, rules, equity, close_S, is_last_S, weights_S)
+        return
     for s in range(book_S.size):
         _decide(book_S[s], rules, equity, close_S[s], weights_S[s])
 
@@ -325,7 +367,7 @@ def run(open_TS, high_TS, low_TS, close_TS, weights_TS, is_last_TS, account, boo
         trades = _with_room(trades, account.closed, 2 * n_symbols)
         traded, costs = account.traded, account.costs
         step(
-            t, open_TS[t], high_TS[t], low_TS[t], close_TS[t], weights_TS[t], is_last_TS[t],
+            t, open_TS[t], high_TS[t], low_TS[t], close_TS[t], weights_TS[0 if rules.hold else t], is_last_TS[t],
             account, book_S, rules, trades,
         )  # fmt: skip
         path[t, 0] = account.equity

@@ -7,7 +7,7 @@ import pytest
 
 from hftraining.trading.config import TradingRules
 from hftraining.trading.dtypes import REASONS
-from hftraining.trading.simulator import Account, simulate, simulate_draws
+from hftraining.trading.simulator import Account, hold, simulate, simulate_draws
 from tests.naive_engine import naive_simulate, random_market, random_rules, random_weights
 
 FREE = TradingRules(
@@ -280,10 +280,10 @@ def test_a_change_of_side_is_two_trades():
     assert [REASONS[r] for r in result.trades["reason"]] == ["signal", "open"]
 
 
-def test_a_position_that_is_never_rebalanced_stays_as_it_was_bought():
+def test_what_is_bought_to_be_held_stays_as_it_was_bought():
     market = flat_bars(100, 100, 200, 300, 50)
-    result = simulate(*market, column(*[0.5] * 5), replace(FREE, whole_shares=True), never_rebalance=True)
-    assert result.shares_TS[1:, 0].tolist() == [50] * 4
+    result = hold(*market, replace(FREE, whole_shares=True))
+    assert result.shares_TS[1:, 0].tolist() == [100] * 4
 
 
 def test_an_account_refuses_bars_of_another_number_of_symbols():
@@ -295,6 +295,8 @@ def test_markets_without_sessions_or_symbols_trade_nothing():
     for shape in ((0, 3), (3, 0), (1, 1)):
         result = simulate(*(np.ones(shape) for _ in PRICES), np.zeros(shape), TradingRules())
         assert len(result.trades) == 0 and (result.equity_T == 10_000).all()
+        held = hold(*(np.ones(shape) for _ in PRICES), TradingRules())
+        assert len(held.trades) == 0 and held.equity_T.tolist() == result.equity_T.tolist()
 
 
 def good():
