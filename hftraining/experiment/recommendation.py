@@ -5,22 +5,21 @@ Legend: T sessions, S symbols, H horizons, Q quantiles.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hftraining.core.forecast import Forecast
 from hftraining.evidence.bootstrap import sharpe_difference
 from hftraining.evidence.config import EvidenceConfig
-from hftraining.evidence.deflation import deflated_sharpe
 from hftraining.evidence.scores import paired_difference
-from hftraining.evidence.verdict import verdict
 from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import Judgement, estimate_of
 from hftraining.experiment.periods import Period
+from hftraining.experiment.selecting import excess_of, verdict_on
 from hftraining.reports.recommendations import CANDIDATES
-from hftraining.runs.ledger import Trials, daily_sharpe, variance_of
 from hftraining.runs.result import CandidateResult, Recommendation
+from hftraining.runs.trials import Trials
 from hftraining.training.trainer import Progress
 
 BASE, RIDGE, NOTHING = "base", "ridge", "nothing_changes"
@@ -52,8 +51,8 @@ def recommend(
     """The table, the choice and the sentence that says why.
 
     valid: the validation days of the fine-tuned stocks. others: those of the base's other stocks, if it has any;
-    forgetting is the change of the forecast loss on them. trials: all on these data and days, from the ledger; they
-    deflate every Sharpe ratio. has_forecast_loss: false for an objective without one, whose losses are unknown.
+    forgetting is the change of the forecast loss on them. trials: all on these stocks and days, from the ledger: every
+    candidate is judged as the best of them. has_forecast_loss: false for an objective without one, whose losses are unknown.
 
     A model replaces the base if the verdict says that it beats luck and the base; of several such models, the one whose
     Sharpe ratio leads the base's by most. Otherwise the base is kept.
@@ -61,8 +60,6 @@ def recommend(
     rows = {candidate.name: candidate for candidate in candidates}
     base = rows[BASE]
     assert base.judged is not None and base.fitted is not None
-    sharpes = {*trials.sharpes_1d, daily_sharpe(base.judged.returns_T.tolist())}
-    spread = variance_of([sharpe for sharpe in sharpes if math.isfinite(sharpe)])
     table: dict[str, CandidateResult] = {}
     better: dict[str, float] = {}  # the lead of the Sharpe ratio over the base's
     for name, row in rows.items():
@@ -73,14 +70,14 @@ def recommend(
             _compare_losses(row, said, base, valid, others)
         if row.judged is not None:
             rival = None if row is base else base.judged
-            _compare_profits(row.judged, rival, said, trials.count, spread, evidence.bootstrap_draws, seed)
+            _compare_profits(row.judged, rival, said, trials, evidence, seed)
         lead = said.difference.value if said.difference else None
         if lead is not None and str(said.verdict).startswith(f"beats {RIVAL}"):
             better[name] = lead
     models = {name: lead for name, lead in better.items() if rows[name].fitted is not None}
     choice = max(models, key=models.__getitem__) if models else BASE
     n_others = len(others.bars.symbols_S) if others else 0
-    return Recommendation(choice, _sentence(choice, table, better), trials.count, n_others, table)
+    return Recommendation(choice, _sentence(choice, table, better), trials.looks, n_others, table)
 
 
 def _compare_losses(
@@ -99,20 +96,23 @@ def _compare_losses(
 
 
 def _compare_profits(
-    judged: Judgement, rival: Judgement | None, said: CandidateResult, n: int, spread: float, draws: int, seed: int
+    judged: Judgement,
+    rival: Judgement | None,
+    said: CandidateResult,
+    trials: Trials,
+    evidence: EvidenceConfig,
+    seed: int,
 ) -> None:
-    """Fill in profit, deflated Sharpe ratio and verdict. rival: the base, which itself is compared with buy and hold.
-
-    n, spread: the number of trials and the variance of their daily Sharpe ratios.
-    """
-    null, deflated = judged.result.null, deflated_sharpe(judged.returns_T, n, spread)
-    assert null is not None and null.p is not None
+    """Fill in profit, deflated Sharpe ratio and verdict. rival: the base, which itself is compared with buy and hold."""
+    null, excess = judged.result.null, excess_of(judged, trials, evidence, seed)
+    assert null is not None
     said.profit, said.interval, said.p = judged.result.profit, judged.result.interval, null.p
-    said.deflated_sharpe, apart, name = deflated, judged.difference, "buy and hold"
+    said.deflated_sharpe, apart, name = excess.deflated_sharpe, judged.difference, "buy and hold"
     if rival:
-        apart, name = sharpe_difference(judged.returns_T, rival.returns_T, draws, seed), RIVAL
+        apart, name = sharpe_difference(judged.returns_T, rival.returns_T, evidence.bootstrap_draws, seed), RIVAL
         said.difference = estimate_of(apart)
-    said.verdict = verdict(null.p, apart, deflated_sharpe=deflated, n_trials=n, reason=null.reason, rival=name)
+        excess = replace(excess, lead_p=excess_of(judged, trials, evidence, seed, rival.returns_T).lead_p)
+    said.verdict = verdict_on(judged, excess, apart, name)
 
 
 def nothing_changes(like: Forecast) -> Forecast:
