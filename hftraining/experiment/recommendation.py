@@ -108,6 +108,7 @@ def _compare_profits(
     null, deflated = judged.result.null, deflated_sharpe(judged.returns_T, n, spread)
     assert null is not None and null.p is not None
     said.profit, said.interval, said.p = judged.result.profit, judged.result.interval, null.p
+    said.money = judged.result.money
     said.deflated_sharpe, apart, name = deflated, judged.difference, "buy and hold"
     if rival:
         apart, name = sharpe_difference(judged.returns_T, rival.returns_T, draws, seed), RIVAL
