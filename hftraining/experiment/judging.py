@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from hftraining.core.forecast import Forecast
+from hftraining.evidence.alarms import alarms
 from hftraining.evidence.bootstrap import Interval, sharpe_difference, sharpe_interval
 from hftraining.evidence.config import EvidenceConfig
+from hftraining.evidence.money import money
 from hftraining.evidence.nulls import null_band
 from hftraining.evidence.scores import Score as DailyScore
 from hftraining.evidence.scores import daily_scores, quantile_calibration
@@ -35,6 +37,7 @@ class Judgement:
     trades: pd.DataFrame
     fan: pd.DataFrame  # date, q05 .. q95: the null band of the equity
     returns_T: np.ndarray
+    interval: Interval  # of the Sharpe ratio
     difference: Interval  # of Sharpe ratios, to buy and hold
 
 
@@ -80,6 +83,8 @@ def judge(
         difference=estimate_of(difference),
         scores=scores,
         calibration=calibration,
+        alarms=alarms(scores, estimate_of(interval)),
+        money=money(report.metrics, held.metrics),
     )
     curves = {"equity": report.simulation.equity_T, "buy_and_hold": held.simulation.equity_T}
     fan = {name: null.fan_TQ[:, q] for q, name in enumerate(FAN)}
@@ -90,6 +95,7 @@ def judge(
         report.trades,
         pd.DataFrame({"date": dates, **fan}),
         ours,
+        interval,
         difference,
     )
 

@@ -107,6 +107,7 @@ def _compare_profits(
     null, excess = judged.result.null, excess_of(judged, trials, evidence, seed)
     assert null is not None
     said.profit, said.interval, said.p = judged.result.profit, judged.result.interval, null.p
+    said.money = judged.result.money
     said.deflated_sharpe, apart, name = excess.deflated_sharpe, judged.difference, "buy and hold"
     if rival:
         apart, name = sharpe_difference(judged.returns_T, rival.returns_T, evidence.bootstrap_draws, seed), RIVAL

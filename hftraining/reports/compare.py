@@ -33,7 +33,8 @@ from hftraining.reports.deltas import (
     group_title,
     losses_differ_in,
 )
-from hftraining.reports.format import capitalised
+from hftraining.reports.tables import SCORES
+from hftraining.reports.words import BY_PATH, alarm_lines, metric_words, money_line
 from hftraining.runs.folder import RunFolder, find_runs, read_run
 from hftraining.runs.result import PERIODS, Estimate
 from hftraining.trading.metrics import daily_returns
@@ -52,24 +53,33 @@ class Shown:
     @property
     def brief(self) -> bool:
         """Whether it is shown even for many groups."""
-        return self.path == LOSS or self.path.endswith("sharpe_ratio")
+        return self.path == LOSS or self.path.endswith(("total_return", "sharpe_ratio"))
 
 
 def _shown_of(period: str) -> list[Shown]:
-    rows = [(f"profit.{name}", capitalised(BY_NAME[name].words), BY_NAME[name].unit) for name in PROFIT]
-    rows += [
-        ("scores.rank_ic.value", "Rank information coefficient", Unit.SCORE),
-        ("null.p", "p against luck", Unit.SCORE),
-        ("baselines.buy_and_hold.sharpe_ratio", "Sharpe ratio of buy and hold", Unit.RATIO),
-    ]
+    rows = [(f"profit.{name}", metric_words(name), BY_NAME[name].unit) for name in PROFIT]
+    rows += [(f"{HOLDING}.{name}", f"{metric_words(name)} of buy and hold", BY_NAME[name].unit) for name in HELD_PROFIT]
+    rows.sort(key=lambda row: not row[0].endswith("total_return"))  # the money first
+    rows += [(number, BY_PATH[path].words, BY_PATH[path].unit) for path, number in NUMBERS.items()]
+    rows.append(("scores.rank_ic.value", SCORES["rank_ic"][0], Unit.SCORE))
     return [Shown(f"{period}.{path}", f"{words}, {PERIODS[period]}", unit) for path, words, unit in rows]
 
 
 LOSS = "eval.loss"
-PROFIT = ("sharpe_ratio", "total_return", "max_drawdown", "win_rate", "trade_count", "turnover")
+HOLDING = "baselines.buy_and_hold"
+HELD_PROFIT = ("total_return", "sharpe_ratio")
+NUMBERS = {  # the rows of evidence that are means over seeds, and where their number is
+    "benchmark.alpha": "benchmark.alpha.value",
+    "benchmark.beta": "benchmark.beta",
+    "benchmark.information_ratio": "benchmark.information_ratio",
+    "benchmark.p": "benchmark.p",
+    "benchmark.deflated_sharpe": "benchmark.deflated_sharpe",
+    "null.p": "null.p",
+}
+PROFIT = ("total_return", "sharpe_ratio", "max_drawdown", "win_rate", "trade_count", "turnover")
 SHARPE = {period: f"{period}.profit.sharpe_ratio" for period in PERIODS}
-HELD = {period: f"{period}.baselines.buy_and_hold.sharpe_ratio" for period in PERIODS}
-SHOWN = (Shown(LOSS, "Forecast loss, validation", Unit.LOSS), *_shown_of("valid"), *_shown_of("test"))
+HELD = {period: f"{period}.{HOLDING}.sharpe_ratio" for period in PERIODS}
+SHOWN = (*_shown_of("valid"), *_shown_of("test"), Shown(LOSS, "Forecast loss, validation", Unit.LOSS))
 TESTED = (LOSS, *SHARPE.values())
 
 
@@ -165,8 +175,9 @@ class Comparison:
             columns = [*((run.label, Group(run.label, [run])) for run in self.runs), ("mean", self.groups[0])]
         labels = [label for label, _ in columns]
         if len(columns) <= most:
-            cells = [[(shown, group.spread(shown.path)) for _, group in columns] for shown in SHOWN]
-            return MetricTable(labels, [shown.words for shown in SHOWN], cells)
+            known = [shown for shown in SHOWN if any(group.values(shown.path) for _, group in columns)]
+            cells = [[(shown, group.spread(shown.path)) for _, group in columns] for shown in known]
+            return MetricTable(labels, [shown.words for shown in known], cells)
         brief = [shown for shown in SHOWN if shown.brief]
         cells = [[(shown, group.spread(shown.path)) for shown in brief] for _, group in columns]
         return MetricTable([shown.words for shown in brief], labels, cells)
@@ -194,7 +205,9 @@ class Comparison:
                 "folder": run.files.path,
                 **{key: run.facts.get(key) for key in ("name", "kind", "signature", "seed", "started")},
                 "finished": run.result is not None,
+                "money": money_line(run.result) if run.result else None,
                 "verdict": run.result.verdict if run.result else None,
+                "alarms": alarm_lines(run.result) if run.result else [],
                 "metrics": {shown.path: run.numbers.get(shown.path) for shown in SHOWN},
             }
             for run in self.runs

@@ -2,37 +2,75 @@
 
 from hftraining.core.metrics import Unit
 from hftraining.reports.compare import SHARPE, ByDays, BySeeds, Comparison, Difference
-from hftraining.reports.format import interval
+from hftraining.reports.format import capitalised, interval
+from hftraining.reports.words import alarm_lines, mean_money, verdicts
+from hftraining.runs.result import PERIODS
 
 IN_WORDS = 2  # more differences are in the table only
+MONEY_IN_WORDS = 6  # groups
 LONGEST_NAME = 40
 POWER = "80 % power, 5 % level"
 
 
 def headline(comparison: Comparison) -> str:
-    """The outcome in one sentence, on the validation days: a choice by test days would spend them."""
+    """The outcome in one sentence, on the validation days and, where these were opened, on the test days."""
     groups, differences = comparison.groups, comparison.differences
     if len(groups) == 1:
         seeds = groups[0].seeds
         if len(seeds) < 2:
             return "The same run, repeated" if seeds else "None of these runs is finished"
-        sharpe = groups[0].spread(SHARPE["valid"]).text()
-        return f"{len(seeds)} seeds of one config: a validation Sharpe ratio of {sharpe}"
-    first = called(comparison, differences[0].against)
-    standings = [(called(comparison, difference.group), standing(difference)) for difference in differences]
-    known = [(name, how) for name, how in standings if how != "unknown"]
-    if not known:
+        known = {words: groups[0].spread(SHARPE[period]) for period, words in PERIODS.items()}
+        said = [f"a {words} Sharpe ratio of {spread.text()}" for words, spread in known.items() if spread.n]
+        return f"{len(seeds)} seeds of one config: {' and '.join(said) or 'no Sharpe ratio'}"
+    periods = [period for period in PERIODS if any(standing(found, period) != "unknown" for found in differences)]
+    if not periods:
         return "Not enough is finished to compare"
-    if len(differences) == 1:
-        name, how = known[0]
-        if how == "alike":
-            return f"{name} cannot be told from {first}"
-        return f"{name} has a {how} Sharpe ratio than {first}, by more than noise"
+    one = differences[0] if len(differences) == 1 else None
+    said = [_outcome(comparison, one, period) if one else _outcomes(comparison, period) for period in periods]
+    days = [f"on the {PERIODS[period]} days" for period in periods]
+    if len(set(said)) == 1:
+        return f"{capitalised(' and '.join(days))}, {said[0]}"
+    return "; ".join(f"{capitalised(days[i]) if i == 0 else days[i]}, {text}" for i, text in enumerate(said))
+
+
+def _outcome(comparison: Comparison, difference: Difference, period: str) -> str:
+    """How the one other group stands to the first in a period."""
+    name, first = called(comparison, difference.group), called(comparison, difference.against)
+    how = standing(difference, period)
+    if how == "unknown":
+        return f"{name} is not known beside {first}"
+    if how == "alike":
+        return f"{name} cannot be told from {first}"
+    return f"{name} has a {how} Sharpe ratio than {first}, by more than noise"
+
+
+def _outcomes(comparison: Comparison, period: str) -> str:
+    """Which of several other groups can be told from the first in a period."""
+    first = called(comparison, comparison.differences[0].against)
+    standings = [(called(comparison, found.group), standing(found, period)) for found in comparison.differences]
+    known = [(name, how) for name, how in standings if how != "unknown"]
     apart = [name for name, how in known if how != "alike"]
     if not apart:
-        return f"None of the {len(known)} others can be told from {first} by its Sharpe ratio"
+        return f"none of the {len(known)} others can be told from {first} by its Sharpe ratio"
     which = ", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if len(apart) > 6 else "")
-    return f"Of {len(known)} others, {which} can be told from {first} by the Sharpe ratio"
+    return f"of {len(known)} others, {which} can be told from {first} by the Sharpe ratio"
+
+
+def money_sentences(comparison: Comparison) -> list[str]:
+    """For each of the first groups its money and its verdict: what was earned stands before what differs."""
+    lines = list[str]()
+    for group in comparison.groups[:MONEY_IN_WORDS]:
+        if results := [run.result for run in group.replicates if run.result]:
+            money = mean_money(results) or "It has no profit to show."
+            lines.append(f"{called(comparison, group.label)}: {money} {capitalised(verdicts(results))}.")
+    if len(comparison.groups) > MONEY_IN_WORDS:
+        lines.append(f"The money of the other {len(comparison.groups) - MONEY_IN_WORDS} groups is in the tables.")
+    return lines
+
+
+def alarms(comparison: Comparison) -> list[str]:
+    """The alarms of all runs, each with the label of its run."""
+    return [f"{run.label}: {line}" for run in comparison.runs if run.result for line in alarm_lines(run.result)]
 
 
 def called(comparison: Comparison, label: str) -> str:
@@ -42,13 +80,13 @@ def called(comparison: Comparison, label: str) -> str:
     return title if 0 < len(title) <= LONGEST_NAME and list(titles.values()).count(title) == 1 else label
 
 
-def standing(difference: Difference) -> str:
-    """Whether the validation Sharpe ratio is "higher", "lower", "alike" or "unknown".
+def standing(difference: Difference, period: str) -> str:
+    """Whether the Sharpe ratio of a period is "higher", "lower", "alike" or "unknown".
 
     Higher and lower need an interval by days that excludes zero and, with several seeds on both sides, one by seeds
     that does so in the same direction.
     """
-    days, seeds = difference.sharpe.get("valid"), difference.sharpe_by_seeds()
+    days, seeds = difference.sharpe.get(period), difference.sharpe_by_seeds(period)
     if days is None or days.value is None:
         return "unknown"
     parts: list[ByDays | BySeeds] = [days, *([seeds] if seeds.low is not None else [])]
@@ -59,10 +97,11 @@ def standing(difference: Difference) -> str:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """The lines under the headline: each difference in words, and warnings."""
-    differences, lines = comparison.differences, list[str]()
+    """The lines under the headline: the money, each difference in words, and warnings."""
+    differences, lines = comparison.differences, money_sentences(comparison)
     for difference in differences if len(differences) <= IN_WORDS else []:
-        lines += [text for text in (market_sentence(difference), seed_sentence(difference)) if text]
+        for period in PERIODS:
+            lines += [text for text in (market_sentence(difference, period), seed_sentence(difference, period)) if text]
     if len(differences) > IN_WORDS:
         lines.append(
             f"Each of the {len(differences)} intervals holds on its own: one in twenty excludes zero by chance."
@@ -80,29 +119,32 @@ def sentences(comparison: Comparison) -> list[str]:
     return lines
 
 
-def market_sentence(difference: Difference) -> str:
+def market_sentence(difference: Difference, period: str) -> str:
     """The difference of the Sharpe ratios by days."""
-    found, ours, theirs = difference.sharpe.get("valid"), difference.group, difference.against
+    found, ours, theirs = difference.sharpe.get(period), difference.group, difference.against
+    words = PERIODS[period]
     if found is None or found.value is None:
         return ""
     if found.low is None:
         why = "" if found.enough_days else f"; {found.days} days are too few for an interval"
-        return f"On the validation days the Sharpe ratio of {ours} lies {beside(found.value)} that of {theirs}{why}."
+        return f"On the {words} days the Sharpe ratio of {ours} lies {beside(found.value)} that of {theirs}{why}."
     if found.value == found.low == found.high == 0.0:
-        return f"On the validation days {ours} earned exactly what {theirs} did."
+        return f"On the {words} days {ours} earned exactly what {theirs} did."
     rest = "more than the days alone explain" if found.told_apart else "the days alone could explain this"
     return (
-        f"On {found.days:,} validation days the Sharpe ratio of {ours} lies {beside(found.value)} that of {theirs}, "
+        f"On {found.days:,} {words} days the Sharpe ratio of {ours} lies {beside(found.value)} that of {theirs}, "
         f"95 % interval {interval(found.low, found.high, Unit.RATIO)}: {rest}."
     )
 
 
-def seed_sentence(difference: Difference) -> str:
+def seed_sentence(difference: Difference, period: str) -> str:
     """The difference of the mean Sharpe ratios by seeds, and how many seeds would be needed."""
-    found = difference.sharpe_by_seeds()
+    found = difference.sharpe_by_seeds(period)
     if found.value is None:
         return ""
     if not found.several:
+        if period != "valid":
+            return ""  # said once
         return "One side has a single seed, so the effect of the seed is unknown: run seed=1,2,3."
     if found.low is None:
         return ""

@@ -14,9 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hftraining.core.metrics import PROFIT, Unit
-from hftraining.reports.format import between, interval, is_known, number
+from hftraining.reports.format import is_known, number
 from hftraining.reports.recommendations import COLUMNS
-from hftraining.runs.result import PERIODS, Null, Number, PeriodResult, Recommendation, RunResult
+from hftraining.reports.words import alarm_lines, days_of, evidence_rows, judged, money_line, money_of, with_days
+from hftraining.runs.result import PERIODS, Number, PeriodResult, Recommendation, RunResult
 
 logger = logging.getLogger("hftraining")
 
@@ -94,7 +95,13 @@ class Console:
             self.say(f"  stopped after step {step} of {self.max_steps}: {probes} no better (training.patience)")
 
     def summary(self, result: RunResult) -> None:
-        """Print the result of a run: losses and profits beside those of the baselines, and the verdict."""
+        """Print the result of a run: money, verdict, losses, profits beside the baselines, evidence, and alarms."""
+        self.say(money_line(result) or "finished, without a profit to show")
+        opened = f"openings so far: {result.test_openings}, " if result.test else ""
+        self.say(
+            f"verdict on the {PERIODS['test' if opened else 'valid']} days ({opened}trials on these data: "
+            f"{result.n_trials}): {result.verdict}"
+        )
         for name, words in (("train", "training"), ("valid", "validation")):
             losses = result.loss[name]
             model, nothing = losses.model, losses.nothing_changes
@@ -106,12 +113,9 @@ class Console:
                 f"({number(nothing, Unit.LOSS)}); one constant forecast gives {number(losses.unconditional, Unit.LOSS)}"
             )
         for name, period in result.periods.items():
-            self._period(name, period)
-        opened = f"openings so far: {result.test_openings}, " if result.test else ""
-        self.say(
-            f"verdict on the {PERIODS['test' if opened else 'valid']} days ({opened}trials on these data: "
-            f"{result.n_trials}): {result.verdict}"
-        )
+            self._period(name, period, is_said=name == judged(result))
+        for alarm in alarm_lines(result):
+            self.say(f"ALARM: {alarm}")
 
     def recommendation(self, recommendation: Recommendation) -> None:
         """Print the table of candidates of a fine-tune, and the one that it recommends."""
@@ -124,19 +128,23 @@ class Console:
         ]
         self._table("on the validation days", [heading for _, heading, _ in COLUMNS], rows)
         logger.info("recommendation: %s", recommendation)
+        for name, found in recommendation.candidates.items():
+            if found.money:
+                self.say(f"  {name.replace('_', ' ')}: {found.money} Verdict: {found.verdict}")
         self.say(f"  brackets hold 95 % intervals; trials on these data and days: {recommendation.n_trials}")
         self.say(f"recommendation: {recommendation.sentence}")
 
-    def _period(self, name: str, period: PeriodResult) -> None:
+    def _period(self, name: str, period: PeriodResult, is_said: bool) -> None:
+        """is_said: the summary has begun with the money and the verdict of this period."""
         baselines = {rival.replace("_", " "): found.metrics for rival, found in period.baselines.items()}
+        if not is_said and money_of(period):
+            self.say(with_days(money_of(period), days_of(name, period)))
+            self.say(f"  {period.verdict}")
         self._metrics(
             f"{PERIODS[name]} days, {period.first} to {period.last}", {"strategy": period.profit, **baselines}
         )
-        null, (low, high) = period.null or Null(), period.interval or (None, None)
-        sharpe, luck = number(period.profit.get("sharpe_ratio"), Unit.RATIO), between(null.band, Unit.RATIO)
-        self.say(f"  Sharpe {sharpe}, 95 % interval {interval(low, high, Unit.RATIO)}")
-        self.say(f"  the same positions at other times, 5 to 95 %: {luck}, p = {number(null.p, Unit.SCORE)}")
-        self.say(f"  {period.verdict}")
+        for row, (text,) in evidence_rows({name: period}):
+            self.say(f"  {row.words}: {text}")
 
     def _metrics(self, title: str, columns: Columns) -> None:
         rows = [

@@ -1,53 +1,89 @@
 """The sentences of a report and the rows of its evidence, as plain text."""
 
-import re
 from collections.abc import Mapping
 
 from hftraining.core.metrics import Unit
-from hftraining.reports.format import UNKNOWN, between, capitalised, estimate, is_known, number, plural
+from hftraining.reports.format import is_known, number, plural
+from hftraining.reports.words import judged, money_line, money_of
 from hftraining.runs.folder import RunFolder
-from hftraining.runs.result import PERIODS, Estimate, Null, Number, PeriodResult, RunResult
+from hftraining.runs.result import Number, PeriodResult, RunResult
 
-CHANCE_P = 0.05  # of the verdict's rules: below it only the number of trials can make a result indistinguishable
+CHANCE_P = 0.05  # of the verdict's rules
 # How a verdict begins -> what it means.
 MEANINGS = {
-    "indistinguishable": "Moved to other days at random, the same positions often did as well: luck alone explains "
-    "this result.",
-    "beats chance but": "The model chose the days of its positions better than luck chooses, but what that earned "
-    "cannot be told from simply holding the stocks.",
-    "beats chance": "The model chose the days of its positions better than luck chooses.",
-    "beats buy and hold": "The model chose the days of its positions better than luck chooses, and that earned more "
-    "than simply holding the stocks, by more than the margin of error.",
+    "loses": "It earned less than its benchmark, or lost money, by more than the margin of error.",
+    "indistinguishable": "Luck alone could explain this result.",
+    "beats chance but": "The model chose the days of its positions better than luck chooses, and earned more than the "
+    "risk that it took, by more than the best of all trials would without skill; but what that earned cannot be told "
+    "from simply holding the stocks.",
+    "beats chance": "The model chose the days of its positions better than luck chooses, and earned more than the risk "
+    "that it took, by more than the best of all trials would without skill.",
+    "beats buy and hold": "The model chose the days of its positions better than luck chooses, and earned more than "
+    "the risk that it took and more than simply holding the stocks, by more than the best of all trials would without "
+    "skill.",
+    "beats the base model": "The fine-tuned model chose the days of its positions better than luck chooses, and that "
+    "earned more than the base model did, by more than the margin of error.",
 }
-TOO_MANY_TRIALS = "Of so many trials one had to look this good without any skill: luck alone explains this result."
+UNTESTED = (
+    "The model chose the days of its positions better than luck chooses; what it earned beyond holding was not tested."
+)
+MOVED = "Moved to other days at random, the same positions often did as well: luck alone could explain this result."
 
 
-def headline(run: RunFolder) -> tuple[str, str]:
-    """The verdict, or what happened without one; and separately the numbers in brackets at its end."""
-    verdict = run.result.verdict if run.result else None
-    if verdict:
-        parts = re.fullmatch(r"(.*?)\s*(\(.*\))?\.?", verdict, re.S)
-        return (parts[1], parts[2] or "") if parts else (verdict, "")
+def headline(run: RunFolder) -> str:
+    """The money and its days, or what happened without a profit."""
     if run.result is None:
         steps = f"at step {run.history[-1]['step']:,}" if run.history else "before its first step"
-        return f"Not finished: the run stands {steps}, not yet evaluated.", ""
-    return _beside_buy_and_hold(run.result.periods), ""
+        return f"Not finished: the run stands {steps}, not yet evaluated."
+    return money_line(run.result) or "Finished, without a profit to show."
 
 
 def sentences(run: RunFolder) -> list[str]:
-    """The lines under the headline: what the verdict means, the profit, and how well the model forecasts."""
+    """The lines under the verdict: what it means, how the other period went, and how well the model forecasts."""
     if run.result is None:
         return _last_probe(run.history)
-    said = (verdict_meaning(run.result.verdict or ""), _profit(run.result), _loss(run.result))
+    said = (verdict_meaning(run.result), _other_period(run.result), _loss(run.result))
     return [sentence for sentence in said if sentence]
 
 
-def verdict_meaning(verdict: str) -> str:
-    """One sentence that explains a verdict; empty for an unknown one."""
-    p = re.search(r"p = ([\d.]+\d)", verdict)
-    if verdict.lower().startswith("indistinguishable") and p and float(p[1]) <= CHANCE_P:
-        return TOO_MANY_TRIALS
-    return next((text for start, text in MEANINGS.items() if verdict.lower().startswith(start)), "")
+def verdict_meaning(result: RunResult) -> str:
+    """One sentence that explains the verdict, with its reason where the numbers show it; empty for an unknown one."""
+    verdict, name = (result.verdict or "").lower(), judged(result)
+    period = result.periods[name] if name else PeriodResult()
+    if verdict.startswith("indistinguishable"):
+        return _why_chance(result, period)
+    if verdict.startswith("loses"):
+        return _why_loses(period)
+    if verdict.startswith("beats") and period.benchmark is None:
+        return UNTESTED  # an older version asked for good timing alone
+    return next((text for start, text in MEANINGS.items() if verdict.startswith(start)), "")
+
+
+def _why_chance(result: RunResult, period: PeriodResult) -> str:
+    """Which of the tests luck passes: that of the timing, that of alpha, or, in older results, the deflation."""
+    p = period.null.p if period.null else None
+    alpha_p = period.benchmark.p if period.benchmark else None
+    n_trials = period.benchmark.n_trials if period.benchmark else result.n_trials
+    if is_known(p) and p > CHANCE_P:
+        return MOVED
+    if (is_known(alpha_p) and alpha_p > CHANCE_P) or (alpha_p is None and is_known(p)):
+        if (n_trials or 1) > 1:
+            return f"Of {n_trials:,} trials the best one often looks this good without any skill."
+        return "What it earned beyond its benchmark lies within the margin of error."
+    return MEANINGS["indistinguishable"]
+
+
+def _why_loses(period: PeriodResult) -> str:
+    """Whether it is the benchmark that it trails, or its own money that it loses, beyond the margin of error."""
+    sharpe_high = period.interval[1] if period.interval else None
+    behind = [found.high for found in (period.benchmark and period.benchmark.alpha, period.difference) if found]
+    trails = any(is_known(high) and high < 0.0 for high in behind)
+    sinks = is_known(sharpe_high) and sharpe_high < 0.0
+    if trails and sinks:
+        return "It lost money, and earned less than its benchmark, both by more than the margin of error."
+    if trails:
+        return "It earned less than its benchmark, by more than the margin of error."
+    return "It lost money, by more than the margin of error." if sinks else MEANINGS["loses"]
 
 
 def warnings(result: RunResult) -> list[str]:
@@ -86,55 +122,17 @@ def leak_proof(result: RunResult) -> str:
     return f"{'nothing leaked' if proof.ok else 'FAILED: later days changed earlier outputs'}, tried {where}"
 
 
-def evidence_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[str]]]:
-    """The rows about luck and the Sharpe ratio: label, key in the result, text by period."""
-    rows: dict[tuple[str, str], list[str]] = {}
-    for period in periods.values():
-        null, sharpe = period.null or Null(), period.profit.get("sharpe_ratio")
-        texts = {
-            ("Chance that luck does as well, p", "null.p"): number(null.p, Unit.SCORE),
-            ("Sharpe ratio of the model", "interval"): estimate(Estimate(sharpe, *period.interval), Unit.RATIO, False),
-            ("Sharpe ratio of luck, 5% to 95%", "null.band"): between(null.band, Unit.RATIO),
-            ("Sharpe ratio less buy and hold's", "difference"): estimate(period.difference, Unit.RATIO),
-            ("Chance that luck does as well if it also picks the stocks, p", "null.selection_p"): number(
-                null.selection_p, Unit.SCORE
-            ),
-            ("Sharpe ratio of that luck, 5% to 95%", "null.selection_band"): between(null.selection_band, Unit.RATIO),
-        }
-        for row, text in texts.items():
-            rows.setdefault(row, []).append(text)
-    return [(label, key, texts) for (label, key), texts in rows.items() if set(texts) - {UNKNOWN}]
-
-
-def _beside_buy_and_hold(periods: Mapping[str, PeriodResult]) -> str:
-    how = {}
-    for name, period in periods.items():
-        ours, theirs = period.profit.get("total_return"), period.held.get("total_return")
-        if ours is not None and theirs is not None:
-            how[PERIODS[name]] = "more than" if ours > theirs else "less than" if ours < theirs else "as much as"
-    if how and all(period.profit.get("exposure") == 0 for period in periods.values()):
-        return "Took no position at all."
-    if len(set(how.values())) == 2:
-        (first, one), (second, other) = how.items()
-        return f"Earned {one} buy and hold in {first}, but {other} it in {second}."
-    if how:
-        return f"Earned {next(iter(how.values()))} buy and hold in {' and in '.join(how)}."
-    return "Finished, without a profit to show."
-
-
 def _earned(metrics: Mapping[str, Number], on: str = "") -> str:
     earned, sharpe = metrics.get("total_return"), metrics.get("sharpe_ratio")
     return f"returned {number(earned, Unit.CHANGE)}{on} at a Sharpe ratio of {number(sharpe, Unit.RATIO)}"
 
 
-def _profit(result: RunResult) -> str:
-    clauses = [
-        f"over the {plural(period.days, f'{PERIODS[name]} day')} the model {_earned(period.profit)}, "
-        f"where buy and hold {_earned(period.held)}"
-        for name, period in result.periods.items()
-        if period.profit and period.held
-    ]
-    return f"{capitalised('; '.join(clauses))}." if clauses else ""
+def _other_period(result: RunResult) -> str:
+    """The money of the validation days, where the test days have judged the run."""
+    valid = result.periods.get("valid")
+    if judged(result) != "test" or valid is None or not money_of(valid):
+        return ""
+    return f"On the validation days, which chose what was kept, {money_of(valid)[:1].lower()}{money_of(valid)[1:]}"
 
 
 def _last_probe(history: list[dict[str, float]]) -> list[str]:

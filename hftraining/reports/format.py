@@ -86,12 +86,19 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def split_brackets(text: str) -> tuple[str, str]:
+    """A sentence and the brackets at its end, both without the full stop; the sentence as it is without brackets."""
+    parts = re.fullmatch(r"(.*?)\s*(\(.*\))\.?", text, re.S)
+    return (parts[1], parts[2]) if parts else (text, "")
+
+
 def typeset(text: str) -> Markup:
-    """Plain text as HTML with the signs of a printed page: minus, dash, plus-minus, curly quotes.
+    """Plain text as HTML with the signs of a printed page: minus, dash, plus-minus, curly quotes, 95 % on one line.
 
     A hyphen within a word or a date stays. Markup keeps its tags.
     """
     html = re.sub(r"(?<![\w-])-(?=\d)", "&minus;", str(escape(text)))
+    html = re.sub(r"(?<=\d) %", "&nbsp;%", html)
     html = re.sub(r"(?<!\S)-(?![\w-])", "&ndash;", html).replace("+-", "&plusmn;").replace("&#39;", "&rsquo;")
     return Markup(re.sub("&#34;(.*?)&#34;", r"&ldquo;\1&rdquo;", html))
 

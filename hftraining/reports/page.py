@@ -68,6 +68,7 @@ def _environment() -> Environment:
         "day": lambda date: format.typeset(format.day(date)),
         "json": lambda value: json.dumps(plain(value), ensure_ascii=False),
         "capitalised": format.capitalised,
+        "split_brackets": format.split_brackets,
         "of": lambda key, words: words[key],
     }
     return pages

@@ -17,11 +17,11 @@ CANDIDATES = {
 }
 # Key in data-metric, heading, text of a candidate.
 COLUMNS: tuple[tuple[str, str, Callable[[CandidateResult], str]], ...] = (
-    ("loss", "loss", lambda row: number(row.loss, Unit.LOSS)),
-    ("loss_difference", "loss less base", lambda row: estimate(row.loss_difference, Unit.LOSS)),
     ("total_return", "return", lambda row: number(row.profit.get("total_return"), Unit.CHANGE)),
     ("sharpe_ratio", "Sharpe", lambda row: number(row.profit.get("sharpe_ratio"), Unit.RATIO)),
     ("difference", "Sharpe less base", lambda row: estimate(row.difference, Unit.RATIO)),
     ("p", "luck, p", lambda row: number(row.p, Unit.SCORE)),
+    ("loss", "loss", lambda row: number(row.loss, Unit.LOSS)),
+    ("loss_difference", "loss less base", lambda row: estimate(row.loss_difference, Unit.LOSS)),
     ("forgetting", "forgetting", lambda row: estimate(row.forgetting, Unit.LOSS)),
 )

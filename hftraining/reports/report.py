@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from hftraining.core.metrics import PROFIT
-from hftraining.reports import findings, tables
+from hftraining.reports import findings, tables, words
 from hftraining.reports.charts import run_figures
-from hftraining.reports.format import plural
+from hftraining.reports.format import is_known, plural
 from hftraining.reports.page import write_page
 from hftraining.reports.recommendations import CANDIDATES, COLUMNS
 from hftraining.runs.folder import RunFolder, read_run
@@ -26,7 +26,7 @@ def write_report(folder: Path) -> Path:
 def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
     """The values of the template; an empty table or dict leaves its section out."""
     periods = result.periods
-    measured = {name: w for name, w in periods.items() if w.null or w.interval or w.difference}
+    measured = {name: w for name, w in periods.items() if w.null or w.interval or w.difference or w.benchmark}
     compared = {name: w for name, w in periods.items() if set(w.baselines) - {"buy_and_hold"}}
     scored = {name: w for name, w in periods.items() if w.scores}
     exit_periods, exits = ([], []) if run.trades is None else tables.exit_rows(run.trades)
@@ -36,13 +36,17 @@ def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
         "result": result,
         "words": {name: words.capitalize() for name, words in PERIODS.items()},
         "headline": findings.headline(run),
+        "verdict": result.verdict,
+        "alarms": words.alarm_lines(result),
         "sentences": findings.sentences(run),
         "traded": {name: w for name, w in periods.items() if w.profit},
         "warnings": findings.warnings(result),
         "candidates": CANDIDATES,
         "candidate_columns": COLUMNS,
         "measured": measured,
-        "evidence_rows": findings.evidence_rows(measured),
+        "evidence_rows": words.evidence_rows(measured),
+        "deflated_alone": _deflated_alone(result),
+        "deflated_meaning": _deflated_meaning(result),
         "draws": next((w.null.draws for w in measured.values() if w.null and w.null.draws), 0),
         "metrics": PROFIT,
         "compared": compared,
@@ -58,3 +62,19 @@ def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
         "trades": [] if run.trades is None else tables.trades_shown(run.trades),
         "leak_proof": findings.leak_proof(result),
     }
+
+
+def _deflated_alone(result: RunResult) -> bool:
+    """Whether a deflated Sharpe ratio is known, but none of the returns beyond the benchmark: an older result."""
+    beyond = any(period.benchmark and is_known(period.benchmark.deflated_sharpe) for period in result.periods.values())
+    return is_known(result.deflated_sharpe) and not beyond
+
+
+def _deflated_meaning(result: RunResult) -> str:
+    """What the deflated Sharpe ratio of this report is; empty where it has none."""
+    if _deflated_alone(result):
+        return words.deflated_meaning(result.n_trials, beyond=False)
+    known = [w.benchmark for w in result.periods.values() if w.benchmark and is_known(w.benchmark.deflated_sharpe)]
+    counts = {found.n_trials for found in known}
+    # The test days have been opened less often than trials were made on the validation days.
+    return words.deflated_meaning(counts.pop() if len(counts) == 1 else None) if known else ""

@@ -154,7 +154,10 @@ class BaseFacts:
 
 @dataclass
 class CandidateResult:
-    """One row of the table of candidates of a fine-tune. moved: how many weights could move."""
+    """One row of the table of candidates of a fine-tune. moved: how many weights could move.
+
+    money: as of a PeriodResult.
+    """
 
     steps: int = 0
     best_step: int | None = None
@@ -167,6 +170,7 @@ class CandidateResult:
     p: Number = None
     deflated_sharpe: Number = None
     difference: Estimate | None = None  # the Sharpe ratio less the base's
+    money: str = ""
     verdict: str | None = None
 
 

@@ -128,3 +128,15 @@ def test_a_second_trial_beside_one_without_a_sharpe_is_judged_as_chance(folder, 
     result = run(folder, tmp_path, "seed=7")
     assert result["n_trials"] == 2 and result.get("deflated_sharpe") is None
     assert result["valid"]["verdict"].startswith("indistinguishable from chance")
+
+
+def test_each_period_says_its_money_and_its_alarms(reference):
+    result = json.loads((Path(reference["folder"]) / "result.json").read_text())
+    for window in ("valid", "test"):
+        part = result[window]
+        held = part["baselines"]["buy_and_hold"]["total_return"]
+        verb = "earned" if held > 0 else "lost"
+        assert part["money"].endswith(f"where holding {verb} {abs(100 * held):.1f} %.")
+        too_good = [name for name, most in (("ic", 0.06), ("rank_ic", 0.06), ("accuracy", 0.56))
+                    if (part["scores"][name]["value"] or 0) > most]  # fmt: skip
+        assert len(part["alarms"]) == len(too_good) + (part["profit"]["sharpe_ratio"] > 3)

@@ -19,7 +19,7 @@ from hftraining.reports.compare_words import headline, sentences
 from hftraining.reports.deltas import group_label, sets_apart
 from tests.browser import drawn, found_in, needs_browser
 from tests.effects import EFFECT
-from tests.runs_of import QUICK, begun, edit_run_json, folders, run, sharpe
+from tests.runs_of import QUICK, begun, edit_run_json, folders, own_copy, run, sharpe
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -86,7 +86,7 @@ def test_the_json_of_a_comparison_has_the_keys_that_scripts_read(outputs):
     found = compare([outputs]).as_json()
     parts = "runs groups config data code environment losses_differ_in differences"
     assert list(found) == parts.split()
-    run = "label group folder name kind signature seed started finished verdict metrics"
+    run = "label group folder name kind signature seed started finished money verdict alarms metrics"
     assert (
         list(found["runs"][0]) == run.split() and list(found["groups"][0]) == "label title seeds runs metrics".split()
     )
@@ -152,14 +152,75 @@ def test_two_seeds_of_one_config_are_compared_as_runs(outputs):
     comparison = compare(folders(outputs, "fast")[:2])
     found = comparison.as_json()
     assert found["differences"][0]["group"] == "A2" and len(found["groups"]) == 1
-    assert headline(comparison).startswith("2 seeds of one config: a validation Sharpe ratio of ")
+    said = "2 seeds of one config: a validation Sharpe ratio of .* and a test Sharpe ratio of "
+    assert re.match(said, headline(comparison))
 
 
 def test_the_headline_says_that_a_run_was_repeated(outputs):
     paths = folders(outputs, "tiny-folder-mixed")
     comparison = compare([paths[0], paths[3]])
     assert headline(comparison) == "The same run, repeated"
-    assert "On the validation days A2 earned exactly what A1 did." in sentences(comparison)
+    for days in ("validation", "test"):
+        assert f"On the {days} days A2 earned exactly what A1 did." in sentences(comparison)
+
+
+def with_curves(run: Path, like: Path, **daily_gain: float) -> None:
+    """Give a run the daily returns of another one, and a gain a day on top in some periods."""
+    frame = pd.read_parquet(like / "equity.parquet")
+    for window, gain in daily_gain.items():
+        rows = frame["window"] == window
+        frame.loc[rows, "equity"] *= (1.0 + gain) ** np.arange(rows.sum())
+    frame.to_parquet(run / "equity.parquet")
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "title"),
+    [
+        (0.0, 0.0, "On the validation days and on the test days, fast cannot be told from tiny-folder-mixed"),
+        (
+            0.0,
+            -0.05,
+            "On the validation days, fast cannot be told from tiny-folder-mixed; on the test days, fast has a lower "
+            "Sharpe ratio than tiny-folder-mixed, by more than noise",
+        ),
+        (
+            0.05,
+            -0.05,
+            "On the validation days, fast has a higher Sharpe ratio than tiny-folder-mixed, by more than noise; on the "
+            "test days, fast has a lower Sharpe ratio than tiny-folder-mixed, by more than noise",
+        ),
+    ],
+)
+def test_the_title_speaks_of_the_test_days_too_where_they_were_opened(outputs, tmp_path, valid, test, title):
+    one, other = folders(outputs, "tiny-folder-mixed")[0], own_copy(folders(outputs, "fast")[0], tmp_path / "other")
+    with_curves(other, like=one, valid=valid, test=test)
+    assert headline(compare([one, other])) == title
+
+
+def test_a_comparison_begins_with_the_money_and_the_verdict_of_each_group(outputs):
+    comparison = compare([outputs])
+    first, second, *_ = sentences(comparison)
+    results = {name: [json.loads((path / "result.json").read_text()) for path in folders(outputs, name)[:3]]
+               for name in ("fast", "tiny-folder-mixed")}  # fmt: skip
+    for line, (name, found) in zip((first, second), results.items(), strict=True):
+        ours = np.mean([result["test"]["profit"]["total_return"] for result in found])
+        held = np.mean([result["test"]["baselines"]["buy_and_hold"]["total_return"] for result in found])
+        did, holding = (
+            f"{'earned' if value > 0 else 'lost'} {abs(value):.1%}".replace("%", " %") for value in (ours, held)
+        )
+        assert line.startswith(f"{name}: It {did}, where holding {holding} (mean of 3 seeds; ") and " x " in line
+        assert found[0]["test"]["first"] in line
+
+
+def test_alarms_of_the_runs_stand_on_the_page_and_on_the_console(outputs, tmp_path, capsys):
+    one, other = folders(outputs, "tiny-folder-mixed")[0], own_copy(folders(outputs, "fast")[0], tmp_path / "other")
+    result = json.loads((other / "result.json").read_text())
+    result["valid"]["alarms"] = ["it is too good"]
+    (other / "result.json").write_text(json.dumps(result))
+    assert main(["compare", str(one), str(other), "--to", str(tmp_path / "page")]) == 0
+    assert "ALARM: B1: on the validation days it is too good" in capsys.readouterr().out
+    page = (tmp_path / "page" / "compare.html").read_text()
+    assert "<li>B1: on the validation days it is too good</li>" in page
 
 
 # Power 0.80 at a two-sided level of 0.05, as in Cohen (1988), table 2.4.1.

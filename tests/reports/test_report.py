@@ -1,5 +1,6 @@
 """The report: built only from the folder, clear about missing numbers, safe from text from outside."""
 
+import html
 import json
 import os
 import re
@@ -162,7 +163,15 @@ def html_of(folder: Path) -> str:
 
 
 def headline_of(folder: Path) -> str:
-    return re.sub("<[^>]+>", "", re.search(r'<h1 id="headline">(.*?)</h1>', html_of(folder), re.S).group(1))
+    return text_in(re.search(r'<h1 id="headline">(.*?)</h1>', html_of(folder), re.S).group(1))
+
+
+def verdict_of(page: str) -> str:
+    return text_in(re.search(r'<p class="verdict" id="verdict">(.*?)</p>', page, re.S).group(1))
+
+
+def text_in(markup: str) -> str:
+    return " ".join(html.unescape(re.sub("<[^>]+>", "", markup)).split())
 
 
 def cell(page: str, metric: str) -> str:
@@ -188,42 +197,71 @@ def test_the_report_shows_the_metrics_beside_those_of_buy_and_hold(tmp_path):
 @pytest.mark.parametrize(
     ("valid", "test", "headline"),
     [
-        (0.2, 0.2, "Earned more than buy and hold in validation and in test."),
-        (0.0, 0.0, "Earned less than buy and hold in validation and in test."),
-        (0.2, 0.0, "Earned more than buy and hold in validation, but less than it in test."),
-        (0.0, 0.1, "Earned less than buy and hold in validation, but as much as it in test."),
+        (0.2, -0.463, "It lost 46.3 %, where holding earned 10.0 % (3 test days, 2020-01-01 to 2020-01-03)"),
+        (0.2, None, "It earned 20.0 %, where holding earned 10.0 % (3 validation days, 2020-01-01 to 2020-01-03)"),
+        (0.2, 0.0, "It broke even, where holding earned 10.0 % (3 test days, 2020-01-01 to 2020-01-03)"),
     ],
 )
-def test_the_headline_says_plainly_what_happened(tmp_path, valid, test, headline):
-    result = some_result() | {"valid": period(valid, 0.1), "test": period(test, 0.1)}
+def test_the_headline_is_the_money_of_the_test_days_or_of_the_validation_days_if_these_stay_sealed(
+    tmp_path, valid, test, headline
+):
+    result = some_result() | {"valid": period(valid, 0.1), "test": None if test is None else period(test, 0.1)}
     assert headline_of(a_run(tmp_path, result)) == headline
+
+
+def test_the_money_of_the_validation_days_is_told_too_where_the_test_days_give_the_headline(tmp_path):
+    page = html_of(a_run(tmp_path, some_result()))
+    said = "On the validation days, which chose what was kept, it earned 4.2&nbsp;%, where holding earned 11.0&nbsp;%."
+    assert said in page
 
 
 def test_a_model_that_never_traded_does_not_beat_a_falling_market(tmp_path):
     still = period(0.0, -0.1, exposure=0.0, trade_count=0, sharpe_ratio=None)
-    assert headline_of(a_run(tmp_path, some_result() | {"valid": still, "test": still})) == "Took no position at all."
+    folder = a_run(tmp_path, some_result() | {"valid": still, "test": still})
+    assert headline_of(folder).startswith("It took no position, where holding lost 10.0 %")
 
 
-def test_the_verdict_is_the_headline_and_a_report_without_one_says_that_luck_was_not_tested(tmp_path):
+def test_the_verdict_stands_under_the_money_and_a_report_without_one_says_that_luck_was_not_tested(tmp_path):
     verdict = "indistinguishable from chance (p = 0.31)"
     assert "tested against luck" in html_of(a_run(tmp_path, some_result()))
-    folder = a_run(tmp_path, some_result() | {"verdict": verdict})
-    assert headline_of(folder) == verdict
-    assert "tested against luck" not in html_of(folder)
+    page = html_of(a_run(tmp_path, some_result() | {"verdict": verdict}))
+    assert verdict_of(page) == verdict
+    assert page.index('id="headline"') < page.index('id="verdict"') < page.index('class="lede"')
+    assert "tested against luck" not in page
+
+
+SKILL = {"alpha": {"value": 0.3, "low": 0.1, "high": 0.5}, "p": 0.01, "n_trials": 40, "deflated_sharpe": 0.97}
+NONE = {"alpha": {"value": 0.1, "low": -0.2, "high": 0.4}, "p": 0.4, "n_trials": 37}
+BEHIND = {"alpha": {"value": -0.3, "low": -0.5, "high": -0.1}, "p": 0.99, "n_trials": 2}
 
 
 @pytest.mark.parametrize(
-    ("verdict", "meaning"),
+    ("verdict", "numbers", "meaning"),
     [
-        ("indistinguishable from chance (p = 0.31)", "the same positions often did as well"),
-        ("indistinguishable from chance (p = 0.01; deflated Sharpe 0.40 over 37 trials)", "Of so many trials one"),
-        (VERDICT, "cannot be told from simply holding the stocks"),
-        ("beats buy and hold (p = 0.01; Sharpe difference 1.1 [0.2, 2.0])", "by more than the margin of error"),
+        ("indistinguishable from chance", {"null": {"p": 0.31}}, "the same positions often did as well"),
+        ("indistinguishable from chance", {"null": {"p": 0.31}, "benchmark": NONE}, "positions often did as well"),
+        ("indistinguishable from chance", {"null": {"p": 0.01}, "benchmark": NONE}, "Of 37 trials the best one often"),
+        (
+            "indistinguishable from chance",
+            {"null": {"p": 0.01}, "benchmark": NONE | {"n_trials": 1}},
+            "beyond its benchmark lies within the margin of error",
+        ),
+        ("indistinguishable from chance", {"null": {"p": 0.01}}, "Of 100 trials the best one often"),
+        ("indistinguishable from chance", {}, "Luck alone could explain this result"),
+        ("loses", {"benchmark": BEHIND}, "It earned less than its benchmark, by more than the margin"),
+        ("loses", {"benchmark": NONE, "interval": [-2.0, -0.1]}, "It lost money, by more than the margin of error"),
+        ("loses", {"benchmark": BEHIND, "interval": [-2.0, -0.1]}, "It lost money, and earned less than its bench"),
+        ("loses", {}, "It earned less than its benchmark, or lost money"),
+        ("beats chance but not buy and hold", {"benchmark": SKILL}, "cannot be told from simply holding the stocks"),
+        ("beats buy and hold", {"benchmark": SKILL}, "the best of all trials would without skill"),
+        ("beats the base model", {"benchmark": SKILL}, "earned more than the base model did"),
+        ("beats buy and hold", {}, "what it earned beyond holding was not tested"),
     ],
 )
-def test_a_verdict_is_explained_in_one_plain_sentence(tmp_path, verdict, meaning):
-    page = html_of(a_run(tmp_path, some_result() | {"verdict": verdict}))
-    (sentence, *_) = re.findall(r'<p class="lede">(.*?)</p>', page)
+def test_a_verdict_is_explained_in_one_plain_sentence_by_the_numbers_of_its_period(tmp_path, verdict, numbers, meaning):
+    result = some_result() | {"verdict": f"{verdict} (figures)", "n_trials": 100}
+    result["test"] = result["test"] | numbers
+    (sentence, *_) = re.findall(r'<p class="lede">(.*?)</p>', html_of(a_run(tmp_path, result)))
     assert meaning in sentence and sentence.endswith(".")
 
 
@@ -240,8 +278,46 @@ def test_each_period_has_its_own_verdict(tmp_path):
 
 def test_an_unknown_verdict_has_no_explanation(tmp_path):
     page = html_of(a_run(tmp_path, some_result() | {"verdict": "no verdict: too few days"}))
-    assert 'id="headline">no verdict: too few days</h1>' in page
-    assert re.findall(r'<p class="lede">(.*?)</p>', page)[0].startswith("Over the 3 validation days")
+    assert verdict_of(page) == "no verdict: too few days"
+    assert re.findall(r'<p class="lede">(.*?)</p>', page)[0].startswith("On the validation days, which chose")
+
+
+ALARM = (
+    "the information coefficient is 0.200 (95 % interval 0.150 to 0.250), above 0.060: a leak until proven otherwise"
+)
+
+
+def test_alarms_stand_on_top_of_the_page_and_say_of_which_days_they_are(tmp_path):
+    result = some_result() | {"verdict": VERDICT}
+    result["test"] = result["test"] | {"alarms": [ALARM, HOSTILE]}
+    page = html_of(a_run(tmp_path, result))
+    box = re.search(r'<aside class="note alarm".*?</aside>', page, re.S)
+    assert text_in(box.group()).startswith(f"On the test days {ALARM}") and HOSTILE not in page
+    assert page.index('id="verdict"') < box.start() < page.index('class="lede"') < page.index('class="windows"')
+    assert 'class="note alarm"' not in html_of(a_run(tmp_path / "calm", some_result()))
+
+
+def test_the_evidence_beside_the_benchmark_has_a_row_for_each_known_number(tmp_path):
+    against = SKILL | {"beta": 0.81, "information_ratio": 1.25, "residual_volatility": 0.1}
+    result = a_result_with_evidence()
+    result["valid"]["benchmark"], result["test"]["benchmark"] = against, {"beta": 0.5}
+    page = html_of(a_run(tmp_path, result))
+    texts = {
+        "alpha": "+30.0% [+10.0%, +50.0%]",
+        "p": "0.010, best of 40",
+        "beta": "0.81",
+        "information_ratio": "1.25",
+        "deflated_sharpe": "0.970, best of 40",
+    }
+    for name, text in texts.items():
+        assert text_in(cell(page, f"valid.benchmark.{name}")) == text
+    assert cell(page, "test.benchmark.beta") == "0.50" and cell(page, "test.benchmark.p") == "&ndash;"
+    meaning = "the probability that the true Sharpe ratio of the returns beyond the benchmark exceeds what the best of"
+    assert f"{meaning} 40 trials without skill would show" in page
+    assert 'data-metric="deflated_sharpe"' not in page  # that of the net returns would contradict it
+    result["valid"]["benchmark"] = {"beta": 0.81}
+    page = html_of(a_run(tmp_path / "few", result))
+    assert "Information ratio" not in page and "Alpha a year" not in page and "Beta to buy and hold" in page
 
 
 def test_the_evidence_has_its_own_table(tmp_path):
@@ -258,7 +334,9 @@ def test_the_evidence_has_its_own_table(tmp_path):
         for name, text in texts.items():
             assert re.sub("<[^>]+>", "", cell(page, f"{period_name}.{name}")) == text
     assert cell(page, "deflated_sharpe") == "0.900"
-    assert "Deflated Sharpe ratio, 100 trials" in page and "moved in time at random, 500 times" in page
+    assert "Deflated Sharpe ratio of the net returns, 100 trials" in page
+    assert "the true Sharpe ratio exceeds what the best of 100 trials without skill would show" in page
+    assert "moved in time at random, 500 times" in page
 
 
 def test_every_baseline_has_a_readable_name_and_its_sharpe_ratio_less_buy_and_holds(tmp_path):
@@ -337,7 +415,8 @@ def test_unknown_evidence_is_shown_as_dashes(tmp_path):
     result = some_result()
     result["valid"] |= nothing
     page = html_of(a_run(tmp_path, result | {"deflated_sharpe": None, "n_trials": 4, "verdict": VERDICT}))
-    assert cell(page, "valid.interval") == "0.50" and cell(page, "deflated_sharpe") == "&ndash;"
+    assert cell(page, "valid.interval") == "0.50" and 'data-metric="deflated_sharpe"' not in page
+    assert 'data-metric="valid.null.p"' not in page
     assert figures_of(page)["calibration-chart"]["data"][0]["y"] == [None]
 
 
@@ -353,7 +432,13 @@ def test_the_report_says_whether_the_forecast_beats_no_change_and_a_constant(tmp
 def a_recommendation() -> Recommendation:
     candidates = {
         "base": CandidateResult(loss=0.3, profit={"total_return": 0.1, "sharpe_ratio": float("nan")}),
-        "full": CandidateResult(loss=0.31, loss_difference=Estimate(0.01, -0.02, 0.03), p=0.25),
+        "full": CandidateResult(
+            loss=0.31,
+            loss_difference=Estimate(0.01, -0.02, 0.03),
+            p=0.25,
+            money="It lost 4.0 %, where holding earned 9.6 %.",
+            verdict="loses (figures)",
+        ),
         f"odd_{HOSTILE}": CandidateResult(difference=Estimate(-0.5, None, None)),
     }
     return Recommendation("base", "keep the base model", n_trials=3, other_symbols=4, candidates=candidates)
@@ -372,6 +457,8 @@ def test_the_recommendation_of_a_fine_tune_has_a_row_for_each_candidate(tmp_path
     assert HOSTILE not in page and page.count('class="chosen"') == 1
     assert '<p class="lede">Keep the base model.</p>' in page and "3 trials on these data and days" in page
     assert "base&rsquo;s 4 other stocks" in page
+    (said,) = re.findall(r"<th scope=.row.>Fine-tuning all weights(.*?)</th>", page, re.S)
+    assert text_in(said.replace("<span", " <span")) == "It lost 4.0 %, where holding earned 9.6 %. Loses (figures)"
 
 
 def test_an_empty_result_has_a_report(tmp_path):
@@ -507,6 +594,7 @@ style="border:0"></iframe><script>frame.onload = () => setTimeout(() => {{
   const page = frame.contentDocument, root = page.documentElement;
   document.body.dataset.found = JSON.stringify({{
     width: root.clientWidth, content: root.scrollWidth, headline: page.getElementById("headline").innerText,
+    verdict: page.getElementById("verdict").innerText,
     curves: [...page.querySelectorAll(".chart")].map((c) => c.querySelectorAll(".scatterlayer .js-line").length),
     fans: [...page.querySelectorAll(".chart")].map((c) => c.querySelectorAll(".scatterlayer .js-fill").length),
     chartWidths: [...page.querySelectorAll(".chart .main-svg")].map((svg) => svg.getBoundingClientRect().width),
@@ -520,12 +608,15 @@ style="border:0"></iframe><script>frame.onload = () => setTimeout(() => {{
 @needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize(("scheme", "stroke"), [(1, "rgb(29, 91, 155)"), (0, "rgb(127, 181, 240)")])
-def test_a_browser_shows_the_verdict_and_the_curves_at_this_width_without_an_error(tmp_path, width, scheme, stroke):
+def test_a_browser_shows_the_money_the_verdict_and_the_curves_at_this_width_without_an_error(
+    tmp_path, width, scheme, stroke
+):
     folder = a_run_with_evidence(tmp_path / "outputs")
     write_report(folder)
     (folder / "frame.html").write_text(FRAME.format(width=width))
     found = found_in(drawn(folder / "frame.html", tmp_path, width, scheme))
-    assert found["headline"].lower().split() == VERDICT.lower().split()
+    assert " ".join(found["headline"].split()).startswith("It lost 1.3 %, where holding earned 11.0 %")
+    assert found["verdict"].lower().split() == VERDICT.lower().split()
     assert found["content"] <= found["width"] <= width  # nothing to scroll sideways
     # In each of two periods: model, buy and hold, the median of luck and four edges of its fan. The Sharpe ratio of
     # this run was never a number, so of the probes only the losses are drawn.
