@@ -71,7 +71,7 @@ def conclude(
     record.write_trades(_stacked({name: part.trades for name, part in judged.items()}))
     record.write_null_band(_stacked({name: part.fan for name, part in judged.items()}))
     # result.json marks the run as finished, so the ledger has its returns before: a kill in between only repeats this.
-    row.done(judged["valid"], result)
+    row.done(judged, result)
     record.write_result(result)
     write_report(record.folder)
     return Conclusion(result, forecasts["valid"], judged["valid"])

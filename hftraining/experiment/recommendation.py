@@ -19,8 +19,8 @@ from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import Judgement, estimate_of
 from hftraining.experiment.periods import Period
 from hftraining.reports.recommendations import CANDIDATES
-from hftraining.runs.ledger import Trials, daily_sharpe, variance_of
 from hftraining.runs.result import CandidateResult, Recommendation
+from hftraining.runs.trials import Trials, daily_sharpe, variance_of
 from hftraining.training.trainer import Progress
 
 BASE, RIDGE, NOTHING = "base", "ridge", "nothing_changes"
