@@ -45,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     ledger = command("ledger", _ledger, "list every run ever begun and the runs that make up N, the number of trials")
-    ledger.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder of the runs")
+    ledger.add_argument("--ledger", type=Path, metavar="PATH", help="as evidence.ledger; your own unless given")
+    ledger.add_argument("--outputs", type=Path, metavar="FOLDER", help="list only runs in this folder; N counts all")
     ledger.add_argument("--data", metavar="FINGERPRINT", help="only runs on this data (the first digits will do)")
     ledger.add_argument("--kind", help="only runs of this kind: base, finetuned, single, sweeps")
     ledger.add_argument("--last", type=positive, metavar="N", help="list only the last N runs; N counts them all")
@@ -71,12 +72,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _ledger(options: argparse.Namespace) -> Answer:
     from hftraining.reports.ledger_table import listing, print_listing
-    from hftraining.runs.ledger import LEDGER_FILE, Ledger
+    from hftraining.runs.ledger import Ledger
+    from hftraining.runs.ledger_file import LEDGER_FILE, ledger_path
 
-    path = options.outputs / LEDGER_FILE
+    path = ledger_path(options.ledger and str(options.ledger))
     if not path.is_file():
-        raise UserError(f"{path} does not exist: the first run writes it; --outputs names another folder")
-    found = listing(Ledger(path), options.data, options.kind, options.last)
+        old = (options.outputs or Path("outputs")) / LEDGER_FILE
+        earlier = f" and takes over {old} of an earlier version (--ledger {old} shows it)" if old.is_file() else ""
+        raise UserError(f"{path} does not exist: the first run writes it{earlier}; --ledger names another one")
+    found = listing(Ledger(path), options.data, options.kind, options.last, options.outputs)
     print_listing(found)
     return EXIT_DONE, found.as_json()
 

@@ -111,6 +111,8 @@ class BaseModelTrainer:
         for path in sorted((self.output_dir / kind / config.name).glob("*/run.json"), reverse=True):
             if json.loads(path.read_text())["signature"] == signature:
                 earlier = load_config(path.parent / "config.yaml")
+                if earlier.stocks.path != config.stocks.path:  # the signature does not say which bars
+                    continue
                 earlier.resume = str(path.parent)
                 return earlier
         return config

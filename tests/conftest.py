@@ -1,6 +1,10 @@
 """Fixtures of several rooms: real bars, bars in files, and small runs that are made once."""
 
+import atexit
+import itertools
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as train.py does, before torch is loaded
@@ -10,9 +14,23 @@ import pytest
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import typed_config
 from tests.bars_of import make_bars, write_csv_files
-from tests.runs_of import FAST, QUICK, run, trained
+from tests.runs_of import FAST, QUICK, placed, run, trained
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# No run of a test, in whatever process, is counted in the ledger of the user who runs the tests.
+STATE = Path(tempfile.mkdtemp(prefix="hftraining-state-"))
+os.environ["XDG_STATE_HOME"] = str(STATE / "session")
+atexit.register(shutil.rmtree, STATE, ignore_errors=True)
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def state(monkeypatch) -> Path:
+    """The user's state folder of one test, so that no other test's runs are counted."""
+    home = STATE / str(next(NUMBERS))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    return home / "hftraining"
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +56,7 @@ def reference(folder, tmp_path_factory) -> dict:
 def base(folder, tmp_path_factory) -> Path:
     """The folder of a run to fine-tune, to read and not to write into."""
     output = tmp_path_factory.mktemp("base")
-    settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", f"output_dir={output}"]
+    settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", *placed(output)]
     return Path(trained(typed_config(composed(settings)))["folder"])
 
 

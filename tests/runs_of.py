@@ -19,6 +19,8 @@ from hftraining.experiment.inherit import inherit
 from hftraining.experiment.run import run_experiment
 from hftraining.market.snapshots import save_snapshot
 from hftraining.runs.identity import config_delta, manifest, signature
+from hftraining.runs.ledger import Ledger
+from hftraining.runs.ledger_file import ledger_path
 from hftraining.runs.record import RunRecord
 from tests.bars_of import make_bars
 from tests.compose import compose_config
@@ -63,13 +65,23 @@ def trained(config: ExperimentConfig, *arguments, **settings) -> dict:
     return as_dict(run_experiment(config, *arguments, **settings))
 
 
+def placed(output: Path) -> tuple[str, str]:
+    """The overrides that send runs to a folder, and have them counted by a ledger of their own in it."""
+    return f"output_dir={output}", f"evidence.ledger={output}/ledger.sqlite"
+
+
+def own_ledger() -> Ledger:
+    """The user's own ledger, in the state folder of the test."""
+    return Ledger(ledger_path(None))
+
+
 def run(bars: Path, output: Path, *overrides: str) -> dict:
     """A quick base run on a folder of bars: result.json as a dict, and "folder"."""
-    return trained(compose_config(*QUICK, f"stocks.path={bars}", f"output_dir={output}", *overrides))
+    return trained(compose_config(*QUICK, f"stocks.path={bars}", *placed(output), *overrides))
 
 
 def tuned_config(base: Path, output: Path, *settings: str, symbol: str = "S0") -> ExperimentConfig:
-    typed = [f"init_from={base}", f"stocks.symbols=[{symbol}]", f"output_dir={output}", *FEW, *settings]
+    typed = [f"init_from={base}", f"stocks.symbols=[{symbol}]", *placed(output), *FEW, *settings]
     return inherit(composed(typed), typed)
 
 
@@ -99,7 +111,7 @@ def snapshot_run(folder: Path) -> Path:
     save_snapshot(folder / "outputs" / "snapshots", raw, request)
     stocks = ("stocks.source=yahoo", "stocks.symbols=[S0,S1]", f"stocks.snapshots={folder}/outputs/snapshots")
     quick = [override for override in QUICK if override != "stocks=folder"]
-    return Path(trained(compose_config(*quick, *stocks, f"output_dir={folder}/outputs"))["folder"])
+    return Path(trained(compose_config(*quick, *stocks, *placed(folder / "outputs")))["folder"])
 
 
 # --- what their numbers are -------------------------------------------------------------------------------------------

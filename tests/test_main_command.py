@@ -11,7 +11,9 @@ from hftraining.__main__ import main
 from hftraining.runs.ledger import Ledger
 from hftraining.runs.record import RunRecord
 from hftraining.runs.result import RunResult
+from hftraining.runs.trials import Days
 from tests.commands import last_object
+from tests.runs_of import own_ledger
 
 PERIODS = {"valid": ("2011-01-05", "2012-12-31"), "test": ("2013-01-04", "2015-12-31")}
 
@@ -19,26 +21,26 @@ PERIODS = {"valid": ("2011-01-05", "2012-12-31"), "test": ("2013-01-04", "2015-1
 @pytest.fixture
 def outputs(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    ledger = Ledger(tmp_path / "outputs" / "ledger.sqlite")
+    ledger = own_ledger()
 
-    def begin(signature: str, kind: str = "base", fingerprint: str = "f00dcafe") -> int:
+    def begin(signature: str, kind: str = "base", fingerprint: str = "f00dcafe", **others) -> int:
         return ledger.begin(
             kind=kind,
             name="[red]small",
             folder=tmp_path / "outputs" / kind / "small" / signature,
             signature=signature,
             fingerprint=fingerprint,
-            symbols=["AAPL", "MSFT", "IBM", "GE", "XOM"],
-            windows=PERIODS,
             started="2026-01-02T10:00:00+00:00",
+            code="c0de",
+            **({"symbols": ["AAPL", "MSFT", "IBM", "GE", "XOM"], "windows": PERIODS} | others),
         )
 
     first = begin("aaaa0001")
-    ledger.finish(first, status="done", valid_dates=["d1", "d2"], valid_returns=[0.01, 0.03], sharpe=1.234)
+    ledger.finish(first, status="done", valid=Days(["d1", "d2"], [0.01, 0.03]), sharpe=1.234)
     ledger.open_test(first)
     ledger.finish(begin("aaaa0002", "sweeps"), status="pruned")
     begin("aaaa0001")
-    begin("bbbb0003", fingerprint="beef0000")
+    begin("bbbb0003", fingerprint="beef0000", symbols=["QQ", "RR"])
     (tmp_path / "outputs/base/small/aaaa0001").mkdir(parents=True)
     return tmp_path / "outputs"
 
@@ -85,6 +87,32 @@ def test_the_ledger_as_json_is_one_object_in_the_last_line(outputs, capsys):
     assert window["n_trials"] == 2 and window["variance_1d"] is None
     assert window["signatures"] == {"aaaa0001": [1, 3], "aaaa0002": [2]}
     assert window["test_openings"] == {"2013-01-04 to 2015-12-31": 1}
+    keys = {"fingerprint", "valid", "n_trials", "variance_1d", "signatures", "outcomes", "test_openings"}
+    assert keys <= window.keys() and (window["fingerprint"], window["crossed"]) == ("f00dcafe", 0)
+
+
+def test_only_runs_of_a_folder_are_listed_and_n_counts_those_of_other_folders(outputs, capsys):
+    elsewhere = {"folder": outputs.parent / "elsewhere" / "base" / "small" / "run", "kind": "base", "name": "other"}
+    begun = {"signature": "cccc0004", "fingerprint": "cafe0000", "symbols": ["ibm"], "windows": PERIODS}
+    own_ledger().begin(**elsewhere, **begun)
+    code, text, _ = answer(capsys, "ledger", "--outputs", str(outputs))
+    assert code == 0 and len(re.findall("^2026-01-02", text, re.M)) == 4 and "N = 3 on AAPL" in text
+    assert "cccc0004  other: running or killed" in text  # a run that N counts is named, wherever it lies
+    _, text, _ = answer(capsys, "ledger", "--outputs", "elsewhere")
+    assert "N = 3 on ibm" in text and "opened 1 time" in text and "beef0000" not in text
+
+
+def test_a_ledger_is_shown_by_its_path_and_one_of_an_earlier_version_is_pointed_at(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = answer(capsys, "ledger")
+    assert code == 2 and "ledger.sqlite does not exist: the first run writes it; --ledger names another" in error
+    old = Ledger(tmp_path / "outputs" / "ledger.sqlite")
+    begun = {"kind": "base", "name": "old", "signature": "dddd0005", "fingerprint": "cafe0000"}
+    old.begin(**begun, folder=tmp_path, symbols=["A"], windows=PERIODS)
+    code, _, error = answer(capsys, "ledger")
+    assert code == 2 and "takes over outputs/ledger.sqlite of an earlier version" in error and error.count("\n") == 1
+    code, text, _ = answer(capsys, "ledger", "--ledger", "outputs/ledger.sqlite")
+    assert code == 0 and "N = 1 on A, validation" in text
 
 
 @pytest.mark.parametrize(
@@ -93,7 +121,7 @@ def test_the_ledger_as_json_is_one_object_in_the_last_line(outputs, capsys):
         (["ledgr"], "error: ledgr: there is no such command; did you mean ledger?"),
         (["frobnicate"], "error: frobnicate: there is no such command (there are"),
         ([], "error: the following arguments are required: COMMAND"),
-        (["ledger", "--outputs", "nowhere"], "error: nowhere/ledger.sqlite does not exist"),
+        (["ledger", "--outputs", "nowhere"], "error: --outputs nowhere: no run in "),
         (["ledger", "--data", "1234"], "error: --data 1234: no run in"),
         (["ledger", "--kind", "sweep"], "error: --kind sweep: no such run; did you mean sweeps?"),
         (["ledger", "--last", "0"], "error: argument --last: 0 is not a positive number"),
@@ -109,8 +137,8 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(outputs, capsys, argu
     assert not Path("nowhere").exists()
 
 
-def test_a_damaged_ledger_is_one_line_and_exit_code_2(outputs, capsys):
-    (outputs / "ledger.sqlite").write_bytes(b"not a database at all " * 100)
+def test_a_damaged_ledger_is_one_line_and_exit_code_2(outputs, state, capsys):
+    (state / "ledger.sqlite").write_bytes(b"not a database at all " * 100)
     code, _, error = answer(capsys, "ledger")
     assert code == 2 and "ledger.sqlite is damaged" in error and error.count("\n") == 1
 
@@ -132,7 +160,7 @@ def test_a_fault_of_ours_is_raised_and_not_blamed_on_the_user(outputs, monkeypat
 
     monkeypatch.setattr(Ledger, "entries", faulty)
     with pytest.raises(ValueError, match="nobody foresaw this"):
-        main(["ledger", "--outputs", str(outputs)])
+        main(["ledger"])
 
 
 def test_the_report_is_built_again_from_the_folder(outputs, capsys):

@@ -15,10 +15,9 @@ from hftraining.base_model_trainer import BaseModelTrainer
 from hftraining.core.command import run_command
 from hftraining.core.errors import ConfigError
 from hftraining.model.base import Forecaster
-from hftraining.runs.ledger import Ledger
 from tests import commands
 from tests.commands import ROOT, ended, wait_for
-from tests.runs_of import FAST, QUICK
+from tests.runs_of import FAST, QUICK, own_ledger
 
 SMALL = tuple(
     text for text in QUICK if not text.startswith(("model=", "stocks=", "training.batch", "training.symbols"))
@@ -60,7 +59,7 @@ def test_one_stock_from_inside_hftraining(project):
     assert "data: packaged sample, fingerprint " in out and "packaged sample: 1 symbols" in out
     result = json.loads((run / "result.json").read_text())
     assert result["steps"] == 20 and "verdict" in result
-    assert not (inside / "outputs").exists(), "one ledger for the whole project"
+    assert not (inside / "outputs").exists(), "outputs of the whole project in one place"
 
 
 @pytest.mark.slow
@@ -77,7 +76,7 @@ def test_several_stocks_with_a_base_model_from_inside_hftraining(project):
         project / "outputs" / "finetuned" / symbol for symbol in ("AAPL", "GOOG", "MSFT", "IBM")
     ]
     assert out.count("data: packaged sample, fingerprint ") == 5
-    assert len(Ledger(project / "outputs" / "ledger.sqlite").entries(kind="finetuned")) == 4 * 5
+    assert len(own_ledger().entries(kind="finetuned")) == 4 * 5
 
 
 @pytest.mark.slow
@@ -326,7 +325,7 @@ def test_sigterm_saves_all_runs_and_ends_with_3(folder, tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 3, err
     assert "interrupted: S0: interrupted after step" in err and "interrupted: S1: interrupted after step" in err
-    entries = Ledger(output / "ledger.sqlite").entries(kind="finetuned")
+    entries = own_ledger().entries(kind="finetuned")
     assert {entry.status for entry in entries} <= {"interrupted", "done"}
 
 
@@ -348,5 +347,5 @@ def test_runs_whose_parent_is_killed_save_and_end(folder, tmp_path):
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    statuses = {entry.status for entry in Ledger(output / "ledger.sqlite").entries(kind="finetuned")}
+    statuses = {entry.status for entry in own_ledger().entries(kind="finetuned")}
     assert statuses <= {"interrupted", "done"}

@@ -16,6 +16,7 @@ class EvidenceConfig:
     bootstrap_draws: int = 2000  # higher makes the ends of the intervals steadier
     baselines: list[str] = field(default_factory=lambda: ["momentum", "trend", "reversal", "ridge"])  # or lightgbm
     leak_days: int = 2  # random days after which the leak proof replaces the future
+    ledger: str | None = None  # the file that counts trials and openings; null: the user's own, for all projects
 
     def __post_init__(self) -> None:
         """Refuse too few draws to say anything, and unknown baselines."""
@@ -29,5 +30,7 @@ class EvidenceConfig:
                 raise ValueError(
                     f"evidence.baselines={self.baselines}: {baseline} is not one of {', '.join(BASELINES)}{hint}"
                 )
+        if self.ledger is not None and not self.ledger.strip():
+            raise ValueError("evidence.ledger is empty: name a file, or leave it out for your own ledger")
         if len(set(self.baselines)) < len(self.baselines):
             raise ValueError(f"evidence.baselines={self.baselines} must name each baseline once")

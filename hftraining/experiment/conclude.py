@@ -65,13 +65,13 @@ def conclude(
         recommendation=recommendation,
         base=BaseFacts(str(base.folder), base.signature, base.weights) if base else None,
     )
-    row.judge(result, judged, openings)
+    row.judge(result, judged, openings, config.evidence, config.seed)
     forecaster.save(record.model)
     record.write_equity(_stacked({name: part.equity for name, part in judged.items()}))
     record.write_trades(_stacked({name: part.trades for name, part in judged.items()}))
     record.write_null_band(_stacked({name: part.fan for name, part in judged.items()}))
     # result.json marks the run as finished, so the ledger has its returns before: a kill in between only repeats this.
-    row.done(judged["valid"], result)
+    row.done(judged, result)
     record.write_result(result)
     write_report(record.folder)
     return Conclusion(result, forecasts["valid"], judged["valid"])

@@ -12,7 +12,7 @@ from hftraining.experiment.config import ExperimentConfig, typed_config
 from hftraining.model.config import HEADLESS
 from hftraining.runs.identity import config_delta, signature
 
-OWN = ("name", "output_dir", "resume", "init_from")  # fields that are not inherited
+OWN = ("name", "output_dir", "resume", "init_from", "evidence.ledger")  # fields that are not inherited
 SYMBOLS_IN_A_NAME = 3
 
 

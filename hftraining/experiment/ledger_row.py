@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from hftraining.core.bars import Bars
 from hftraining.core.errors import status_of
-from hftraining.evidence.deflation import deflated_sharpe
-from hftraining.evidence.verdict import verdict
+from hftraining.evidence.config import EvidenceConfig
 from hftraining.experiment.judging import Judgement
 from hftraining.experiment.periods import Period
-from hftraining.runs.ledger import LEDGER_FILE, Ledger, Trials, trials_of, variance_of
+from hftraining.experiment.selecting import days_of, decide
+from hftraining.runs.ledger import Ledger
+from hftraining.runs.ledger_file import ledger_path
+from hftraining.runs.month_digests import month_digests
 from hftraining.runs.record import RunRecord
 from hftraining.runs.result import RunResult
+from hftraining.runs.take_over import take_over
+from hftraining.runs.trials import Trials
 
 
 @dataclass
@@ -21,9 +26,6 @@ class LedgerRow:
 
     ledger: Ledger
     row: int
-    fingerprint: str
-    valid_window: tuple[str, str]
-    look: str  # config, seed and code of the run that opens the test days
     is_done: bool = False
 
     def open_test(self) -> int:
@@ -31,69 +33,101 @@ class LedgerRow:
 
         A run that repeats another one with the same code sees nothing new: that is no new opening.
         """
-        return self.ledger.open_test(self.row, self.look)
+        return self.ledger.open_test(self.row)
 
     def trials(self, own: Judgement | None = None) -> Trials:
-        """All trials on these data and validation days. own: this row's, whose returns are not in the ledger yet."""
-        entries = self.ledger.entries(fingerprint=self.fingerprint, valid_window=self.valid_window)
-        if own is not None:
-            returns = tuple(own.returns_T.tolist())
-            entries = [replace(entry, valid_returns=returns) if entry.id == self.row else entry for entry in entries]
-        return trials_of(entries)
+        """All trials whose symbols and validation days overlap with this run's, its own among them.
 
-    def judge(self, result: RunResult, judged: Mapping[str, Judgement], openings: int) -> None:
-        """Fill in n_trials, deflated_sharpe, test_openings and the verdicts.
+        own: this row's, whose returns are not in the ledger yet.
+        """
+        return self.ledger.trials(self.row, days_of(own) if own else None)
 
-        The validation Sharpe ratio is deflated by all trials on these data and days, that of the test days by the
-        number of their openings: someone could have picked the best of so many results. The run's verdict is on the
-        test days, or on the validation days if the test days stay sealed.
+    def openings(self, own: Judgement | None = None) -> Trials:
+        """All openings whose symbols and test days overlap with this run's, its own among them."""
+        return self.ledger.openings(self.row, days_of(own) if own else None)
+
+    def judge(
+        self, result: RunResult, judged: Mapping[str, Judgement], openings: int, evidence: EvidenceConfig, seed: int
+    ) -> None:
+        """Fill in n_trials, deflated_sharpe, test_openings, the benchmark and the verdicts.
+
+        The validation days are judged as the best of all trials that saw them, the test days as the best of all that
+        opened them. The run's verdict is on the test days, or on the validation days if the test days stay sealed.
         """
         valid = judged["valid"]
         trials = self.trials(valid)
-        spread = variance_of(set(trials.sharpes_1d))  # NaN if all trials have the same: that counts as luck
         result.n_trials, result.test_openings = trials.count, openings
-        result.deflated_sharpe = deflated_sharpe(valid.returns_T, trials.count, spread)
-        result.verdict = _say_verdict(valid, result.deflated_sharpe, trials.count)
+        result.deflated_sharpe = decide(valid, trials, evidence, seed).deflated_sharpe
+        result.verdict = valid.result.verdict
+        if trials.crossed:
+            result.warnings.append(f"{trials.crossed} more trials have opened test days that are validation days here")
         if test := judged.get("test"):
-            result.verdict = _say_verdict(test, deflated_sharpe(test.returns_T, openings, spread), openings)
+            looks = self.openings(test)
+            decide(test, looks, evidence, seed)
+            result.verdict = test.result.verdict
+            if looks.crossed:
+                result.warnings.append(
+                    f"these test days are no first look: {looks.crossed} trials had some of them as validation days"
+                )
 
-    def done(self, valid: Judgement, result: RunResult) -> None:
-        """The run is done: write its daily validation returns into the ledger."""
+    def done(self, judged: Mapping[str, Judgement], result: RunResult) -> None:
+        """The run is done: write the daily returns of its validation and opened test days into the ledger."""
         self.ledger.finish(
             self.row,
             status="done",
-            valid_dates=[str(day.date()) for day in valid.equity["date"][1:]],
-            valid_returns=valid.returns_T.tolist(),
-            sharpe=valid.result.profit["sharpe_ratio"],
+            **{period: days_of(part) for period, part in judged.items()},
+            sharpe=judged["valid"].result.profit["sharpe_ratio"],
             result={name: getattr(result, name) for name in ("verdict", "n_trials", "test_openings")},
         )
         self.is_done = True
 
 
-def _say_verdict(judged: Judgement, deflated: float, count: int) -> str:
-    null = judged.result.null
-    assert null is not None and null.p is not None
-    said = verdict(null.p, judged.difference, deflated_sharpe=deflated, n_trials=count, reason=null.reason)
-    judged.result.verdict = said
-    return said
+def open_ledger(evidence: EvidenceConfig, outputs: Path) -> Ledger:
+    """The ledger that counts a run: evidence.ledger, else the user's own. What lies in the outputs is taken over.
+
+    Raises LedgerError where it cannot be made or written; no other place is tried.
+    """
+    ledger = Ledger(ledger_path(evidence.ledger))
+    if said := take_over(ledger.path, outputs, keep=evidence.ledger is not None):
+        print(said, flush=True)
+    return ledger
+
+
+def remember(ledger: Ledger, bars: Bars, fingerprint: str) -> None:
+    """Store the months of bars by which they are known again, once for all runs on them."""
+    if not ledger.knows_months(fingerprint):
+        ledger.remember(fingerprint, month_digests(bars))
 
 
 @contextmanager
 def in_the_ledger(
-    outputs: Path, record: RunRecord, periods: Mapping[str, Period], resumed: bool
+    ledger: Ledger,
+    record: RunRecord,
+    periods: Mapping[str, Period],
+    bars: Bars,
+    resumed: bool,
+    part_of: str | None = None,
 ) -> Iterator[LedgerRow]:
-    """The row of a run while it runs. An exception that ends the run gives the row its status."""
+    """The row of a run while it runs. An exception that ends the run gives the row its status.
+
+    bars: of its symbols over all sessions. A resumed run keeps its row, if the ledger knows it. part_of: see
+    Ledger.begin.
+    """
     facts = record.manifest
-    windows = {name: period.window for name, period in periods.items()}
-    ledger, data = Ledger(outputs / LEDGER_FILE), facts["data"]
-    if resumed:
-        row = ledger.resume(record.folder)
-    else:
-        own = {name: facts[name] for name in ("kind", "name", "signature", "started")}
-        bars = {name: data[name] for name in ("fingerprint", "symbols")}
-        row = ledger.begin(**own, **bars, folder=record.folder, windows=windows)
-    look = f"{facts['signature']} {facts['code'].get('digest') or facts['started']}"
-    found = LedgerRow(ledger, row, data["fingerprint"], windows["valid"], look)
+    data, uuid = facts["data"], facts.get("id")
+    remember(ledger, bars, data["fingerprint"])
+    row = ledger.resume(record.folder, uuid) if resumed else None
+    if row is None:  # of another ledger, or killed before it had a row
+        row = ledger.begin(
+            **{name: facts[name] for name in ("kind", "name", "signature", "started")},
+            **{name: data[name] for name in ("fingerprint", "symbols")},
+            folder=record.folder,
+            windows={name: period.window for name, period in periods.items()},
+            code=facts["code"].get("digest"),
+            uuid=uuid,
+            part_of=part_of,
+        )
+    found = LedgerRow(ledger, row)
     try:
         yield found
     except BaseException as end:

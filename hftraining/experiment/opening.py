@@ -9,28 +9,38 @@ from pathlib import Path
 import torch
 
 from hftraining.core.errors import ConfigError
+from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.inherit import signature_of
-from hftraining.experiment.ledger_row import LedgerRow, in_the_ledger
+from hftraining.experiment.ledger_row import LedgerRow, in_the_ledger, open_ledger
 from hftraining.runs.bar_digests import digest_bars, write_digests
 from hftraining.runs.code_version import code_patch
 from hftraining.runs.folder import CANDIDATES_FOLDER
-from hftraining.runs.identity import manifest
+from hftraining.runs.identity import manifest, new_id
 from hftraining.runs.record import RunRecord, read_manifest
 from hftraining.training.checkpoint import Checkpoints
 
 
 @contextmanager
 def opened(
-    ground: Ground, argv: list[str] | None, kind: str, name: str, called: str | None = None
+    ground: Ground,
+    argv: list[str] | None,
+    kind: str,
+    name: str,
+    called: str | None = None,
+    part_of: str | None = None,
 ) -> Iterator[tuple[RunRecord, LedgerRow]]:
     """The folder outputs/kind/name/called of a new run, or that of a resumed one, and its ledger row while it runs.
 
-    called: the date and time unless given.
+    called: the date and time unless given. part_of: the uuid of the trial that this run is a fold or seed of.
     """
-    resumed = bool(ground.config.resume)
-    record = _reopened(ground) if resumed else _created(ground, argv, kind, name, called)
-    with record, in_the_ledger(record.folder.parents[2], record, ground.periods, resumed) as row:
+    config = ground.config
+    ledger = open_ledger(config.evidence, _outputs_of(config))  # before there is a folder that it might not count
+    record = _reopened(ground) if config.resume else _created(ground, argv, kind, name, called)
+    with (
+        record,
+        in_the_ledger(ledger, record, ground.periods, ground.whole, bool(config.resume), part_of) as row,
+    ):
         yield record, row
 
 
@@ -44,11 +54,18 @@ def opened_candidate(ground: Ground, folder: Path, method: str) -> Iterator[tupl
     else:
         shutil.rmtree(path, ignore_errors=True)
         delta, signature = signature_of(ground.config, ground.base, method)
-        own = {"signature": signature, "kind": "finetuned", "name": f"{ground.config.name} {method}"}
+        own = {"id": new_id(), "signature": signature, "kind": "finetuned", "name": f"{ground.config.name} {method}"}
         facts, values = read_manifest(folder) | own, dataclasses.asdict(ground.config)
         record = RunRecord.create(folder.parent, folder.name, CANDIDATES_FOLDER, values, delta, facts, called=method)
-    with record, in_the_ledger(folder.parents[2], record, ground.periods, step > 0) as row:
+    ledger = open_ledger(ground.config.evidence, _outputs_of(ground.config))
+    with record, in_the_ledger(ledger, record, ground.periods, ground.whole, step > 0) as row:
         yield record, row
+
+
+def _outputs_of(config: ExperimentConfig) -> Path:
+    """The outputs folder around a run to resume, outputs/kind/name/called, or that of a new run."""
+    around = Path(config.resume).resolve().parents[2:3] if config.resume else [Path(config.output_dir)]
+    return next(iter(around), Path(config.output_dir))
 
 
 def _fingerprints(ground: Ground) -> dict[str, str]:

@@ -20,16 +20,18 @@ def run_experiment(
     called: str | None = None,
     sealed: bool = False,
     watch: Watch | None = None,
+    part_of: str | None = None,
 ) -> FinishedRun:
     """Train, judge and record one run.
 
     bars: those of the config, if they are already loaded, as by a replay. The run folder is outputs/kind/name/called;
     name is config.name and called the date and time unless given. A sealed run sees no bar of the test days and has no
-    test results. watch: see fit. Raises as prepare before anything is written, and as fit afterwards.
+    test results. watch: see fit. part_of: see opened. Raises as prepare before anything is written, and as fit
+    afterwards.
     """
     assert not config.init_from, "experiment/finetune.py runs fine-tunes"
     ground = prepare(config, bars, sealed=sealed)
-    with opened(ground, argv, kind, name or config.name, called) as (record, row):
+    with opened(ground, argv, kind, name or config.name, called, part_of) as (record, row):
         fitted = fit(ground, record, watch, opening_lines(ground))
         conclusion = conclude(ground, fitted, record, row)
         console = Console(fitted.progress.step, 0, config.profit_tracker.report_every, quiet=sealed)

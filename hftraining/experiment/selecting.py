@@ -47,10 +47,10 @@ def excess_of(
 
 
 def days_of(judged: Judgement) -> Days:
-    """The daily net returns of a judged book and of buy and hold."""
-    held_T = daily_returns(judged.equity["buy_and_hold"].to_numpy())
+    """The daily returns of a judged account and of buy and hold."""
     dates = [str(day.date()) for day in judged.equity["date"][1:]]
-    return Days(dates, judged.returns_T.tolist(), held_T.tolist())
+    benchmark_T = daily_returns(judged.equity["buy_and_hold"].to_numpy())
+    return Days(dates, judged.returns_T.tolist(), benchmark_T.tolist())
 
 
 def track_of(days: Days) -> Track:
@@ -70,5 +70,3 @@ def against_of(excess: Excess) -> Against:
         excess.deflated_sharpe,
         excess.residual_volatility,
     )
-
-

@@ -1,7 +1,8 @@
 """The ledger on the console: all runs ever begun, and the trials that N counts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -11,7 +12,9 @@ from hftraining.core.metrics import Unit
 from hftraining.core.values import plain, without_nan
 from hftraining.reports.console import plain_table, wide_console
 from hftraining.reports.format import number, plural
-from hftraining.runs.ledger import Entry, Ledger, Trials, trials_of
+from hftraining.runs.ledger import Entry, Ledger
+from hftraining.runs.seen import Place
+from hftraining.runs.trials import Trials
 
 SIGNATURES_SHOWN = 12  # of those that make up an N
 KEYS = "id kind name signature fingerprint symbols windows started ended status resumed sharpe result".split()
@@ -19,22 +22,30 @@ KEYS = "id kind name signature fingerprint symbols windows started ended status 
 
 @dataclass(frozen=True)
 class Pool:
-    """The trials on the same bars and validation days. openings: how often their test periods were opened."""
+    """What N counts for runs on the same symbols and validation days: all trials that overlap with them.
+
+    fingerprint: of the newest of these runs. openings: by their test days, as ISO text, how often days that overlap
+    with these were opened.
+    """
 
     fingerprint: str
     valid: str
-    entries: list[Entry]
+    symbols: tuple[str, ...]
     trials: Trials
     openings: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The runs to show, out of `number` that match the filters, and the pools of all that match."""
+    """The runs to show, out of `number` that match the filters, and the pools of all that match.
+
+    by_id: every run of the ledger, for a pool may count runs that do not match.
+    """
 
     shown: list[Entry]
     number: int
     pools: list[Pool]
+    by_id: dict[int, Entry]
 
     def as_json(self) -> dict[str, Any]:
         """The object that --json prints."""
@@ -46,8 +57,10 @@ class Listing:
         windows = [
             {
                 "fingerprint": pool.fingerprint,
+                "symbols": pool.symbols,
                 "valid": pool.valid,
                 "n_trials": pool.trials.count,
+                "crossed": pool.trials.crossed,
                 "variance_1d": pool.trials.variance_1d,
                 "signatures": pool.trials.rows,
                 "outcomes": pool.trials.outcomes,
@@ -59,28 +72,51 @@ class Listing:
         return found
 
 
-def listing(ledger: Ledger, data: str | None, kind: str | None, last: int | None) -> Listing:
-    """The last runs of a ledger of this kind, whose data's fingerprint begins with `data`. None does not filter.
+def listing(
+    ledger: Ledger,
+    data: str | None = None,
+    kind: str | None = None,
+    last: int | None = None,
+    outputs: Path | None = None,
+) -> Listing:
+    """The last runs of this kind, whose data's fingerprint begins with `data` and whose folder lies in `outputs`.
 
-    Raises UserError where no run matches.
+    None does not filter. N belongs to symbols and validation days: a filter does not make it smaller. Raises UserError
+    where no run matches.
     """
     everything = ledger.entries()
     wanted = [entry for entry in everything if entry.fingerprint.startswith(data or "")]
     if data and not wanted:
         known = ", ".join(sorted({entry.fingerprint for entry in everything}))
         raise UserError(f"--data {data}: no run in {ledger.path} used this data (it knows {known})")
+    if outputs is not None:
+        place = outputs.resolve()
+        wanted = [entry for entry in wanted if entry.folder.is_relative_to(place)]
+        if not wanted:
+            raise UserError(f"--outputs {outputs}: no run in {ledger.path} lies there; leave it out to list them all")
     listed = [entry for entry in wanted if kind in (None, entry.kind)]
     if kind and not listed:
         raise UserError(f"--kind {kind}: no such run{did_you_mean(kind, {entry.kind for entry in wanted})}")
-    # N belongs to bars and validation days: a filter by kind or number must not make it smaller.
-    pairs = dict.fromkeys((entry.fingerprint, entry.valid_window) for entry in listed)
-    pools = []
-    for fingerprint, valid in pairs:
-        entries = [entry for entry in everything if (entry.fingerprint, entry.valid_window) == (fingerprint, valid)]
-        tests = dict.fromkeys(entry.test_window for entry in entries if entry.test_window)
-        openings = {test: ledger.openings(fingerprint, test) for test in tests}
-        pools.append(Pool(fingerprint, valid, entries, trials_of(entries), openings))
-    return Listing(listed[-last:] if last else listed, len(listed), pools)
+    groups: dict[tuple[frozenset[str], str], list[Entry]] = {}
+    for entry in listed:
+        place_of_it = entry.place("valid")
+        assert place_of_it is not None
+        groups.setdefault((place_of_it.symbols, entry.valid_window), []).append(entry)
+    pools = [_pool(ledger, entries) for entries in groups.values()]
+    by_id = {entry.id: entry for entry in everything}
+    return Listing(listed[-last:] if last else listed, len(listed), pools, by_id)
+
+
+def _pool(ledger: Ledger, entries: Sequence[Entry]) -> Pool:
+    """The pool of runs on the same symbols and validation days, which may have seen them in several snapshots."""
+    newest = entries[-1]
+    prints = frozenset(entry.fingerprint for entry in entries)
+    tests = {e.test_window: replace(place, fingerprints=prints) for e in entries if (place := e.place("test"))}
+    openings = {text: ledger.tries(place, "test").direct for text, place in tests.items()}
+    valid = newest.place("valid")
+    assert isinstance(valid, Place)
+    trials = ledger.tries(replace(valid, fingerprints=prints))
+    return Pool(newest.fingerprint, newest.valid_window, newest.symbols, trials, openings)
 
 
 def print_listing(found: Listing) -> None:
@@ -90,19 +126,22 @@ def print_listing(found: Listing) -> None:
     table.columns[5].justify = "right"
     for entry in found.shown:
         texts = (entry.started[:19].replace("T", " "), entry.kind, entry.name, entry.signature, _status(entry))
-        folder = escape(str(entry.folder)) if entry.folder.is_dir() else f"[dim]gone: {escape(entry.folder.name)}[/dim]"
+        folder = (
+            escape(_from_here(entry.folder))
+            if entry.folder.is_dir()
+            else f"[dim]gone: {escape(entry.folder.name)}[/dim]"
+        )
         table.add_row(*map(escape, texts), number(entry.sharpe, Unit.RATIO), folder)
     console.print(table, "")
     if len(found.shown) < found.number:
         console.print(f"The last {len(found.shown)} of {found.number} runs.\n", style="dim")
     for pool in found.pools:
-        for line in _lines(pool):
+        for line in _lines(pool, found.by_id):
             console.print(line, soft_wrap=True)
 
 
-def _lines(pool: Pool) -> Iterator[str]:
-    trials, by_id = pool.trials, {entry.id: entry for entry in pool.entries}
-    symbols = escape(_symbols(pool.entries[-1].symbols))
+def _lines(pool: Pool, by_id: dict[int, Entry]) -> Iterator[str]:
+    trials, symbols = pool.trials, escape(_symbols(pool.symbols))
     where = f"on {symbols}, validation {escape(pool.valid)} [dim](data {escape(pool.fingerprint)})[/dim]"
     yield f"[bold]N = {trials.count}[/bold] {where}"
     for signature, rows in list(trials.rows.items())[:SIGNATURES_SHOWN]:
@@ -113,9 +152,16 @@ def _lines(pool: Pool) -> Iterator[str]:
         yield f"  {escape(signature)}  {escape(by_id[rows[-1]].name)}: {states}{again}"
     if len(trials.rows) > SIGNATURES_SHOWN:
         yield f"[dim]  and {len(trials.rows) - SIGNATURES_SHOWN} more[/dim]"
+    if trials.crossed:
+        yield f"  and {plural(trials.crossed, 'trial')} whose opened test days are among these validation days"
     for test, times in pool.openings.items():
         opened = f"opened {plural(times, 'time')}" if times else "still sealed"
         yield f"  test window {escape(test)}: {opened}"
+
+
+def _from_here(folder: Path) -> str:
+    """A folder as one would type it."""
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
 
 def _status(entry: Entry) -> str:

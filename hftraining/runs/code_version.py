@@ -18,7 +18,14 @@ SUFFIXES = (".py", ".yaml", ".toml")
 # The modules that can change a number of a run. An edited sentence of a report or command makes no new version.
 MAKERS_OF_NUMBERS = (
     *("core/", "market/", "trading/", "model/", "portfolio/", "evidence/", "training/", "experiment/"),
-    *("profit_tracker.py", "runs/ledger.py"),
+    *(
+        "profit_tracker.py",
+        "runs/ledger.py",
+        "runs/looks.py",
+        "runs/seen.py",
+        "runs/trials.py",
+        "runs/month_digests.py",
+    ),
 )
 PATCH_BYTES = 1_000_000  # a larger patch would fill the disk in a hundred trials
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -21,6 +22,8 @@ CANNOT_CHANGE_A_NUMBER = (
     "resume",  # bit-exact by construction
     "init_from",  # where the base model lies; base.signature and base.weights count
     "stocks.snapshots",  # where snapshots lie; stocks.snapshot, which names one, counts
+    "stocks.path",  # where files lie; run.json and the ledger know the bars in them by their fingerprint
+    "evidence.ledger",  # where the trials are counted
     # The exception: another device rounds differently. It belongs to the machine, and a config is the same trial on
     # every machine; run.json names it, and replay says where it differs.
     "training.device",
@@ -54,12 +57,13 @@ def manifest(
     argv: Sequence[str] | None = None,
     patch: tuple[bytes, str | None] = (b"", None),
 ) -> dict[str, Any]:
-    """What run.json holds: which code, libraries, machine and data a run used, and how it was called.
+    """What run.json holds: its own id, which code, libraries, machine and data a run used, and how it was called.
 
     data describes the bars: fingerprint, source, symbols, first and last day, and the id of the snapshot or None.
     argv: sys.argv unless given. patch: from `code_patch`. Environment variables stay out, since they hold secrets.
     """
     return {
+        "id": new_id(),
         "signature": signature,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "argv": list(sys.argv if argv is None else argv),
@@ -69,6 +73,11 @@ def manifest(
         "code": code_version() | {"patch": PATCH_FILE if patch[0] else patch[1]},
         **environment(),
     }
+
+
+def new_id() -> str:
+    """A name for one run among all runs of everybody, by which the ledger knows it wherever its folder lies."""
+    return uuid.uuid4().hex
 
 
 def cannot_change_a_number(name: str) -> bool:

@@ -29,7 +29,7 @@ from hftraining.sweep.trials import daily_returns_of, metrics_of
 
 BLOCKS = 16  # of the days, for the probability of backtest overfitting
 STEPS = {"trained": "steps", "unpruned": "max_steps"}  # key in sweep.json: key in the facts of a trial
-NOT_IN_A_BEST = ("name", "output_dir", "resume")  # these say where a run goes, not what it is
+NOT_IN_A_BEST = ("name", "output_dir", "resume", "evidence.ledger")  # these say where a run goes, not what it is
 
 
 def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: Path) -> Summary:
@@ -151,7 +151,7 @@ def _overfitting(trials: Sequence[FrozenTrial], folder: Path) -> Overfitting:
     for trial in trials:
         folders = [folder / name for name in _facts(trial).get("folders", [])]
         if trial.state == TrialState.COMPLETE and all((run / "equity.parquet").exists() for run in folders):
-            returns.append(daily_returns_of(folders)[1])
+            returns.append(daily_returns_of(folders).returns)
     if len(returns) < 2:
         return Overfitting(None, len(returns), BLOCKS, "fewer than two complete trials")
     found = probability_of_backtest_overfitting(np.array(returns).T, BLOCKS)

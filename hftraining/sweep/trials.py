@@ -17,12 +17,15 @@ from hftraining.core.metrics import higher_is_better
 from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import ExperimentConfig, unknown_key
 from hftraining.experiment.inherit import signature_of
+from hftraining.experiment.ledger_row import open_ledger, remember
 from hftraining.experiment.run import run_experiment
 from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.prices import load_bars
-from hftraining.runs.ledger import LEDGER_FILE, Ledger
+from hftraining.runs.code_version import source_digest
+from hftraining.runs.identity import new_id
 from hftraining.runs.result import RunResult
+from hftraining.runs.trials import Days
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.serve import Report
 from hftraining.sweep.space import Param, Value
@@ -48,14 +51,21 @@ class TrialRunner:
         argv = ["train.py", *self.composer.overrides(point)]
         parts = self._parts(config)
         facts["max_steps"] = config.most_steps * len(parts)
-        with self._as_one_trial(config, number, facts):
+        with self._as_one_trial(config, number, facts) as whole:
             for place, (ending, part) in enumerate(parts):
                 progress = _Progress(self.search, part, place, done, watch)
                 called = self._new_name(f"trial-{number:04d}{ending}")
                 facts["folders"].append(called)
                 try:
                     finished = run_experiment(
-                        part, argv, kind="sweeps", name=self.search.name, called=called, sealed=True, watch=progress
+                        part,
+                        argv,
+                        kind="sweeps",
+                        name=self.search.name,
+                        called=called,
+                        sealed=True,
+                        watch=progress,
+                        part_of=whole,
                     )
                 finally:
                     facts["steps"] += progress.step
@@ -79,30 +89,35 @@ class TrialRunner:
         return list(parts.items()) if len(parts) > 1 else [("", part) for part in parts.values()]
 
     @contextmanager
-    def _as_one_trial(self, config: ExperimentConfig, number: int, facts: dict[str, Any]) -> Iterator[None]:
-        """Count a trial of several folds on the whole validation period, too, since it is chosen on it."""
+    def _as_one_trial(self, config: ExperimentConfig, number: int, facts: dict[str, Any]) -> Iterator[str | None]:
+        """Count a trial of several folds on the whole validation period, in place of its parts: it is chosen on it.
+
+        Gives the uuid of its row; None for a trial of one fold, whose runs count themselves.
+        """
         if self.search.folds == 1:
-            yield
+            yield None
             return
         bars = load_bars(config.stocks)
         valid = bars.sessions_T[splits_of(config, bars).valid]
-        ledger = Ledger(self.outputs / LEDGER_FILE)
+        ledger, uuid, fingerprint = open_ledger(config.evidence, self.outputs), new_id(), bars.fingerprint()
+        remember(ledger, bars, fingerprint)
         row = ledger.begin(
             kind="sweeps",
             name=self.search.name,
             folder=self.folder / f"trial-{number:04d}",
             signature=facts["signature"],
-            fingerprint=bars.fingerprint(),
+            fingerprint=fingerprint,
             symbols=bars.symbols_S,
             windows={"valid": (str(valid[0]), str(valid[-1]))},
+            code=source_digest(),
+            uuid=uuid,
         )
         try:
-            yield
+            yield uuid
         except BaseException as end:
             ledger.finish(row, status=status_of(end))
             raise
-        dates, returns = daily_returns_of([self.folder / name for name in facts["folders"]])
-        ledger.finish(row, status="done", valid_dates=dates, valid_returns=returns)
+        ledger.finish(row, status="done", valid=daily_returns_of([self.folder / name for name in facts["folders"]]))
 
 
 class _Progress:
@@ -159,15 +174,16 @@ def folds_of(config: ExperimentConfig, folds: int) -> list[StocksConfig]:
     return [dataclasses.replace(config.stocks, valid_start=begin, test_start=end) for begin, end in pairwise(days)]
 
 
-def daily_returns_of(folders: Sequence[Path]) -> tuple[list[str], list[float]]:
-    """Dates and daily net validation returns of a trial: means over seeds, folds one after the other."""
+def daily_returns_of(folders: Sequence[Path]) -> Days:
+    """Daily net validation returns of a trial and of its benchmark: means over seeds, folds one after the other."""
     pieces = []
     for folder in folders:
         equity = pd.read_parquet(folder / "equity.parquet")
-        curve = equity[equity["window"] == "valid"].set_index("date")["equity"]
-        pieces.append(curve.pct_change().iloc[1:])
+        curves = equity[equity["window"] == "valid"].set_index("date")[["equity", "buy_and_hold"]]
+        pieces.append(curves.pct_change().iloc[1:])
     returns = pd.concat(pieces).groupby(level=0).mean().sort_index()
-    return [str(day)[:10] for day in returns.index], [float(value) for value in returns]
+    days = [str(day)[:10] for day in returns.index]
+    return Days(days, returns["equity"].tolist(), returns["buy_and_hold"].tolist())
 
 
 def fixed_values(config: ExperimentConfig, space: Sequence[Param]) -> dict[str, Value]:

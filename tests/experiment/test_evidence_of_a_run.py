@@ -30,7 +30,7 @@ def test_a_run_is_a_row_with_its_daily_validation_returns(folder, tmp_path):
     equity = pd.read_parquet(Path(result["folder"]) / "equity.parquet")
     valid = equity[equity["window"] == "valid"]["equity"]
     assert entry.status == "done" and entry.signature == result["signature"]
-    assert list(entry.valid_returns) == pytest.approx(valid.pct_change().iloc[1:].tolist(), abs=1e-12)
+    assert list(entry.valid.returns) == pytest.approx(valid.pct_change().iloc[1:].tolist(), abs=1e-12)
     assert entry.windows["valid"] and entry.windows["test"]
 
 

@@ -165,6 +165,7 @@ SHOWN_ELSEWHERE = {
     "training.shrinkage",  # likewise
     "training.lora_rank",  # likewise
     "init_from",  # likewise
+    "evidence.ledger",  # every run of this file; tests/experiment/test_restart_n.py
     "profit_tracker.report_every",  # test_the_profit_report_is_printed_as_often_as_asked
 }
 

@@ -101,10 +101,10 @@ def test_every_candidate_is_a_trial_and_only_the_choice_opens_the_test_days(base
     ledger = Ledger(output / "ledger.sqlite")
     entries = ledger.entries()
     assert [entry.name for entry in entries] == ["S0", "S0 full", "S0 head", "S0 lora", "S0 scratch"]
-    assert all(entry.status == "done" and len(entry.valid_returns) > 20 for entry in entries)
+    assert all(entry.status == "done" and len(entry.valid.returns) > 20 for entry in entries)
     assert len({entry.signature for entry in entries}) == 5
     assert result["n_trials"] == result["decision"]["n_trials"] == 5
-    assert ledger.openings(entries[0].fingerprint, entries[0].test_window) == result["test_openings"] == 1
+    assert ledger.openings(entries[0].id).count == result["test_openings"] == 1
     again = tune(base, output, "training.methods=[lora]")
     assert again["n_trials"] == 6, "the same candidate again is the same trial; another set of them is a new one"
     assert again["test_openings"] == 2
@@ -393,4 +393,4 @@ def test_a_pipe_that_closes_after_the_run_is_done_leaves_the_row_done(base, tmp_
     with pytest.raises(BrokenPipeError):
         tune(base, tmp_path, "training.methods=[head]")
     entries = Ledger(tmp_path / "ledger.sqlite").entries()
-    assert len(entries) == 2 and all(entry.status == "done" and entry.valid_returns for entry in entries)
+    assert len(entries) == 2 and all(entry.status == "done" and entry.valid for entry in entries)

@@ -20,7 +20,7 @@ from hftraining.reports.compare import compare
 from hftraining.reports.console import Console
 from hftraining.runs.ledger import Ledger
 from tests.compose import compose_config
-from tests.runs_of import FAST, QUICK, any_kind, run, trained, tuned_config
+from tests.runs_of import FAST, QUICK, any_kind, placed, run, trained, tuned_config
 
 KINDS = ("ridge", "lightgbm")
 # What shapes the transformer has no meaning for them.
@@ -31,7 +31,7 @@ def run_of_kind(kind, folder, output, *overrides):
     if kind == "lightgbm":
         pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install -e '.[baselines]'")
     quick = [text for text in QUICK if not text.startswith((*SHAPELESS, "model="))]
-    config = compose_config(*quick, *FAST, f"model={kind}", f"stocks.path={folder}", f"output_dir={output}", *overrides)
+    config = compose_config(*quick, *FAST, f"model={kind}", f"stocks.path={folder}", *placed(output), *overrides)
     return trained(config)
 
 
@@ -54,7 +54,7 @@ def test_the_folder_of_a_run_of_any_kind_holds_what_that_of_a_transformer_holds(
     assert {"train/loss", "eval/loss", "profit/sharpe_ratio", "profit/trade_count"} <= tags
     assert kind in (Path(result["folder"]) / "config.yaml").read_text()
     (entry,) = Ledger(Path(result["folder"]).parents[2] / "ledger.sqlite").entries()
-    assert entry.status == "done" and len(entry.valid_returns) == result["valid"]["days"] - 1
+    assert entry.status == "done" and len(entry.valid.returns) == result["valid"]["days"] - 1
 
 
 def test_a_kind_earns_as_the_model_what_it_earns_as_the_baseline_of_another_model(made, folder, tmp_path):

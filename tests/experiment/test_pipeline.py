@@ -19,7 +19,7 @@ from hftraining.model.config import ModelConfig
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.ledger import Ledger
 from tests.compose import compose_config
-from tests.runs_of import FAST, trained
+from tests.runs_of import FAST, placed, trained
 
 HORIZONS, LEVELS = (1, 5), (0.1, 0.5, 0.9)
 
@@ -153,7 +153,7 @@ SMALL = (
 
 
 def test_a_sealed_run_learns_the_same_and_shows_nothing_of_the_test_days(tmp_path):
-    config, seen = compose_config(*SMALL, f"output_dir={tmp_path}"), {}
+    config, seen = compose_config(*SMALL, *placed(tmp_path)), {}
     sealed = trained(config, [], sealed=True, watch=lambda step, values: seen.update({step: values["eval/loss"]}))
     opened = trained(config, [])
     weights = [(Path(run["folder"]) / "model" / "model.safetensors").read_bytes() for run in (sealed, opened)]
@@ -172,7 +172,7 @@ def test_a_watch_on_the_probes_can_end_a_run_which_the_ledger_then_calls_pruned(
     def enough(step, values):
         raise Pruned("worse than the median")
 
-    config = compose_config(*SMALL, f"output_dir={tmp_path}")
+    config = compose_config(*SMALL, *placed(tmp_path))
     with pytest.raises(Pruned):
         trained(config, [], kind="sweeps", name="study", called="trial-0000", sealed=True, watch=enough)
     (entry,) = Ledger(tmp_path / "ledger.sqlite").entries()

@@ -13,7 +13,7 @@ from hftraining.market.features import FEATURES, Scaler, make_features, make_lab
 from hftraining.model.base import Forecaster
 from hftraining.model.config import ModelConfig
 from hftraining.profit_tracker import ProfitTracker
-from hftraining.runs.ledger import Trials
+from hftraining.runs.trials import Trials
 from hftraining.training.trainer import Progress
 from tests.bars_of import make_bars
 

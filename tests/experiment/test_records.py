@@ -156,7 +156,7 @@ def test_no_command_writes_a_secret_of_the_environment_into_any_file(folder, tmp
         ["compare", first, second],
         ["replay", first],
         ["record", "CanaryTest", outputs / "base"],
-        ["ledger"],
+        ["ledger", "--ledger", outputs / "ledger.sqlite"],
     ):
         assert main([*map(str, arguments), "--json"]) == 0, arguments
     written = {path.name for path in tmp_path.rglob("*")}

@@ -8,7 +8,7 @@ from hftraining.experiment.compose import composed
 from hftraining.experiment.config import typed_config
 from hftraining.experiment.replay import replay
 from hftraining.runs.ledger import Ledger
-from tests.runs_of import FAST, QUICK, trained, tune
+from tests.runs_of import FAST, QUICK, placed, trained, tune
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_replay_of_a_fine_tune_is_bit_exact(base, tmp_path, methods):
 
 
 def test_replay_of_a_trial_leaves_the_test_days_sealed(folder, tmp_path):
-    settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", f"output_dir={tmp_path}"]
+    settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", *placed(tmp_path)]
     config = typed_config(composed(settings))
     trial = trained(config, [], kind="sweeps", name="study", called="trial-0000", sealed=True)
     again = replay(Path(trial["folder"]), say=lambda line: None)

@@ -20,7 +20,7 @@ from hftraining.runs.identity import CANNOT_CHANGE_A_NUMBER, cannot_change_a_num
 from tests.commands import ROOT, python
 from tests.compose import CONF, compose_config
 from tests.effects import EFFECT
-from tests.runs_of import fingerprint, run, snapshot_run, trained, tune
+from tests.runs_of import fingerprint, own_copy, run, snapshot_run, trained, tune
 
 DEFAULTS = dataclasses.asdict(typed_config({}))
 
@@ -60,7 +60,9 @@ def test_every_pattern_of_the_list_matches_a_field():
 SHOWN_HERE = {
     "output_dir": "test_where_the_outputs_go_changes_no_bit",
     "profit_tracker.report_every": "test_how_often_the_report_is_printed_changes_no_bit",
+    "stocks.path": "test_where_the_bars_lie_changes_no_bit",
     "stocks.snapshots": "test_where_snapshots_are_kept_changes_no_bit",
+    "evidence.ledger": "test_where_trials_are_counted_changes_no_bit",
     "resume": "test_resuming_after_an_interruption_changes_no_bit",
     "init_from": "test_the_path_of_a_base_changes_no_bit_of_its_fine_tunes",
 }
@@ -77,6 +79,18 @@ def test_every_field_left_out_of_the_signature_has_a_test_that_shows_equal_weigh
 
 def test_where_the_outputs_go_changes_no_bit(folder, reference, tmp_path):
     assert fingerprint(run(folder, tmp_path / "quite" / "elsewhere")) == fingerprint(reference)
+
+
+def test_where_the_bars_lie_changes_no_bit(folder, reference, tmp_path):
+    elsewhere = own_copy(folder, tmp_path / "other" / "bars")
+    assert fingerprint(run(elsewhere, tmp_path / "out")) == fingerprint(reference)
+
+
+def test_where_trials_are_counted_changes_no_bit(folder, reference, tmp_path):
+    again = run(folder, tmp_path / "out", f"evidence.ledger={tmp_path}/counted/here.sqlite")
+    assert fingerprint(again) == fingerprint(reference)
+    assert again["signature"] == reference["signature"]
+    assert (tmp_path / "counted" / "here.sqlite").is_file() and not (tmp_path / "out" / "ledger.sqlite").exists()
 
 
 def test_how_often_the_report_is_printed_changes_no_bit(folder, reference, tmp_path):

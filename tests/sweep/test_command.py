@@ -35,6 +35,7 @@ SMALL = (
     "evidence.null_draws=100",
     "evidence.bootstrap_draws=100",
     "evidence.leak_days=2",
+    "evidence.ledger=outputs/ledger.sqlite",  # of the working folder: the sweep of this module is made once
 )
 CANARY = "canary-5f1e"
 
@@ -175,7 +176,7 @@ def test_folds_and_seeds_are_runs_of_their_own_and_one_trial(tmp_path):
     trials = pd.read_parquet(folder / "trials.parquet").set_index("number")
     assert trials.loc[0, "eval/loss"] == pytest.approx(sum(losses) / 6)
     whole = [e for e in Ledger(tmp_path / "outputs" / "ledger.sqlite").entries() if e.folder.name == "trial-0000"]
-    assert len(whole) == 1 and len(whole[0].valid_returns) > 400
+    assert len(whole) == 1 and len(whole[0].valid.returns) > 400
 
 
 @pytest.mark.slow
