@@ -52,7 +52,8 @@ def recommend(
 
     valid: the validation days of the fine-tuned stocks. others: those of the base's other stocks, if it has any;
     forgetting is the change of the forecast loss on them. trials: all on these stocks and days, from the ledger: every
-    candidate is judged as the best of them. has_forecast_loss: false for an objective without one, whose losses are unknown.
+    candidate is judged as the best of them. has_forecast_loss: false for an objective without one, whose losses are
+    unknown.
 
     A model replaces the base if the verdict says that it beats luck and the base; of several such models, the one whose
     Sharpe ratio leads the base's by most. Otherwise the base is kept.
@@ -77,7 +78,7 @@ def recommend(
     models = {name: lead for name, lead in better.items() if rows[name].fitted is not None}
     choice = max(models, key=models.__getitem__) if models else BASE
     n_others = len(others.bars.symbols_S) if others else 0
-    return Recommendation(choice, _sentence(choice, table, better), trials.looks, n_others, table)
+    return Recommendation(choice, _sentence(choice, table, better), trials.count, n_others, table)
 
 
 def _compare_losses(
@@ -103,7 +104,7 @@ def _compare_profits(
     evidence: EvidenceConfig,
     seed: int,
 ) -> None:
-    """Fill in profit, deflated Sharpe ratio and verdict. rival: the base, which itself is compared with buy and hold."""
+    """Fill in profit, deflated Sharpe ratio and verdict. rival: the base; it is itself compared with buy and hold."""
     null, excess = judged.result.null, excess_of(judged, trials, evidence, seed)
     assert null is not None
     said.profit, said.interval, said.p = judged.result.profit, judged.result.interval, null.p

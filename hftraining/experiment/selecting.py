@@ -43,7 +43,7 @@ def excess_of(
         del others[itself]
     if benchmark_T is not None:
         own, *others = [replace(own, benchmark_T=benchmark_T), *(replace(other, benchmark_T=None) for other in others)]
-    return judge_excess(own, others, max(1 + len(others), trials.looks), evidence.bootstrap_draws, seed)
+    return judge_excess(own, others, max(1 + len(others), trials.count), evidence.bootstrap_draws, seed)
 
 
 def days_of(judged: Judgement) -> Days:
