@@ -60,7 +60,9 @@ class LedgerRow:
         result.deflated_sharpe = decide(valid, trials, evidence, seed).deflated_sharpe
         result.verdict = valid.result.verdict
         if trials.crossed:
-            result.warnings.append(f"{trials.crossed} of the {trials.count} trials opened test days that are validation days here")
+            result.warnings.append(
+                f"{trials.crossed} of the {trials.count} trials opened test days that are validation days here"
+            )
         if test := judged.get("test"):
             looks = self.openings(test)
             decide(test, looks, evidence, seed)

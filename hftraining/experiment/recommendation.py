@@ -16,10 +16,10 @@ from hftraining.evidence.scores import paired_difference
 from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import Judgement, estimate_of
 from hftraining.experiment.periods import Period
-from hftraining.experiment.selecting import excess_of, verdict_on
+from hftraining.experiment.selecting import days_of, excess_of, verdict_on
 from hftraining.reports.recommendations import CANDIDATES
 from hftraining.runs.result import CandidateResult, Recommendation
-from hftraining.runs.trials import Trials
+from hftraining.runs.trials import Outcome, Trials
 from hftraining.training.trainer import Progress
 
 BASE, RIDGE, NOTHING = "base", "ridge", "nothing_changes"
@@ -61,6 +61,9 @@ def recommend(
     rows = {candidate.name: candidate for candidate in candidates}
     base = rows[BASE]
     assert base.judged is not None and base.fitted is not None
+    # The base is one of those that are chosen among, though on these stocks no trial of its own.
+    as_it_is = Outcome(0, BASE, days_of(base.judged))
+    among = replace(trials, known=(*trials.known, as_it_is), count=max(trials.count, 2))
     table: dict[str, CandidateResult] = {}
     better: dict[str, float] = {}  # the lead of the Sharpe ratio over the base's
     for name, row in rows.items():
@@ -71,7 +74,7 @@ def recommend(
             _compare_losses(row, said, base, valid, others)
         if row.judged is not None:
             rival = None if row is base else base.judged
-            _compare_profits(row.judged, rival, said, trials, evidence, seed)
+            _compare_profits(row.judged, rival, said, among, evidence, seed)
         lead = said.difference.value if said.difference else None
         if lead is not None and str(said.verdict).startswith(f"beats {RIVAL}"):
             better[name] = lead
