@@ -199,12 +199,16 @@ def _means(metrics: Sequence[Metrics]) -> Metrics:
 
 
 def verdicts(results: Sequence[RunResult]) -> str:
-    """The verdict of one run; of several, how many ended with each one, without the figures."""
-    said = [result.verdict or "no verdict" for result in results]
-    if len(said) == 1:
-        return said[0]
-    counts = Counter(verdict.split(" (")[0].split(":")[0] for verdict in said)
+    """The verdict of one run with its figures; of several, how many ended with each one."""
+    if len(results) == 1:
+        return results[0].verdict or "no verdict"
+    counts = Counter(map(brief_verdict, results))
     return "; ".join(f"{count} x {text}" for text, count in counts.items())
+
+
+def brief_verdict(result: RunResult) -> str:
+    """The verdict without its figures."""
+    return (result.verdict or "no verdict").split(" (")[0].split(":")[0]
 
 
 def alarm_lines(result: RunResult) -> list[str]:
