@@ -11,7 +11,8 @@ from hftraining.reports.format import UNKNOWN, between, capitalised, day, estima
 from hftraining.runs.result import PERIODS, Against, Estimate, Metrics, Null, Number, PeriodResult, RunResult
 
 ALARMED = "(!)"  # marks a row whose run has an alarm
-LEGEND = f"{ALARMED} too good to be true: a leak until proven otherwise, the run's page says why"
+TOO_GOOD = "too good to be true: a leak until proven otherwise, the run's page says why"
+LEGEND = f"{ALARMED} {TOO_GOOD}"
 LUCK = "the same positions, moved in time at random"
 
 
