@@ -17,7 +17,7 @@ from hftraining.core.metrics import Unit
 from hftraining.core.values import plain
 from hftraining.experiment.compose import override
 from hftraining.reports.compare import HELD, LOSS, SHARPE, Comparison, compare_runs
-from hftraining.reports.compare_words import headline, sentences
+from hftraining.reports.compare_words import headline, money_sentences, sentences
 from hftraining.reports.curves import Curve, growth_by_period, mean_of
 from hftraining.reports.deltas import Group, Run, derived_name, shown_value
 from hftraining.reports.format import estimate, number, plural
@@ -78,7 +78,7 @@ def write_record(name: str, places: Sequence[str | Path], question: str, experim
 
 def verdict(comparison: Comparison) -> list[str]:
     """The outcome by fixed rules: first the groups compared, then each group beside luck and buy and hold."""
-    lines = [f"{headline(comparison)}."]
+    lines = [f"{headline(comparison)}.", *money_sentences(comparison)]
     if len(comparison.groups) > 1:
         lines += sentences(comparison)
     for group in comparison.groups:

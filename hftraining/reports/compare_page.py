@@ -4,10 +4,10 @@ from pathlib import Path
 
 from hftraining.reports.compare import Comparison
 from hftraining.reports.compare_charts import COLORS, MOST_CURVES, growth_chart, interval_chart, probes_comparison
-from hftraining.reports.compare_words import alarms, headline, sentences
+from hftraining.reports.compare_words import alarms, headline, money_sentences, sentences
 from hftraining.reports.deltas import shown_value
 from hftraining.reports.page import write_page
-from hftraining.reports.words import money_line
+from hftraining.reports.words import ALARMED, alarm_lines, money_line
 from hftraining.runs.result import PERIODS
 
 LINES_SHOWN = 40  # of changed bars, for each group
@@ -30,8 +30,11 @@ def write_comparison(folder: Path, outputs: Path | None, comparison: Comparison)
         outputs,
         figures,
         title=headline(comparison),
+        first=money_sentences(comparison),
         sentences=sentences(comparison),
         alarms=alarms(comparison),
+        alarmed=[run.label for run in comparison.runs if run.result and alarm_lines(run.result)],
+        mark=ALARMED,
         money={run.label: money_line(run.result) for run in comparison.runs if run.result},
         comparison=comparison,
         metrics=comparison.metrics(MOST_CURVES),

@@ -1,9 +1,11 @@
 """The sentences of a comparison, the same on the console, on the page and in a record."""
 
+from collections.abc import Sequence
+
 from hftraining.core.metrics import Unit
 from hftraining.reports.compare import SHARPE, ByDays, BySeeds, Comparison, Difference
 from hftraining.reports.format import capitalised, interval
-from hftraining.reports.words import alarm_lines, mean_money, verdicts
+from hftraining.reports.words import TOO_GOOD, alarm_lines, mean_money, verdicts
 from hftraining.runs.result import PERIODS
 
 IN_WORDS = 2  # more differences are in the table only
@@ -25,8 +27,9 @@ def headline(comparison: Comparison) -> str:
     periods = [period for period in PERIODS if any(standing(found, period) != "unknown" for found in differences)]
     if not periods:
         return "Not enough is finished to compare"
-    one = differences[0] if len(differences) == 1 else None
-    said = [_outcome(comparison, one, period) if one else _outcomes(comparison, period) for period in periods]
+    if len(differences) > 1:
+        return _outcomes(comparison, periods)
+    said = [_outcome(comparison, differences[0], period) for period in periods]
     days = [f"on the {PERIODS[period]} days" for period in periods]
     if len(set(said)) == 1:
         return f"{capitalised(' and '.join(days))}, {said[0]}"
@@ -44,16 +47,20 @@ def _outcome(comparison: Comparison, difference: Difference, period: str) -> str
     return f"{name} has a {how} Sharpe ratio than {first}, by more than noise"
 
 
-def _outcomes(comparison: Comparison, period: str) -> str:
-    """Which of several other groups can be told from the first in a period."""
-    first = called(comparison, comparison.differences[0].against)
-    standings = [(called(comparison, found.group), standing(found, period)) for found in comparison.differences]
-    known = [(name, how) for name, how in standings if how != "unknown"]
-    apart = [name for name, how in known if how != "alike"]
-    if not apart:
-        return f"none of the {len(known)} others can be told from {first} by its Sharpe ratio"
-    which = ", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if len(apart) > 6 else "")
-    return f"of {len(known)} others, {which} can be told from {first} by the Sharpe ratio"
+def _outcomes(comparison: Comparison, periods: Sequence[str]) -> str:
+    """Which of several other groups can be told from the first, by period."""
+    differences, first = comparison.differences, called(comparison, comparison.differences[0].against)
+    count = max(sum(standing(found, period) != "unknown" for found in differences) for period in periods)
+    which = []
+    for period in periods:
+        apart = [called(comparison, one.group) for one in differences if standing(one, period) in ("higher", "lower")]
+        which.append(", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if len(apart) > 6 else "") or "none")
+    said = (
+        f"Of {count} others, {which[0]} can be told from {first} by the Sharpe ratio on the {PERIODS[periods[0]]} days"
+    )
+    if len(periods) == 1:
+        return said
+    return f"{said} and on the test days" if which[0] == which[1] else f"{said}, and {which[1]} on the test days"
 
 
 def money_sentences(comparison: Comparison) -> list[str]:
@@ -69,8 +76,9 @@ def money_sentences(comparison: Comparison) -> list[str]:
 
 
 def alarms(comparison: Comparison) -> list[str]:
-    """The alarms of all runs, each with the label of its run."""
-    return [f"{run.label}: {line}" for run in comparison.runs if run.result for line in alarm_lines(run.result)]
+    """One line that names the runs with alarms, if there are any; their own pages have the figures."""
+    found = [run.label for run in comparison.runs if run.result and alarm_lines(run.result)]
+    return [f"{', '.join(found)}: {TOO_GOOD}"] if found else []
 
 
 def called(comparison: Comparison, label: str) -> str:
@@ -97,8 +105,8 @@ def standing(difference: Difference, period: str) -> str:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """The lines under the headline: the money, each difference in words, and warnings."""
-    differences, lines = comparison.differences, money_sentences(comparison)
+    """The lines under the money: each difference in words, and warnings."""
+    differences, lines = comparison.differences, list[str]()
     for difference in differences if len(differences) <= IN_WORDS else []:
         for period in PERIODS:
             lines += [text for text in (market_sentence(difference, period), seed_sentence(difference, period)) if text]

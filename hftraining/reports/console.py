@@ -16,7 +16,7 @@ from rich.table import Table
 from hftraining.core.metrics import PROFIT, Unit
 from hftraining.reports.format import is_known, number
 from hftraining.reports.recommendations import COLUMNS
-from hftraining.reports.words import alarm_lines, days_of, evidence_rows, judged, money_line, money_of, with_days
+from hftraining.reports.words import LUCK, alarm_lines, days_of, evidence_rows, judged, money_line, money_of, with_days
 from hftraining.runs.result import PERIODS, Number, PeriodResult, Recommendation, RunResult
 
 logger = logging.getLogger("hftraining")
@@ -114,6 +114,8 @@ class Console:
             )
         for name, period in result.periods.items():
             self._period(name, period, is_said=name == judged(result))
+        if any(evidence_rows({name: period}) for name, period in result.periods.items()):
+            self.say(f"  square brackets hold 95 % intervals; luck is {LUCK}")
         for alarm in alarm_lines(result):
             self.say(f"ALARM: {alarm}")
 

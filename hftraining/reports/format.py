@@ -103,6 +103,11 @@ def typeset(text: str) -> Markup:
     return Markup(re.sub("&#34;(.*?)&#34;", r"&ldquo;\1&rdquo;", html))
 
 
+def prose(text: str) -> Markup:
+    """A sentence as HTML, typeset, with its dates on one line each."""
+    return Markup(re.sub(r"\b(\d{4}-\d\d-\d\d)\b", r'<span class="whole">\1</span>', str(typeset(text))))
+
+
 def cell(text: str) -> Markup:
     """A number, interval or estimate typeset for a table: the interval small, 6.3x with its times sign."""
     html = re.sub(r"(?<=\d)x\Z", "&times;", typeset(text))

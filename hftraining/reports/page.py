@@ -58,6 +58,7 @@ def _environment() -> Environment:
     pages.globals |= {name: (files / f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     pages.filters |= {
         "typeset": format.typeset,
+        "prose": format.prose,
         "cell": format.cell,
         "number": lambda value, unit, signed=False: format.cell(format.number(value, unit, signed)),
         "interval": lambda found, unit: format.cell(format.interval(found.low, found.high, unit)),

@@ -11,7 +11,8 @@ from hftraining.reports.format import UNKNOWN, between, capitalised, day, estima
 from hftraining.runs.result import PERIODS, Against, Estimate, Metrics, Null, Number, PeriodResult, RunResult
 
 ALARMED = "(!)"  # marks a row whose run has an alarm
-LEGEND = f"{ALARMED} too good to be true: a leak until proven otherwise, the run's page says why"
+TOO_GOOD = "too good to be true: a leak until proven otherwise, the run's page says why"
+LEGEND = f"{ALARMED} {TOO_GOOD}"
 LUCK = "the same positions, moved in time at random"
 
 
@@ -199,12 +200,16 @@ def _means(metrics: Sequence[Metrics]) -> Metrics:
 
 
 def verdicts(results: Sequence[RunResult]) -> str:
-    """The verdict of one run; of several, how many ended with each one, without the figures."""
-    said = [result.verdict or "no verdict" for result in results]
-    if len(said) == 1:
-        return said[0]
-    counts = Counter(verdict.split(" (")[0].split(":")[0] for verdict in said)
+    """The verdict of one run with its figures; of several, how many ended with each one."""
+    if len(results) == 1:
+        return results[0].verdict or "no verdict"
+    counts = Counter(map(brief_verdict, results))
     return "; ".join(f"{count} x {text}" for text, count in counts.items())
+
+
+def brief_verdict(result: RunResult) -> str:
+    """The verdict without its figures."""
+    return (result.verdict or "no verdict").split(" (")[0].split(":")[0]
 
 
 def alarm_lines(result: RunResult) -> list[str]:

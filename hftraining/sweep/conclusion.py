@@ -19,6 +19,7 @@ from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.run import run_experiment
+from hftraining.reports.words import alarm_lines, money_line
 from hftraining.runs.result import FinishedRun, read_result
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.page import is_feasible, write_sweep_page
@@ -73,10 +74,13 @@ def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: P
         deflated_sharpe=opened.deflated_sharpe,
         test_openings=opened.test_openings,
         test=OpenedDays(test.profit, test.interval) if test else OpenedDays(),
+        money=money_line(opened),
         verdict=opened.verdict,
+        alarms=alarm_lines(opened),
+        benchmark=opened.valid.benchmark,
     )
     write_json_atomically(folder / "sweep.json", dataclasses.asdict(summary))
-    write_sweep_page(study, summary, folder)
+    write_sweep_page(study, summary, opened, folder)
     return summary
 
 

@@ -11,8 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hftraining.core.metrics import Unit
 from hftraining.reports.charts import Figure, base_layout
-from hftraining.reports.format import filled, number
+from hftraining.reports.format import estimate, is_known, number
 from hftraining.reports.page import write_page
+from hftraining.reports.words import ALARMED, LEGEND, deflated_meaning, evidence_rows
+from hftraining.runs.result import PERIODS, Estimate, RunResult, read_result
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.study import Study
 from hftraining.sweep.summary import Summary
@@ -21,8 +23,11 @@ STATES = {"complete": "complete", "pruned": "pruned", "fail": "failed", "running
 FEWEST_FOR_IMPORTANCE = 4  # complete trials
 
 
-def write_sweep_page(study: Study, summary: Summary, folder: Path) -> Path:
-    """Write sweep.html, and plotly.min.js beside it, into the sweep's folder; returns its path."""
+def write_sweep_page(study: Study, summary: Summary, opened: RunResult, folder: Path) -> Path:
+    """Write sweep.html, and plotly.min.js beside it, into the sweep's folder; returns its path.
+
+    opened: the result of the chosen configuration's run that opened the test days.
+    """
     search, trials = study.search, study.trials()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     names = sorted({name for trial in trials for name in trial.params})
@@ -36,13 +41,22 @@ def write_sweep_page(study: Study, summary: Summary, folder: Path) -> Path:
             "parallel-chart": _parallel(complete, explored, search),
             **_slices(complete, explored, search),
         }
+    alarmed = {trial.number for trial in complete if _has_alarm(trial, folder)}
     return write_page(
         folder / "sweep.html",
         folder.resolve().parents[1],
         figures,
         title=f"{search.name} - sweep",
         name=search.name,
-        headline=str(summary.verdict),
+        headline=summary.money or "Finished, without a profit to show.",
+        verdict=summary.verdict,
+        alarms=summary.alarms,
+        alarmed=alarmed,
+        mark=ALARMED,
+        legend=LEGEND,
+        periods=[PERIODS[name].capitalize() for name in opened.periods],
+        names=list(opened.periods),
+        evidence_rows=evidence_rows(opened.periods),
         sentences=_sentences(summary),
         lowest=next(iter(search.objectives)),
         heads=["State", *search.objectives, *(name.rsplit(".", 1)[-1] for name in names), "Steps", "Why"],
@@ -60,7 +74,7 @@ def _sentences(summary: Summary) -> list[str]:
     chosen, test, pbo = summary.chosen, summary.test, summary.pbo
     counts = ", ".join(f"{summary.trials[key]} {word}" for key, word in STATES.items() if summary.trials.get(key))
     count = sum(summary.trials.values())
-    low, high = (number(end, Unit.RATIO) for end in test.interval)
+    sharpe = Estimate(test.profit.get("sharpe_ratio"), *test.interval)
     overfit = (
         f"In {pbo.value:.0%} of all ways to halve the validation days, the best trial on one half was below the median "
         f"on the other (PBO, over {pbo.trials} trials)."
@@ -69,12 +83,29 @@ def _sentences(summary: Summary) -> list[str]:
     )
     return [
         f"Trial {chosen.trial} of {count} ({counts}) was chosen by {chosen.by}. On the test days its Sharpe ratio was "
-        f"{number(test.profit.get('sharpe_ratio'), Unit.RATIO)} (95% interval {low} to {high}), its return "
-        f"{filled('{:.1%}', test.profit.get('total_return'))}.",
-        f"Its deflated Sharpe ratio is {number(summary.deflated_sharpe, Unit.RATIO)}: the probability that its true "
-        f"Sharpe ratio on the validation days exceeds the best of {summary.n_trials} trials without skill. {overfit}",
+        f"{estimate(sharpe, Unit.RATIO, signed=False)}; the brackets hold the 95 % interval.",
+        f"{_deflated(summary)}{overfit}",
         f"Pruning and patience saved {summary.saved:.0%} of the steps.",
     ]
+
+
+def _deflated(summary: Summary) -> str:
+    """The deflated Sharpe ratio of the validation days and what it is; empty where it is unknown."""
+    beyond = summary.benchmark is not None and is_known(summary.benchmark.deflated_sharpe)
+    value, n_trials = summary.deflated_sharpe, summary.n_trials
+    if beyond and summary.benchmark:
+        value, n_trials = summary.benchmark.deflated_sharpe, summary.benchmark.n_trials
+    if not is_known(value):
+        return ""
+    meaning = deflated_meaning(n_trials, beyond)
+    return f"On the validation days its deflated Sharpe ratio is {number(value, Unit.SCORE)}: {meaning}. "
+
+
+def _has_alarm(trial: FrozenTrial, folder: Path) -> bool:
+    """Whether a run of a trial is too good to be true on the validation days."""
+    names = trial.user_attrs.get("facts", {}).get("folders") or []
+    results = [read_result(folder / name) for name in names]
+    return any(result is not None and "valid" in result.periods and result.valid.alarms for result in results)
 
 
 def _row(trial: FrozenTrial, names: Sequence[str], summary: Summary) -> tuple[int, str, list[str]]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hftraining.runs.result import Metrics, Number
+from hftraining.runs.result import Against, Metrics, Number
 
 
 @dataclass
@@ -52,7 +52,11 @@ class OpenedDays:
 
 @dataclass
 class Summary(Tally):
-    """The chosen configuration's runs. runs: a folder for each seed; the first opened the test days. seeds: metrics."""
+    """The chosen configuration's runs. runs: a folder for each seed; the first opened the test days. seeds: metrics.
+
+    money, alarms: sentences about that first run, and its days. benchmark: of the validation days, on which all trials
+    competed.
+    """
 
     chosen: Choice
     pbo: Overfitting
@@ -62,4 +66,7 @@ class Summary(Tally):
     deflated_sharpe: Number
     test_openings: int | None
     test: OpenedDays
+    money: str
     verdict: str | None
+    alarms: list[str]
+    benchmark: Against | None

@@ -90,7 +90,7 @@ def test_the_numbers_of_a_run_are_the_same_in_result_report_console_and_tensorbo
     page = (path / "report.html").read_text()
     for window in ("valid", "test"):
         sharpe = written[window]["profit"]["sharpe_ratio"]
-        assert f"Sharpe {sharpe:.2f}, 95 % interval" in console
+        assert f"Sharpe ratio of the model: {sharpe:.2f} [" in console and written[window]["money"][:-1] in console
         cell = re.search(rf'data-metric="{window}.profit.sharpe_ratio"[^>]*>([^<]+)<', page)[1]
         assert html.unescape(cell).replace("\N{MINUS SIGN}", "-") == f"{sharpe:.2f}"
     assert written["verdict"] in console and written["verdict"].split(" (")[0].lower() in page.lower()

@@ -15,7 +15,7 @@ from hftraining.__main__ import main
 from hftraining.evidence.bootstrap import sharpe_difference
 from hftraining.evidence.seeds import mean_difference, power_of_t_test, seeds_needed
 from hftraining.reports.compare import compare
-from hftraining.reports.compare_words import headline, sentences
+from hftraining.reports.compare_words import headline, money_sentences, sentences
 from hftraining.reports.deltas import group_label, sets_apart
 from tests.browser import drawn, found_in, needs_browser
 from tests.effects import EFFECT
@@ -199,7 +199,7 @@ def test_the_title_speaks_of_the_test_days_too_where_they_were_opened(outputs, t
 
 def test_a_comparison_begins_with_the_money_and_the_verdict_of_each_group(outputs):
     comparison = compare([outputs])
-    first, second, *_ = sentences(comparison)
+    first, second = money_sentences(comparison)
     results = {name: [json.loads((path / "result.json").read_text()) for path in folders(outputs, name)[:3]]
                for name in ("fast", "tiny-folder-mixed")}  # fmt: skip
     for line, (name, found) in zip((first, second), results.items(), strict=True):
@@ -218,9 +218,12 @@ def test_alarms_of_the_runs_stand_on_the_page_and_on_the_console(outputs, tmp_pa
     result["valid"]["alarms"] = ["it is too good"]
     (other / "result.json").write_text(json.dumps(result))
     assert main(["compare", str(one), str(other), "--to", str(tmp_path / "page")]) == 0
-    assert "ALARM: B1: on the validation days it is too good" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "ALARM: B1: too good to be true: a leak until proven otherwise" in out
+    assert out.index(" where holding ") < out.index("ALARM")
     page = (tmp_path / "page" / "compare.html").read_text()
-    assert "<li>B1: on the validation days it is too good</li>" in page
+    assert "<li>B1: too good to be true" in page and 'class="whole">B1 <span class="mark">(!)</span>' in page
+    assert page.index(" where holding ") < page.index("<li>B1: too good")
 
 
 # Power 0.80 at a two-sided level of 0.05, as in Cohen (1988), table 2.4.1.

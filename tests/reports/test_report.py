@@ -15,7 +15,7 @@ from hftraining.core.files import write_json_atomically
 from hftraining.core.metrics import PROFIT
 from hftraining.core.values import without_nan
 from hftraining.reports.format import cell as in_a_cell
-from hftraining.reports.format import number, typeset
+from hftraining.reports.format import number, prose, split_brackets, typeset
 from hftraining.reports.report import write_report
 from hftraining.reports.tables import TRADES_SHOWN
 from hftraining.runs.record import RunRecord
@@ -457,8 +457,8 @@ def test_the_recommendation_of_a_fine_tune_has_a_row_for_each_candidate(tmp_path
     assert HOSTILE not in page and page.count('class="chosen"') == 1
     assert '<p class="lede">Keep the base model.</p>' in page and "3 trials on these data and days" in page
     assert "base&rsquo;s 4 other stocks" in page
-    (said,) = re.findall(r"<th scope=.row.>Fine-tuning all weights(.*?)</th>", page, re.S)
-    assert text_in(said.replace("<span", " <span")) == "It lost 4.0 %, where holding earned 9.6 %. Loses (figures)"
+    (said,) = re.findall(r"<dt>Fine-tuning all weights</dt><dd>(.*?)</dd>", page)
+    assert text_in(said) == "It lost 4.0 %, where holding earned 9.6 %. Loses (figures)."
 
 
 def test_an_empty_result_has_a_report(tmp_path):
@@ -552,6 +552,12 @@ def test_typeset_text_has_the_signs_of_a_printed_page_and_keeps_its_hyphens():
     text = 'from -1.5 to -, on 2020-01-01: "well-known" <b> of S-2'
     printed = "from &minus;1.5 to &ndash;, on 2020-01-01: &ldquo;well-known&rdquo; &lt;b&gt; of S-2"
     assert typeset(text) == printed
+
+
+def test_a_date_in_a_sentence_is_kept_on_one_line_and_what_comes_from_outside_stays_text():
+    assert prose("to 2020-01-01 <b>") == 'to <span class="whole">2020-01-01</span> &lt;b&gt;'
+    assert split_brackets("It lost 1 % (3 days, to 2020-01-01).") == ("It lost 1 %", "(3 days, to 2020-01-01)")
+    assert split_brackets("No verdict.") == ("No verdict.", "")
 
 
 def test_all_runs_share_one_copy_of_the_chart_script(tmp_path):

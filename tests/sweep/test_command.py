@@ -17,6 +17,8 @@ from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import typed_config
 from hftraining.experiment.inherit import signature_of
 from hftraining.market.prices import load_bars
+from hftraining.reports.format import typeset
+from hftraining.reports.words import LEGEND
 from hftraining.runs.ledger import Ledger
 from hftraining.sweep.space import parse_space, points_of_grid
 from hftraining.sweep.trials import folds_of
@@ -72,6 +74,11 @@ def test_a_sweep_ends_with_a_run_of_the_chosen_configuration(swept, study_folder
     chosen = trials.set_index("number").loc[summary["chosen"]["trial"]]
     assert chosen["signature"] == result["signature"]
     assert chosen["eval/loss"] == pytest.approx(result["eval"]["loss"])
+    assert summary["money"].startswith(result["test"]["money"].removesuffix(".") + " (")
+    page = (study_folder / "sweep.html").read_text()
+    headline = typeset(result["test"]["money"].removesuffix("."))
+    assert page.index(f'id="headline">{headline}') < page.index('id="verdict"') < page.index('class="lede"')
+    assert "Chance that luck does as well, p" in page  # the same evidence as in the report
     assert summary["steps"]["trained"] == trials["steps"].sum() <= summary["steps"]["unpruned"] == 7 * 20
 
 
@@ -157,8 +164,14 @@ def test_a_plain_multirun_ends_with_a_table_of_configurations_over_seeds(tmp_pat
     code, out, err = train_here(tmp_path, *SMALL, *few, "seed=1,2", "-m", "model.dropout=0.1,0.2")
     assert code == 0, err
     table = out[out.index("configurations, mean +- spread over seeds") :]
+    assert table.index("test return") < table.index("of holding") < table.index("verdict (test days)")
     assert table.count("+-") > 6 and "dropout=0.1" in table and "4 times" in table
-    assert table[: table.index("A row chosen")].count("\n") == 4, table  # the title, the heads, a line for each
+    lines = table[: table.index("A row chosen")].splitlines()
+    assert len(lines) - (LEGEND in lines) == 4, table  # the title, the heads, a line for each
+    alarms = [json.loads((tmp_path / json.loads(line)["folder"] / "result.json").read_text())["valid"]["alarms"]
+              for listing in (tmp_path / "outputs" / "sweeps" / "multirun").glob("*/runs.jsonl")
+              for line in listing.read_text().splitlines()]  # fmt: skip
+    assert (LEGEND in lines) >= any(alarms) and (LEGEND in lines) == ("(!)" in lines[2] + lines[3])
     (listed,) = (tmp_path / "outputs" / "sweeps" / "multirun").glob("*/runs.jsonl")
     assert len(listed.read_text().splitlines()) == 4
 
