@@ -1,5 +1,6 @@
 """A headless browser that opens a page and checks that it logs no error."""
 
+import html
 import json
 import os
 import re
@@ -37,4 +38,4 @@ def drawn(page, home, width=1280, scheme=1):
 def found_in(document):
     """The JSON that the page's script put into data-found."""
     attribute = re.search(r'data-found="([^"]*)"', document).group(1)
-    return json.loads(attribute.replace("&quot;", '"').replace("&amp;", "&"))
+    return json.loads(html.unescape(attribute))

@@ -178,11 +178,11 @@ def hold(
 ) -> Simulation:
     """Buy and hold, with all of the capital, every symbol that has a bar.
 
-    A symbol joins at the close of its first bar, at the latest `lag` opens later: it is given 1 / n of the equity, n
-    being all that are held then and those that join with it. Cash that lies idle, after a delisting, pays first; the
-    others give up the rest in proportion to their value, those without a bar nothing. Nothing else is ever
-    traded, but for an order that was cancelled: it is repeated, for the weight that the symbol was given, until it
-    is filled. The equity up to t depends on bars up to t, and on which symbols are delisted by then.
+    At the close of its first bar a symbol is given 1 / n of the equity, n being what is held then and what joins with
+    it; the order is filled `lag` opens later. Cash that lies idle, after a delisting, pays first; the others give up
+    the rest in proportion to their value, but nothing where they have no bar. Nothing else is ever traded, except that
+    an order that was cancelled is repeated, for the weight that the symbol was given, until it is filled. The
+    equity up to t depends on bars up to t, and on which symbols are delisted by then.
 
     Arguments and errors as `simulate`. rules: fills, costs and stops; the caps are not read.
     """

@@ -622,7 +622,7 @@ def test_a_browser_shows_the_money_the_verdict_and_the_curves_at_this_width_with
     (folder / "frame.html").write_text(FRAME.format(width=width))
     found = found_in(drawn(folder / "frame.html", tmp_path, width, scheme))
     assert " ".join(found["headline"].split()).startswith("It lost 1.3 %, where holding earned 11.0 %")
-    assert found["verdict"].lower().split() == VERDICT.lower().split()
+    assert found["verdict"].replace("\N{MINUS SIGN}", "-").lower().split() == VERDICT.lower().split()
     assert found["content"] <= found["width"] <= width  # nothing to scroll sideways
     # In each of two periods: model, buy and hold, the median of luck and four edges of its fan. The Sharpe ratio of
     # this run was never a number, so of the probes only the losses are drawn.
