@@ -10,8 +10,8 @@ very days that a book made from prices is about to trade.
 
 Where p fails: a book that follows prices over a lookback as long as a large part of the period. Its mean exposure then
 depends on the return of that same period, and shifts of up to its lookback know the future. p of a 120-day momentum on
-500 days is too large, that of a 120-day reversal too small (p <= 0.05 in 13.5 % without skill); experiments/ has the
-measurement.
+500 days is too large, that of a 120-day reversal too small (p <= 0.05 in 13.5 % without skill). So p alone credits
+nothing: the verdict asks for an alpha against the benchmark, too (evidence/verdict.py).
 
 Offsets are drawn without replacement, so a period has at most T - 20 draws. Repeating the same few books would make p
 smaller than they can prove.
