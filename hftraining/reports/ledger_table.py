@@ -84,7 +84,7 @@ def listing(
     None does not filter. N belongs to symbols and validation days: a filter does not make it smaller. Raises UserError
     where no run matches.
     """
-    everything = ledger.entries()
+    everything = ledger.entries(with_days=False)
     wanted = [entry for entry in everything if entry.fingerprint.startswith(data or "")]
     if data and not wanted:
         known = ", ".join(sorted({entry.fingerprint for entry in everything}))
