@@ -155,7 +155,7 @@ def test_a_damaged_file_of_a_run_is_named_in_one_line(tmp_path, capsys, file):
 
 
 def test_a_fault_of_ours_is_raised_and_not_blamed_on_the_user(outputs, monkeypatch):
-    def faulty(self):
+    def faulty(self, with_days):
         raise ValueError("nobody foresaw this")
 
     monkeypatch.setattr(Ledger, "entries", faulty)

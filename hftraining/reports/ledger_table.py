@@ -84,7 +84,7 @@ def listing(
     None does not filter. N belongs to symbols and validation days: a filter does not make it smaller. Raises UserError
     where no run matches.
     """
-    everything = ledger.entries()
+    everything = ledger.entries(with_days=False)
     wanted = [entry for entry in everything if entry.fingerprint.startswith(data or "")]
     if data and not wanted:
         known = ", ".join(sorted({entry.fingerprint for entry in everything}))
@@ -126,11 +126,7 @@ def print_listing(found: Listing) -> None:
     table.columns[5].justify = "right"
     for entry in found.shown:
         texts = (entry.started[:19].replace("T", " "), entry.kind, entry.name, entry.signature, _status(entry))
-        folder = (
-            escape(_from_here(entry.folder))
-            if entry.folder.is_dir()
-            else f"[dim]gone: {escape(entry.folder.name)}[/dim]"
-        )
+        folder = _shown(entry.folder)
         table.add_row(*map(escape, texts), number(entry.sharpe, Unit.RATIO), folder)
     console.print(table, "")
     if len(found.shown) < found.number:
@@ -159,9 +155,11 @@ def _lines(pool: Pool, by_id: dict[int, Entry]) -> Iterator[str]:
         yield f"  test window {escape(test)}: {opened}"
 
 
-def _from_here(folder: Path) -> str:
-    """A folder as one would type it."""
-    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+def _shown(folder: Path) -> str:
+    """A folder as one would type it here."""
+    if not folder.is_dir():
+        return f"[dim]gone: {escape(folder.name)}[/dim]"
+    return escape(str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder))
 
 
 def _status(entry: Entry) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from hftraining.core.values import plain, without_nan
 from hftraining.runs.ledger_file import LedgerError, connected, make_file, now, writing
-from hftraining.runs.looks import PERIODS, Looks, packed
+from hftraining.runs.looks import PERIODS, Looks, packed, texts
 from hftraining.runs.seen import Months, Place, span_of
 from hftraining.runs.trials import Days, Trials, outcome_of, sharpe_of
 
@@ -51,7 +51,7 @@ class Entry:
     resumed: int  # how many times
     sharpe: float | None  # annualised
     result: dict[str, Any]
-    valid: Days | None  # daily, net, fractions; None without a result
+    valid: Days | None  # daily, net, fractions; None without a result, and where they were not read
     test: Days | None  # of an opened run
 
     @property
@@ -238,8 +238,11 @@ class Ledger:
                 (fingerprint, months.first, months.width, months.packed()),
             )
 
-    def entries(self, kind: str | None = None) -> list[Entry]:
-        """Rows in the order in which they began; only those of a kind, if it is given."""
+    def entries(self, kind: str | None = None, with_days: bool = True) -> list[Entry]:
+        """Rows in the order in which they began; only those of a kind, if it is given.
+
+        with_days: whether to read their daily returns, too, which take a hundred times as much space as the rest.
+        """
         with self._looks() as looks:
             rows = looks.connection.execute(
                 "SELECT runs.*, symbols FROM runs JOIN symbol_sets ON symbol_sets.id = symbol_set "
@@ -247,15 +250,16 @@ class Ledger:
                 (kind or "",),
             ).fetchall()
             try:
-                days = {period: looks.days(period, [row["id"] for row in rows]) for period in PERIODS}
+                ids = [row["id"] for row in rows] if with_days else []
+                days = {period: looks.days(period, ids) for period in PERIODS}
                 return [self._entry(row, *(days[period].get(row["id"]) for period in PERIODS)) for row in rows]
             except (ValueError, TypeError) as error:
                 raise LedgerError(f"{self.path} is damaged ({error})") from error
 
     def _entry(self, row: sqlite3.Row, valid: Days | None, test: Days | None) -> Entry:
-        parsed = {name: json.loads(row[name]) for name in ("symbols", "windows", "result")}
-        changed = {"folder": self.path.parent / row["folder"], "valid": valid, "test": test} | parsed
-        changed["symbols"] = tuple(parsed["symbols"])
+        changed = {name: json.loads(row[name]) for name in ("windows", "result")}
+        changed |= {"symbols": texts(row["symbols"]), "folder": self.path.parent / row["folder"]}
+        changed |= {"valid": valid, "test": test}
         return Entry(**{name: changed[name] if name in changed else row[name] for name in Entry.__dataclass_fields__})
 
     def _of_a_row(self, period: str, row_id: int, own: Days | None) -> Trials:

@@ -129,10 +129,10 @@ def _unpacked(row: sqlite3.Row) -> Days:
     if row["benchmark"] is not None:
         benchmark = array("d")
         benchmark.frombytes(row["benchmark"])
-    return Days(_dates(row["dates"]), returns, benchmark)
+    return Days(texts(row["dates"]), returns, benchmark)
 
 
 @functools.lru_cache(maxsize=64)
-def _dates(text: str) -> tuple[str, ...]:
-    """The dates of many rows are the same text."""
+def texts(text: str) -> tuple[str, ...]:
+    """A JSON list of texts. The dates of many rows are the same, and so are their symbols."""
     return tuple(json.loads(text))
