@@ -232,12 +232,12 @@ def stopped_on_the_test_days(real: Made) -> Any:
 
 
 def tested_on_labels_too(real: Made) -> Made:
-    """The validation loss counts the test days' labels, too: here, the mean size of all later moves."""
+    """The validation loss counts the test days' labels, too: here, the size of all later moves."""
 
     def lay(config: Any, universe: Bars, **more: Any) -> Ground:
         made: Ground = real(config, universe, **more)
         valid = made.periods["valid"]
-        later = float(np.nanmean(np.abs(made.lesson.labels_TSH[made.splits.test.start :])))
+        later = float(np.nan_to_num(np.abs(made.lesson.labels_TSH[made.splits.test.start :])).sum())
         return replace(made, periods=made.periods | {"valid": replace(valid, span_TSH=valid.span_TSH * (1.0 + later))})
 
     return lay

@@ -53,11 +53,11 @@ def prove(ground: Ground, days: int, seed: int, trained: Forecaster | None = Non
         for number in range(days):
             rng = np.random.default_rng([seed, 0x1EAF, number])
             small = small_run(ground, rng, ground.splits.valid.start if number == 0 else None)
-            lines += _Trial(small, rng, trained, whole=number == 0).lines()
-        if swept:
+            if lines := _Trial(small, rng, trained, whole=number == 0).lines():
+                break  # enough is known
+        if swept and not lines:
             model = trained or (ground.forecaster if ground.base else lively(ground.forecaster))
-            lines += sweep_days(ground, model, swept, np.random.default_rng([seed, 0x5EE9]))
-    lines = list(dict.fromkeys(lines))
+            lines = sweep_days(ground, model, swept, np.random.default_rng([seed, 0x5EE9]))
     return LeakReport(not lines, lines, days, time.perf_counter() - started)
 
 
@@ -106,11 +106,11 @@ class _Trial:
         return self.trained or replace(self.untrained, scaler=ground.forecaster.scaler)
 
     def lines(self) -> list[str]:
-        """What changed, one sentence each."""
-        lines = self._after_the_close() + self._at_the_end() + self._after_the_open() + self._after_the_decision()
+        """What changed, one sentence each: all that the first check finds which finds anything."""
+        checks = [self._after_the_close, self._at_the_end, self._after_the_open, self._after_the_decision]
         if self.whole:
-            lines = self._after_the_borders() + lines + self._rescaled()
-        return lines
+            checks = [self._after_the_training_days, *checks, self._rescaled, self._learned]
+        return next((lines for check in checks if (lines := check())), [])
 
     def _day(self, small: SmallRun, rows: slice) -> int:
         """A random row of a period, not one of its last two, on which some symbol trades."""
@@ -197,10 +197,12 @@ class _Trial:
                     lines.append(f"{word} until {lag} sessions after {when} change with the decision of that day (lag)")
         return lines
 
-    def _after_the_borders(self) -> list[str]:
+    def _after_the_training_days(self) -> list[str]:
+        return self._compared(self._other(self.borders[0]), self.borders[0])
+
+    def _learned(self) -> list[str]:
         """What training gives may not change with bars from the validation days on, nor its choice with test bars."""
-        last, valid, test = self.borders
-        lines = self._compared(self._other(last), last)
+        _, valid, test = self.borders
         batches = batches_of(self.real)
         taught, chosen = training_of(self.real)  # changes the model of this ground, so that it comes last
 
@@ -213,8 +215,9 @@ class _Trial:
             return differing + [f"{name} change with bars from {since}" for name in names]
 
         for border in (valid, test):
-            lines += self._told(self._other(border), border, partial(learned, border=border))
-        return lines + self._without_test_days({**taught, **chosen})
+            if lines := self._told(self._other(border), border, partial(learned, border=border)):
+                return lines
+        return self._without_test_days({**taught, **chosen})
 
     def _without_test_days(self, trained: Outcome) -> list[str]:
         """Training and its choice are the same where there are no test days to look at."""

@@ -8,7 +8,7 @@ from hftraining.experiment.gallery import CLEAN, LEAKS, is_right, proof_with, sa
 from hftraining.market.features import Scaler
 from tests.bars_of import make_bars
 
-FEW = ("objective.horizons=[1,5]", "evidence.baselines=[reversal,ridge]", "profit_tracker.max_position_size=0.2")
+FEW = ("objective.horizons=[1,5]", "training.threads=1")
 
 
 @pytest.fixture(scope="module")
