@@ -53,8 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", _report, "build report.html again from the files of a run folder")
     report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     leaks = command("leaks", _leaks, "replace the days after a random one by noise: nothing before it may change")
-    leaks.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    leaks.add_argument("--days", type=positive, default=50, help="how many random days to try")
+    leaks.add_argument("run", type=Path, metavar="RUN", nargs="?", help="a run folder")
+    leaks.add_argument("--days", type=positive, default=50, help="how many futures to replace; 20 times as many end")
+    leaks.add_argument("--gallery", action="store_true", help="plant known leaks into the code, and say which are seen")
     compare = command("compare", _compare, "how runs differ, in configuration and in numbers")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, patterns, or folders that hold runs")
     compare.add_argument("--to", type=Path, metavar="FOLDER", help="where compare.html goes")
@@ -94,6 +95,13 @@ def _report(options: argparse.Namespace) -> Answer:
 
 
 def _leaks(options: argparse.Namespace) -> Answer:
+    if options.gallery == bool(options.run):
+        raise UserError("leaks wants either a RUN or --gallery")
+    if options.gallery:
+        from hftraining.experiment.gallery import is_right, show
+
+        rows = show()
+        return EXIT_DONE if is_right(rows) else EXIT_OURS, {"leaks": [row.as_object() for row in rows]}
     if not (options.run / "run.json").is_file():
         raise UserError(f"{options.run} is not a run: it has no run.json")
     from hftraining.experiment.proof import prove_run

@@ -4,29 +4,26 @@ The run folder is outputs/finetuned/NAME/DATE_TIME. Each candidate is a sealed r
 checkpoints, metrics, model and report; model/ holds the recommended model, which may be the base's.
 """
 
-import copy
 import dataclasses
 from pathlib import Path
-
-import torch
 
 from hftraining.core.errors import ConfigError
 from hftraining.core.forecast import Forecast
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.baselines import baseline_forecast, rules_without_head
+from hftraining.experiment.candidate import candidate_ground
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.fit import Fitted, fit
-from hftraining.experiment.ground import Ground, prepare, untrained, use_machine, windows_of
-from hftraining.experiment.inherit import candidate_config, check
+from hftraining.experiment.ground import Ground, use_machine
+from hftraining.experiment.inherit import check
 from hftraining.experiment.judging import judge
 from hftraining.experiment.opening import opened, opened_candidate
+from hftraining.experiment.prepare import prepare
 from hftraining.experiment.probe import probes_of
 from hftraining.experiment.recommendation import BASE, NOTHING, RIDGE, Candidate, nothing_changes, recommend
 from hftraining.experiment.run import opening_lines, run_experiment
-from hftraining.model.adapt import adapt
 from hftraining.model.base import Forecaster, Learner
-from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.reports.console import Console
 from hftraining.reports.recommendations import CANDIDATES
@@ -97,7 +94,7 @@ def references(ground: Ground) -> list[Candidate]:
 
 def try_method(method: str, ground: Ground, folder: Path) -> Candidate:
     """Train one candidate, resume it, or read it back if it is finished. It has a row in the ledger."""
-    own, moved = _ground_of(method, ground)
+    own, moved = candidate_ground(method, ground)
     training, place = own.config.training, folder / CANDIDATES_FOLDER / method
     if known := read_result(place):
         forecaster = Forecaster.load(place / "model", training.device)
@@ -115,32 +112,6 @@ def try_method(method: str, ground: Ground, folder: Path) -> Candidate:
 def _row(name: str, ground: Ground, forecast: Forecast, fitted: Fitted | None = None) -> Candidate:
     config, valid = ground.config, ground.periods["valid"]
     return Candidate(name, forecast, judge(valid, forecast, ground.tracker, {}, config.evidence, config.seed), fitted)
-
-
-def _ground_of(method: str, ground: Ground) -> tuple[Ground, int]:
-    """The ground of one candidate, its test days sealed, and how many weights its method trains."""
-    assert ground.base is not None
-    config, base = candidate_config(ground.config, ground.base, method), ground.forecaster
-    windows = ground.windows
-    if method == "scratch":  # with a scaler of its own
-        forecaster = untrained(config, ground.features, ground.splits)
-        scaled_TSF = forecaster.scaler.scale(ground.features.values_TSF)
-        windows = windows_of(config, ground.bars, dataclasses.replace(ground.lesson, scaled_TSF=scaled_TSF))
-    else:
-        torch.manual_seed(config.seed)
-        forecaster = dataclasses.replace(base, model=copy.deepcopy(base.model))
-    assert isinstance(forecaster.model, Network)
-    moved = adapt(forecaster.model, method, config.training.lora_rank)
-    own = dataclasses.replace(
-        ground,
-        config=config,
-        forecaster=forecaster,
-        windows=windows,
-        periods={name: period for name, period in ground.periods.items() if name != "test"},
-        baselines={},
-        sealed=True,
-    )
-    return own, moved
 
 
 def _with_universe(forecaster: Forecaster, ground: Ground) -> Forecaster:

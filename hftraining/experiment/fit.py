@@ -30,6 +30,53 @@ class Fitted:
     moved: int = 0  # of a fine-tune: how many weights were trained
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """A training that can begin, or go on from its newest checkpoint: everything of `fit` but record and console."""
+
+    ground: Ground
+    probe: ValidationProbe
+    trainer: Trainer | None  # None for a model that brings its own learning
+    checkpoints: Checkpoints
+    first: int  # the step that it goes on from
+
+    @classmethod
+    def of(cls, ground: Ground, checkpoints: Checkpoints, history: list[dict[str, float]]) -> "Fitting":
+        """history: the steps logged so far."""
+        config, forecaster = ground.config, ground.forecaster
+        probe = ValidationProbe(forecaster, ground.tracker, config.objective, ground.periods["valid"], history)
+        trainer = None if isinstance(forecaster.model, Learner) else _trainer(ground, probe, checkpoints)
+        return cls(ground, probe, trainer, checkpoints, trainer.resume() if trainer else 0)
+
+    def run(self, log: StepListener, on_step: StepListener) -> Fitted:
+        """Train to the end, and take the weights of the best probe. log, on_step: see Trainer.train."""
+        trainer = self.trainer
+        progress = trainer.train(log, on_step) if trainer else self._learn(log, on_step)
+        if trainer:
+            trainer.load_best()
+            merge(trainer.model)
+        return Fitted(self.ground.forecaster, progress, self.probe.losses, self.probe.sharpes)
+
+    def _learn(self, log: StepListener, on_step: StepListener) -> Progress:
+        """One step of a model that brings its own learning, one probe and one checkpoint, from which a run resumes."""
+        model, train = self.ground.forecaster.model, self.ground.periods["train"]
+        assert isinstance(model, Learner)
+        progress = Progress(step=1, best_step=1)
+        if self.checkpoints.newest():
+            model.load(self.checkpoints.path(1))
+            return progress
+        with stop_signals() as stop_asked:
+            model.learn(self.ground.lesson)
+            loss = train.forecast_loss(train.forecast(self.ground.forecaster))
+            values = {"train/loss": loss, "train/forecast_loss": loss, **self.probe(1)}
+            log(1, values)
+            self.checkpoints.write(1, model.save, {"best_step": 1})
+            on_step(1, values)
+            if stop_asked():
+                raise Interrupted("interrupted after the model has learned; everything is saved")
+        return progress
+
+
 def fit(ground: Ground, record: RunRecord, watch: Watch | None = None, opening: tuple[str, ...] = ()) -> Fitted:
     """Train until training.max_steps or until patience ends; resume from the record's newest checkpoint.
 
@@ -37,32 +84,27 @@ def fit(ground: Ground, record: RunRecord, watch: Watch | None = None, opening: 
     intended. opening: lines for the console. Raises Interrupted after SIGTERM or SIGINT, with everything saved, and
     Diverged when training breaks down.
     """
-    config, forecaster = ground.config, ground.forecaster
+    config, report_every = ground.config, ground.config.profit_tracker.report_every
     quiet = ground.sealed and ground.base is None  # a trial of a sweep has one line of its own
-    probe = ValidationProbe(forecaster, ground.tracker, config.objective, ground.periods["valid"], record.history())
-    trainer = None if isinstance(forecaster.model, Learner) else _trainer(ground, record, probe)
-    report_every = config.profit_tracker.report_every
-    with Console(config.most_steps, trainer.resume() if trainer else 0, report_every, quiet) as console:
+    fitting = Fitting.of(ground, Checkpoints(record.checkpoints), record.history())
+    with Console(config.most_steps, fitting.first, report_every, quiet) as console:
         for line in opening:
             console.say(line)
 
         def on_step(step: int, values: dict[str, float]) -> None:
             is_due = ground.base is None or step % report_every == 0  # the table of candidates shows how each ended
-            report = probe.report if is_due else None
+            report = fitting.probe.report if is_due else None
             rivals = {"strategy": report.metrics, "buy and hold": report.buy_and_hold.metrics} if report else None
             console.step(step, values, rivals)
             if watch is not None and LOSS_TAG in values:
                 watch(step, values)
 
-        progress = trainer.train(record.log, on_step) if trainer else _learn(ground, record, probe, on_step)
-        console.stopped(progress.step, config.training.patience)
-    if trainer:
-        trainer.load_best()
-        merge(trainer.model)
-    return Fitted(forecaster, progress, probe.losses, probe.sharpes)
+        fitted = fitting.run(record.log, on_step)
+        console.stopped(fitted.progress.step, config.training.patience)
+    return fitted
 
 
-def _trainer(ground: Ground, record: RunRecord, probe: ValidationProbe) -> Trainer:
+def _trainer(ground: Ground, probe: ValidationProbe, checkpoints: Checkpoints) -> Trainer:
     config, model = ground.config, ground.forecaster.model
     assert isinstance(model, Network) and ground.windows is not None
     trainer = Trainer(
@@ -73,27 +115,7 @@ def _trainer(ground: Ground, record: RunRecord, probe: ValidationProbe) -> Train
         config.seed,
         probe,
         config.profit_tracker.every,
-        Checkpoints(record.checkpoints),
+        checkpoints,
     )
     pull_back(trainer.optimizer, config.training.shrinkage)
     return trainer
-
-
-def _learn(ground: Ground, record: RunRecord, probe: ValidationProbe, on_step: StepListener) -> Progress:
-    """One step of a model that brings its own learning, one probe and one checkpoint, from which a run resumes."""
-    model, train, checkpoints = ground.forecaster.model, ground.periods["train"], Checkpoints(record.checkpoints)
-    assert isinstance(model, Learner)
-    progress = Progress(step=1, best_step=1)
-    if checkpoints.newest():
-        model.load(checkpoints.path(1))
-        return progress
-    with stop_signals() as stop_asked:
-        model.learn(ground.lesson)
-        loss = train.forecast_loss(train.forecast(ground.forecaster))
-        values = {"train/loss": loss, "train/forecast_loss": loss, **probe(1)}
-        record.log(1, values)
-        checkpoints.write(1, model.save, {"best_step": 1})
-        on_step(1, values)
-        if stop_asked():
-            raise Interrupted("interrupted after the model has learned; everything is saved")
-    return progress

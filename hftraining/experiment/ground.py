@@ -1,24 +1,23 @@
-"""Prepare: from a config to everything that training starts from and is judged by.
+"""The ground of a run: from a config and bars to everything that training starts from and is judged by.
 
 Legend: T sessions, S symbols, H horizons.
 """
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hftraining.core.bars import Bars
-from hftraining.core.errors import ConfigError, LeakError
+from hftraining.core.errors import ConfigError
 from hftraining.evidence.leaks import LeakReport
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.baselines import baseline_weights, lesson_of
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.periods import Period
-from hftraining.experiment.proof import leak_proof
 from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Features, Scaler, make_features, make_labels
@@ -51,12 +50,12 @@ class Ground:
     periods: dict[str, Period]
     forecaster: Forecaster
     tracker: ProfitTracker
-    proof: LeakReport
     baselines: dict[str, np.ndarray]
     windows: WindowSampler | None  # what a network is trained on; None for a model that brings its own learning
     sealed: bool = False
     base: BaseRun | None = None
     others: Period | None = None
+    proof: LeakReport = field(default_factory=lambda: LeakReport(False, ["the leak proof has not been made"]))
 
     @property
     def whole(self) -> Bars:
@@ -65,33 +64,22 @@ class Ground:
         return self.universe if own == self.universe.symbols_S else self.universe.of(own)
 
 
-def prepare(
-    config: ExperimentConfig, bars: Bars | None = None, *, sealed: bool = False, base: BaseRun | None = None
-) -> Ground:
-    """Load the bars, split the days, make features and labels, prove that nothing leaks, fit the baselines.
+def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base: BaseRun | None = None) -> Ground:
+    """Split the days, make features and labels, draw the model, fit scaler and baselines: all but the leak proof.
 
-    bars: those of the config, if they are already loaded. sealed: no bar of the test days is seen. base: the run that
-    a fine-tune starts from. Features such as the market's return are means over the universe, so the universe of a
-    fine-tune holds all stocks of the base, and any that the base does not know.
+    universe: of the config and, for a fine-tune, all stocks of the base, since features such as the market's return are
+    means over it. sealed: no bar of the test days is seen. The same arguments give the same bits.
 
-    Raises before anything is written: ConfigError or MarketDataError if the user can mend it, LeakError if we must,
-    LearningError if a baseline cannot be fitted.
+    Raises ConfigError or MarketDataError, and LearningError if a model that brings its own learning cannot be fitted.
     """
-    use_machine(config)
-    universe = bars or load_bars(_stocks_of(config, base))
     splits, objective = splits_of(config, universe), config.objective
     days = splits.days(universe.sessions_T)
-    if base:
-        base.refuse_seen_days(days["valid"][0], days["test"][0])
     seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
     features, lag = make_features(seen), config.profit_tracker.lag
     labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative)
     forecaster = base.forecaster if base else untrained(config, features, splits)
     if not base:
         forecaster.symbols, forecaster.days = universe.symbols_S, days
-    proof = leak_proof(config, forecaster, seen, splits.train, config.evidence.leak_days, config.seed)
-    if not proof.ok:
-        raise LeakError(f"the leak proof failed, nothing was trained: {'; '.join(proof.lines[:3])}")
 
     symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
     rest = tuple(name for name in base.forecaster.symbols if name not in symbols) if base else ()
@@ -112,7 +100,6 @@ def prepare(
         periods={name: Period.cut(*own, objective.horizons, getattr(splits, name), lead) for name in sets},
         forecaster=forecaster,
         tracker=ProfitTracker(config.profit_tracker),
-        proof=proof,
         # Before the run begins, so that a baseline or window that fails leaves nothing half-done.
         baselines=baseline_weights(config, own_bars, own_features, forecaster.scaler, lesson),
         windows=windows_of(config, own_bars, lesson) if isinstance(forecaster.model, Network) else None,
@@ -138,7 +125,7 @@ def untrained(config: ExperimentConfig, features: Features, splits: Splits) -> F
 
 def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int:
     """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune."""
-    universe = load_bars(_stocks_of(config, base))
+    universe = load_bars(stocks_of(config, base))
     symbols = config.stocks.symbols or list(base.forecaster.symbols)
     known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
     bars = int(known_TS[splits_of(config, universe).train].sum())
@@ -171,7 +158,8 @@ def use_machine(config: ExperimentConfig) -> None:
     torch.set_num_threads(threads)
 
 
-def _stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
+def stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
+    """The stocks of a run's universe: for a fine-tune, those of its base and any that the base does not know."""
     if not base:
         return config.stocks
     everyone = list(dict.fromkeys([*base.forecaster.symbols, *config.stocks.symbols]))

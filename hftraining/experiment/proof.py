@@ -1,44 +1,253 @@
-"""The leak proof, through the code of a run itself: its features, scaler, model, portfolio and rules."""
+"""The leak proof: the run made small, again and again from bars with another future; what was known may not change.
 
-import dataclasses
+It goes through the code of the run itself: `lay` makes features, labels, scaler, baselines and periods, `Fitting`
+trains, `judge` keeps the accounts. It proves that code with the run's config, on a few sessions and symbols.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from hftraining.core.bars import Bars
-from hftraining.core.forecast import Forecast
-from hftraining.evidence.leaks import LeakReport, Way, prove
-from hftraining.experiment.config import ExperimentConfig, load_config
-from hftraining.experiment.splits import splits_of
-from hftraining.market.features import Features, Scaler
+from hftraining.core.errors import Interrupted, UserError
+from hftraining.evidence.leaks import Known, LeakReport, Outcome, changed, moved
+from hftraining.evidence.noise import other_future, rescaled_past
+from hftraining.experiment.base_run import BaseRun
+from hftraining.experiment.config import load_config
+from hftraining.experiment.ground import Ground, lay, stocks_of
+from hftraining.experiment.outcome import (
+    batches_of,
+    lively,
+    outcome_of,
+    reversed_from,
+    smooth_account,
+    training_of,
+)
+from hftraining.experiment.rare_days import sweep_days, until
+from hftraining.experiment.small import SmallRun, small_run
+from hftraining.market.features import make_features
 from hftraining.market.prices import load_bars
 from hftraining.model.base import Forecaster
-from hftraining.portfolio.weights import target_weights
-from hftraining.profit_tracker import ProfitTracker
+
+SWEPT = 20  # days for each small run of a finished run: 1,000 for the 50 of `leaks RUN`
+SCALE_FREE = ("features", "forecasts", "positions")  # words in the names of what no price level may change
 
 
-def way_of(forecaster: Forecaster, tracker: ProfitTracker, fits_scaler: bool) -> Way:
-    """How a run gets from bars to weights. fits_scaler: false for a fine-tune, which uses the scaler of its base."""
+def prove(ground: Ground, days: int, seed: int, trained: Forecaster | None = None, *, swept: int = 0) -> LeakReport:
+    """Replace the bars after random days by noise and compare everything that was known by those days.
 
-    def forecast(scaler: Scaler, features: Features) -> Forecast:
-        return dataclasses.replace(forecaster, scaler=scaler).forecast_features(features)
-
-    way = Way(forecast, lambda forecast, bars: target_weights(forecast, bars, tracker.config), tracker.config)
-    return way if fits_scaler else dataclasses.replace(way, fit_scaler=lambda features, train: forecaster.scaler)
-
-
-def leak_proof(
-    config: ExperimentConfig, forecaster: Forecaster, bars: Bars, train: slice, days: int, seed: int
-) -> LeakReport:
-    """Prove that a run of this config leaks nothing on random days; see evidence/leaks.py."""
-    way = way_of(forecaster, ProfitTracker(config.profit_tracker), fits_scaler=not config.init_from)
-    return prove(bars, train, way, forecaster.receptive_field, days, seed)
+    days: how many small runs are made, the first at the border between training and validation days, the others at
+    random borders. trained: the model of a finished run; else an untrained one whose forecasts depend on every
+    feature, or that of a fine-tune's base. swept: on how many more days bars end that otherwise go on; see
+    rare_days.py. The random state of torch stays as it was. Raises Interrupted.
+    """
+    started = time.perf_counter()
+    lines: list[str] = []
+    with _apart():
+        for number in range(days):
+            rng = np.random.default_rng([seed, 0x1EAF, number])
+            small = small_run(ground, rng, ground.splits.valid.start if number == 0 else None)
+            if lines := _Trial(small, rng, trained, whole=number == 0).lines():
+                break  # enough is known
+        if swept and not lines:
+            model = trained or (ground.forecaster if ground.base else lively(ground.forecaster))
+            lines = sweep_days(ground, model, swept, np.random.default_rng([seed, 0x5EE9]))
+    return LeakReport(not lines, lines, days, time.perf_counter() - started)
 
 
 def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
-    """The leak proof of a finished run, with its own config, bars and trained model."""
+    """The leak proof of a finished run, with its own config, bars and trained model, and many more days swept."""
     config = load_config(folder / "config.yaml")
-    forecaster = Forecaster.load(folder / "model")
-    stocks = config.stocks
-    if config.init_from:  # its features are relative to the base's universe
-        stocks = dataclasses.replace(stocks, symbols=list(forecaster.symbols), exclude=[])
-    bars = load_bars(stocks)
-    return leak_proof(config, forecaster, bars, splits_of(config, bars).train, days, seed)
+    config.training.device = "cpu"  # of the machine that proves
+    trained = Forecaster.load(folder / "model")
+    base = None
+    if config.init_from:  # its universe and scaler are the base's, and so is its architecture
+        base = BaseRun(Path(config.init_from), trained, asdict(config), signature="", weights="", fingerprint="")
+    ground = lay(config, load_bars(stocks_of(config, base)), base=base)
+    return prove(ground, days, seed, trained, swept=SWEPT * days)
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Leave torch's random state as it was; an interruption has nothing to save."""
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    except Interrupted as error:
+        raise Interrupted("interrupted during the leak proof, before the run began: nothing was written") from error
+
+
+class _Trial:
+    """A small run beside the same run with other futures."""
+
+    def __init__(self, small: SmallRun, rng: np.random.Generator, trained: Forecaster | None, whole: bool):
+        """whole: replace what follows the training, validation and purged days, too, and train."""
+        self.rng, self.whole = rng, whole
+        splits, periods = small.splits, list(small.judged.values())
+        self.borders = splits.train.stop - 1, splits.valid.start - 1, splits.test.start - 1
+        self.closed, self.opened, self.scaled = (
+            self._day(small, periods[i % len(periods)]) for i in rng.permutation(3)
+        )
+        self.small = small.with_holes([*(self.borders if whole else ()), self.closed], self.closed, rng)
+        self.real = self.small.ground()
+        known = self.real.forecaster
+        self.trained = trained or (known if small.base else None)
+        self.untrained = lively(known)
+        self.seen: Outcome = outcome_of(self.real, self.model(self.real), len(small.bars.sessions_T))
+
+    def model(self, ground: Ground) -> Forecaster:
+        """The trained model, or the untrained one with the scaler of a ground."""
+        return self.trained or replace(self.untrained, scaler=ground.forecaster.scaler)
+
+    def lines(self) -> list[str]:
+        """What changed, one sentence each: all that the first check finds which finds anything."""
+        checks = [self._after_the_close, self._at_the_end, self._after_the_open, self._after_the_decision]
+        if self.whole:
+            checks = [self._after_the_training_days, *checks, self._rescaled, self._learned]
+        return next((lines for check in checks if (lines := check())), [])
+
+    def _day(self, small: SmallRun, rows: slice) -> int:
+        """A random row of a period, not one of its last two, on which some symbol trades."""
+        traded = np.flatnonzero(np.any(small.bars.present_TS[rows.start : rows.stop - 2], axis=1))
+        return rows.start + int(self.rng.choice(traded)) if len(traded) else rows.start
+
+    def _other(self, day: int, keep_open: bool = False) -> Bars:
+        around = [rows for rows in self.small.judged.values() if rows.start <= day < rows.stop]
+        judged = around[0] if around else None
+        return other_future(self.small.bars, day, self.rng, keep_open=keep_open, judged=judged)
+
+    def _when(self, day: int) -> str:
+        return str(self.small.bars.sessions_T[day])
+
+    def _after_the_close(self) -> list[str]:
+        return self._compared(self._other(self.closed), self.closed)
+
+    def _compared(self, bars: Bars, day: int) -> list[str]:
+        return self._told(bars, day, lambda other: self._differing(other, day))
+
+    def _told(self, bars: Bars, day: int, tell: Callable[[Ground], list[str]]) -> list[str]:
+        """What `tell` finds on the ground of other bars, or that there is none: that depends on later bars, too."""
+        try:
+            ground = self.small.ground(bars)
+        except (UserError, ValueError) as error:
+            return [f"the run cannot be prepared with other bars after {self._when(day)}: {error}"]
+        return tell(ground)
+
+    def _differing(self, other: Ground, day: int) -> list[str]:
+        names = changed(self.seen, outcome_of(other, self.model(other), day), day)
+        return [f"{name} up to {self._when(day)} change with bars after that day" for name in names]
+
+    def _at_the_end(self) -> list[str]:
+        """End the bars on the day: how many sessions are to come is unknown, too."""
+        day = self.closed
+        features = make_features(until(self.small.bars, day)).of(range(len(self.real.bars.symbols_S)))
+        ended = {
+            "features": Known.since(features.values_TSF, 0),
+            "volatilities": Known.since(features.volatility_TS, 0),
+        }
+        when, names = self._when(day), changed(self.seen, ended, day)
+        return [f"{name} up to {when} are others when the bars end on that day" for name in names]
+
+    def _after_the_open(self) -> list[str]:
+        """Replace a day after its open: what was known before, and what is held through the day, must not change."""
+        return self._told(self._other(self.opened, keep_open=True), self.opened, self._held_through)
+
+    def _held_through(self, other: Ground) -> list[str]:
+        day = self.opened
+        lines = self._differing(other, day - 1)
+        for name, rows in self.small.judged.items():
+            if not rows.start <= day < rows.stop:
+                continue
+            accounts = [smooth_account(ground, name, self.model(ground)).simulation for ground in (self.real, other)]
+            last = day - rows.start
+            if any(account.equity_T[last] == 0.0 for account in accounts):
+                continue  # a ruined account rightly closes within the day
+            for what in ("shares_TS", "cash_T"):
+                ours, theirs = (getattr(account, what)[: last + 1] for account in accounts)
+                if not np.array_equal(ours, theirs):
+                    word = what.partition("_")[0]
+                    lines.append(
+                        f"{word} held at the open of {self._when(day)} change with what happens after it (lag 0)"
+                    )
+        return lines
+
+    def _after_the_decision(self) -> list[str]:
+        """Take the other side from a day on: nothing may be filled before `lag` sessions."""
+        lines = []
+        lag = self.small.config.profit_tracker.lag
+        for name, rows in self.small.judged.items():
+            period = self.real.periods[name]
+            forecast = period.forecast(self.model(self.real))
+            day = int(self.rng.integers(1, rows.stop - rows.start - lag))
+            decided = self.real.tracker.evaluate(period.bars, forecast)
+            otherwise = self.real.tracker.evaluate(period.bars, reversed_from(forecast, day))
+            when = self._when(rows.start + day)
+            if not np.array_equal(decided.weights_TS[:day], otherwise.weights_TS[:day]):
+                lines.append(f"weights before {when} change with forecasts of that day")
+            for what in ("shares_TS", "cash_T", "equity_T"):
+                ours, theirs = (getattr(made.simulation, what)[: day + lag] for made in (decided, otherwise))
+                if not np.array_equal(ours, theirs):
+                    word = what.partition("_")[0]
+                    lines.append(f"{word} until {lag} sessions after {when} change with the decision of that day (lag)")
+        return lines
+
+    def _after_the_training_days(self) -> list[str]:
+        return self._compared(self._other(self.borders[0]), self.borders[0])
+
+    def _learned(self) -> list[str]:
+        """What training gives may not change with bars from the validation days on, nor its choice with test bars."""
+        _, valid, test = self.borders
+        batches = batches_of(self.real)
+        taught, chosen = training_of(self.real)  # changes the model of this ground, so that it comes last
+
+        def learned(other: Ground, border: int) -> list[str]:
+            names = changed(batches, batches_of(other), 0)
+            differing = self._differing(other, border)
+            taught_too, chosen_too = training_of(other)
+            names += changed(taught, taught_too, 0) + (changed(chosen, chosen_too, 0) if border == test else [])
+            since = f"{self._when(border + 1)} on, the first {'validation' if border == valid else 'test'} day"
+            return differing + [f"{name} change with bars from {since}" for name in names]
+
+        for border in (valid, test):
+            if lines := self._told(self._other(border), border, partial(learned, border=border)):
+                return lines
+        return self._without_test_days({**taught, **chosen})
+
+    def _without_test_days(self, trained: Outcome) -> list[str]:
+        """Training and its choice are the same where there are no test days to look at."""
+        sealed = replace(self.small, sealed=True).ground()
+        try:
+            taught, chosen = training_of(sealed)
+        except (KeyError, IndexError, ValueError) as error:
+            return [f"training does not do without the test days: {type(error).__name__} {error}"]
+        return [f"{name} are others without the test days" for name in changed(trained, {**taught, **chosen}, 0)]
+
+    def _rescaled(self) -> list[str]:
+        """Adjust all prices up to a day as for a later split: nothing but rounding may move."""
+        return self._told(rescaled_past(self.small.bars, self.scaled, self.rng), self.scaled, self._rescales)
+
+    def _rescales(self, other: Ground) -> list[str]:
+        day = self.scaled
+        outcome = outcome_of(other, self.model(other), day)
+        lines = [
+            f"{name} up to {self._when(day)} change when a later split or dividend rescales all earlier prices"
+            for name in moved(self.seen, outcome, day, SCALE_FREE)
+        ]
+        return lines + self._begins_after(other, day)
+
+    def _begins_after(self, other: Ground, day: int) -> list[str]:
+        """A label holds no return that was known at its decision, so rescaling the past does not change it."""
+        begins = day if self.small.config.objective.label == "open" else day + 1
+        ours, theirs = (
+            ground.lesson.labels_TSH[begins] * ground.features.volatility_TS[begins][:, None]
+            for ground in (self.real, other)
+        )
+        if np.allclose(ours, theirs, rtol=1e-3, atol=1e-6, equal_nan=True):
+            return []
+        return [f"labels of {self._when(begins)} hold returns that were known on that day"]

@@ -4,8 +4,9 @@ from hftraining.core.bars import Bars
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.fit import Watch, fit
-from hftraining.experiment.ground import Ground, prepare
+from hftraining.experiment.ground import Ground
 from hftraining.experiment.opening import opened
+from hftraining.experiment.prepare import prepare
 from hftraining.reports.console import Console
 from hftraining.runs.result import FinishedRun
 

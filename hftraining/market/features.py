@@ -68,10 +68,12 @@ def make_features(bars: Bars) -> Features:
     present_TS = bars.present_TS  # a property that scans all bars
     for s in range(n_symbols):
         rows = np.flatnonzero(present_TS[:, s])
+        # Counts in the market from its second bar on, whether or not it will ever have a volatility.
+        return_TS[rows[1:], s] = np.diff(np.log(bars.close_TS[rows, s]))
         if len(rows) <= VOLATILITY_ROWS:
             continue
         own_NA = (getattr(bars, name)[rows, s] for name in ARRAYS)
-        return_TS[rows, s], volatility_TS[rows, s], values_TSF[rows, s, :own] = _own_features(*own_NA)
+        volatility_TS[rows, s], values_TSF[rows, s, :own] = _own_features(*own_NA)
 
     # The mean of log returns over the symbols that trade today and traded before; 0 on a day without any.
     counts_T = np.isfinite(return_TS).sum(axis=1)
@@ -91,8 +93,8 @@ def make_features(bars: Bars) -> Features:
 
 def _own_features(
     open_N: np.ndarray, high_N: np.ndarray, low_N: np.ndarray, close_N: np.ndarray, volume_N: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Daily log returns, trailing volatility, and the features of one symbol that need no other symbol."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Trailing volatility, and the features of one symbol that need no other symbol."""
     log_close_N = np.log(close_N)
     return_N = np.diff(log_close_N, prepend=np.nan)
     volatility_N = np.full(len(close_N), np.nan)
@@ -112,7 +114,7 @@ def _own_features(
     for span in (5, 21, 63, 252):
         length_N = np.minimum(np.arange(len(close_N)), span)
         columns.append(_momentum(log_close_N, span) / (volatility_N * np.sqrt(np.maximum(length_N, 1))))
-    return return_N, volatility_N, np.stack(columns, axis=1)
+    return volatility_N, np.stack(columns, axis=1)
 
 
 def _rolling_std(values_N: np.ndarray, span: int) -> np.ndarray:

@@ -26,10 +26,10 @@ logger = logging.getLogger("hftraining")
 
 
 class Checkpoints:
-    """The checkpoints of one run."""
+    """The checkpoints of one run. durable: they outlive a failure of power, which costs time on a slow disk."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, *, durable: bool = True):
+        self.folder, self.durable = folder, durable
 
     def save(self, step: int, model: nn.Module, optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
         """Write the checkpoint of a step and remove old ones. `state` is JSON and must name `best_step`."""
@@ -48,12 +48,11 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         hashes = {name: sha256(temporary / name) for name in write(temporary)}
         (temporary / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}, indent=2) + "\n")
-        for name in (*hashes, "state.json"):
-            sync(temporary / name)
-        sync(temporary)
+        for path in (*(temporary / name for name in (*hashes, "state.json")), temporary):
+            self._sync(path)
         shutil.rmtree(self.path(step), ignore_errors=True)  # a damaged one, which a resumed run writes again
         temporary.rename(self.path(step))
-        sync(self.folder)
+        self._sync(self.folder)
         self._remove_all_but(state["best_step"])
 
     def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Any] | None:
@@ -80,6 +79,10 @@ class Checkpoints:
     def path(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
         return self.folder / f"step_{step:08d}"
+
+    def _sync(self, path: Path) -> None:
+        if self.durable:
+            sync(path)
 
     def _is_whole(self, step: int) -> bool:
         path = self.path(step)

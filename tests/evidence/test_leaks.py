@@ -1,163 +1,149 @@
-"""The leak proof catches planted leaks and passes causal runs: hftraining/evidence/leaks.py."""
+"""Other futures, and the comparison of what was known: hftraining/evidence/noise.py and leaks.py."""
 
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 
-from hftraining.evidence import leaks as leak_proof
-from hftraining.evidence.leaks import prove
-from hftraining.experiment.proof import way_of
-from hftraining.experiment.splits import splits_of
-from hftraining.market.features import Features, Scaler, make_features, make_labels
-from hftraining.market.prices import load_bars
-from hftraining.model.base import Forecaster
-from hftraining.model.config import ModelConfig
-from hftraining.profit_tracker import ProfitTracker
+from hftraining.core.bars import ARRAYS
+from hftraining.evidence.leaks import Known, changed, moved
+from hftraining.evidence.noise import other_future, rescaled_past
+from hftraining.market.features import make_features
+from hftraining.trading.config import TradingRules
+from hftraining.trading.simulator import simulate
 from tests.bars_of import make_bars
-from tests.compose import compose_config
 
-TRAIN = slice(0, 420)
+DAY = 150
 
 
-def make_way(bars, **fields):
-    torch.manual_seed(0)
-    model = ModelConfig(hidden_size=16, num_layers=2, num_heads=2, context=16, **fields.pop("model", {}))
-    scaler = Scaler.fit(make_features(bars), TRAIN)
-    forecaster = Forecaster.fresh(model, scaler, [1, 5], [0.1, 0.5, 0.9], "cpu")
-    with torch.no_grad():
-        for parameter in forecaster.model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    tracker = ProfitTracker(**{"policy": "head", "rebalance_band": 0.0} | fields)
-    return way_of(forecaster, tracker, fits_scaler=True), forecaster.receptive_field
+def events_of(bars, *rows):
+    dates = [pd.Timestamp(bars.sessions_T[row]) for row in rows]
+    return pd.DataFrame({"symbol": "S0", "date": dates, "split": 2.0, "dividend": 0.0})
 
 
 @pytest.fixture(scope="module")
 def bars():
-    return make_bars(n_sessions=600, n_symbols=4, missing=0.02)
+    made = make_bars(n_sessions=220, n_symbols=6, missing=0.05)
+    return replace(made, events=events_of(made, 20, 100, 180, 200))
 
 
-def found(bars, days=2, seed=0, **planted):
-    way, reach = make_way(bars)
-    return prove(bars, TRAIN, replace(way, **planted), reach, days, seed)
+def other(bars, seed=0, **settings):
+    return other_future(bars, DAY, np.random.default_rng(seed), **settings)
 
 
-def values_changed(change):
-    """make_features with its values changed by a function of them and of the bars."""
-
-    def make(bars):
-        features = make_features(bars)
-        return Features(change(features.values_TSF.copy(), bars).astype(np.float32), features.volatility_TS)
-
-    return make
+def arrays(bars, rows):
+    return {name: getattr(bars, name)[rows] for name in ARRAYS}
 
 
-def test_a_causal_run_passes(bars):
-    report = found(bars, days=6)
-    assert report.ok and report.lines == [] and report.days == 6
+@pytest.mark.parametrize("seed", range(5))
+def test_another_future_leaves_the_past_alone_and_nothing_of_the_future(bars, seed):
+    made = other(bars, seed)
+    for name in ARRAYS:
+        ours, theirs = getattr(made, name), getattr(bars, name)
+        assert np.array_equal(ours[: DAY + 1], theirs[: DAY + 1], equal_nan=True)
+        assert not (ours[DAY + 1 :] == theirs[DAY + 1 :]).any()
+    day = pd.Timestamp(bars.sessions_T[DAY])
+    past = [events[events["date"] <= day]["date"].tolist() for events in (made.events, bars.events)]
+    assert past[0] == past[1] and len(past[0]) == 2
+    assert pd.Timestamp(bars.sessions_T[DAY + 1]) in made.events["date"].tolist()
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_scaler_fitted_on_all_days_is_caught(bars, seed):
-    report = found(bars, seed=seed, fit_scaler=lambda features, train: Scaler.fit(features, slice(0, 600)))
-    assert not report.ok and "the scaler changes with bars after" in report.lines[0]
+def test_noise_is_bars_that_a_market_could_have(bars):
+    made = other(bars)
+    known = made.present_TS
+    assert all(np.array_equal(np.isfinite(getattr(made, name)), known) for name in ARRAYS)
+    low, high = made.low_TS[known], made.high_TS[known]
+    for prices in (made.open_TS[known], made.close_TS[known]):
+        assert (low <= prices).all() and (prices <= high).all() and (prices > 0).all()
 
 
-def backward_filled(values_TSF, bars):
-    for t in range(len(values_TSF) - 2, -1, -1):
-        unknown = ~np.isfinite(values_TSF[t]).all(axis=1)
-        values_TSF[t, unknown] = values_TSF[t + 1, unknown]
-    return values_TSF
+@pytest.mark.parametrize("seed", range(5))
+def test_presence_changes_tomorrow_soon_and_at_the_end(bars, seed):
+    ours, theirs = other(bars, seed).present_TS, bars.present_TS
+    traded = theirs[DAY]
+    assert (ours[DAY + 1, traded] != theirs[DAY + 1, traded]).any()
+    assert (ours[DAY + 1, traded] == theirs[DAY + 1, traded]).any()
+    assert not ours[-1].all() and ours[-1].any()
 
 
-def centred(values_TSF, bars):
-    values_TSF[1:-1] = (values_TSF[:-2] + values_TSF[1:-1] + values_TSF[2:]) / 3
-    return values_TSF
+def test_the_one_symbol_of_a_run_has_no_bar_tomorrow():
+    single = make_bars(n_sessions=220, n_symbols=1)
+    assert not other(single).present_TS[DAY + 1].any()
 
 
-def over_the_maximum_of_all_days(values_TSF, bars):
-    values_TSF[:, :, 0] = bars.close_TS / np.nanmax(bars.close_TS, axis=0)
-    return values_TSF
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_exceeds_every_price_before_it_on_both_sides(bars, seed):
+    made = other(bars, seed).close_TS
+    before, after = made[: DAY + 1], made[DAY + 1 :]
+    exceeds = np.nanmax(after, axis=0, initial=0.0) > np.nanmax(before, axis=0)
+    undercuts = np.nanmin(after, axis=0, initial=1e9) < np.nanmin(before, axis=0)
+    assert exceeds.any() and undercuts.any()
 
 
-def with_the_label(values_TSF, bars):
-    volatility_TS = np.full(bars.close_TS.shape, 0.02)
-    values_TSF[:, :, 3] = make_labels(bars, volatility_TS, [1], 1, "open", relative=False)[:, :, 0]
-    return values_TSF
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("day", [101, 130, 157, 158, 159])
+def test_an_account_up_to_the_day_does_not_change_whatever_becomes_of_its_symbols(seed, day):
+    """A symbol that never trades again is closed at its last bar, so within the judged rows it must trade again."""
+    bars = make_bars(n_sessions=220, n_symbols=4, missing=0.1, seed=seed)
+    for array in arrays(bars, slice(None)).values():
+        array[day - 3 : 200, 0] = np.nan  # ended, as far as these rows go
+        array[day + 2 :, 1] = np.nan
+    judged = slice(100, 160)
+    weights_TS = np.random.default_rng(seed).uniform(-0.4, 0.4, (60, 4))
+    rules = TradingRules(rebalance_band=0.0, stop_loss=0.0, take_profit=0.0)
+    made = other_future(bars, day, np.random.default_rng(seed), judged=judged)
+    accounts = [
+        simulate(*(getattr(b, name)[judged] for name in ARRAYS[:4]), weights_TS, rules).equity_T[: day - 99]
+        for b in (bars, made)
+    ]
+    assert np.array_equal(*accounts)
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("leak", [backward_filled, centred, over_the_maximum_of_all_days, with_the_label])
-def test_a_feature_that_looks_ahead_is_caught(bars, leak, seed):
-    report = found(bars, seed=seed, make_features=values_changed(leak))
-    assert not report.ok and any(line.startswith("features up to") for line in report.lines)
+def test_with_its_open_kept_a_day_moves_little_and_is_as_present_as_before(bars):
+    made = other(bars, keep_open=True)
+    assert np.array_equal(made.open_TS[DAY], bars.open_TS[DAY], equal_nan=True)
+    assert np.array_equal(made.present_TS[DAY], bars.present_TS[DAY])
+    known = bars.present_TS[DAY]
+    assert not (made.close_TS[DAY] == bars.close_TS[DAY]).any()
+    assert (np.abs(np.log(made.close_TS / made.open_TS)[DAY, known]) <= 0.05 + 1e-12).all()
+    before = arrays(made, slice(0, DAY))
+    assert all(np.array_equal(before[name], getattr(bars, name)[:DAY], equal_nan=True) for name in ARRAYS)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_decision_that_is_filled_at_the_open_of_its_own_day_is_caught(bars, seed, monkeypatch):
-    real = leak_proof.simulate
-
-    def with_lag_0(open_TS, high_TS, low_TS, close_TS, weights_TS, rules):
-        early = np.vstack([weights_TS[1:], weights_TS[-1:]])  # a fill a day later of a decision a day early
-        return real(open_TS, high_TS, low_TS, close_TS, early, rules)
-
-    monkeypatch.setattr(leak_proof, "simulate", with_lag_0)
-    report = found(bars, seed=seed)
-    assert not report.ok and any("(lag 0)" in line for line in report.lines)
+def test_a_later_split_rescales_prices_but_no_feature(bars):
+    scaled = rescaled_past(bars, DAY, np.random.default_rng(0))
+    assert np.array_equal(scaled.close_TS[DAY + 1 :], bars.close_TS[DAY + 1 :], equal_nan=True)
+    factor_TS = (scaled.close_TS / bars.close_TS)[: DAY + 1]
+    assert (np.nanstd(factor_TS, axis=0) < 1e-12).all() and (np.abs(np.nanmean(factor_TS, axis=0) - 1) > 0.01).all()
+    ours, theirs = (make_features(b).values_TSF[: DAY + 1] for b in (scaled, bars))
+    assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
-def test_a_policy_that_looks_ahead_is_caught(bars):
-    way, reach = make_way(bars)
-
-    def decide(forecast, bars):
-        weights_TS = way.decide(forecast, bars)
-        return weights_TS / (1e-9 + np.abs(weights_TS).max())
-
-    report = prove(bars, TRAIN, replace(way, decide=decide), reach, 2, 0)
-    assert any(line.startswith("weights up to") for line in report.lines)
-
-
-def test_a_model_without_a_causal_mask_is_caught(bars):
-    way, reach = make_way(bars)
-
-    def forecast(scaler, features):
-        whole = way.forecast(scaler, features)
-        return replace(whole, head_TS=whole.head_TS - np.nanmean(whole.head_TS, axis=0))
-
-    report = prove(bars, TRAIN, replace(way, forecast=forecast), reach, 2, 0)
-    assert any(line.startswith("positions up to") for line in report.lines)
+def test_only_what_is_known_by_a_row_is_compared():
+    items = np.arange(10.0)
+    later = items.copy()
+    later[7:] = -1.0
+    assert changed({"a": Known.since(items, 5)}, {"a": Known.since(later, 5)}, 11) == []
+    assert changed({"a": Known.since(items, 5)}, {"a": Known.since(later, 5)}, 12) == ["a"]
+    assert Known.since(items, 5, earliest=8).by(7).size == 0
+    assert Known.since(items, 5, earliest=8).by(8).tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
-@pytest.mark.parametrize("number", range(20))
-def test_twenty_clean_configurations_pass(number):
-    rng = np.random.default_rng(number)
-    bars = make_bars(
-        n_sessions=600, n_symbols=int(rng.integers(1, 13)), seed=number, missing=float(rng.choice([0, 0.05]))
-    )
-    way, reach = make_way(
-        bars,
-        model={"cross_asset": bool(rng.integers(2))},
-        policy=str(rng.choice(["edge", "sign", "top_k", "head"])),
-        lag=int(rng.integers(1, 3)),
-        allow_short=bool(rng.integers(2)),
-        whole_shares=bool(rng.integers(2)),
-        max_gross=float(rng.choice([0.3, 1.0, 2.0])),
-        horizon=int(rng.choice([0, 1])),
-        commission=float(rng.choice([0.0, 0.001])),
-    )
-    report = prove(bars, TRAIN, way, reach, 2, number)
-    assert report.ok, report.lines
+def test_a_last_bit_is_a_change_a_missing_row_too_and_nan_is_itself():
+    ours = np.array([1.0, np.nan, 2.0])
+    theirs = np.array([1.0, np.nan, np.nextafter(2.0, 3.0)])
+    assert changed({"a": Known.since(ours, 0)}, {"a": Known.since(ours.copy(), 0)}, 2) == []
+    assert changed({"a": Known.since(ours, 0)}, {"a": Known.since(theirs, 0)}, 2) == ["a"]
+    assert changed({"a": Known.since(ours, 0)}, {"a": Known.since(ours[:2], 0)}, 2) == ["a"]
 
 
-@pytest.mark.slow
-def test_a_hundred_random_days_of_a_fresh_model_are_clean_whichever_seed_draws_them():
-    """A ruined account closes within the day, and the scaler knows the last training day: neither is a leak."""
-    config = compose_config("model=tiny")
-    bars = load_bars(config.stocks)
-    splits = splits_of(config, bars)
-    features = make_features(bars)
-    scaler = Scaler.fit(features, splits.train)
-    forecaster = Forecaster.fresh(config.model, scaler, config.objective.horizons, config.objective.quantiles, "cpu")
-    way = way_of(forecaster, ProfitTracker(config.profit_tracker), fits_scaler=True)
-    assert prove(bars, splits.train, way, forecaster.model.receptive_field, 100, seed=18).lines == []
+def test_rounding_moves_nothing_and_scale_does():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(300, 4)).astype(np.float32)
+    near = values * np.float32(1 + 1e-6)
+    assert moved({"features": Known.since(values, 0)}, {"features": Known.since(near, 0)}, 299, ("features",)) == []
+    far = values + np.log(2.0)
+    found = moved({"features": Known.since(values, 0)}, {"features": Known.since(far, 0)}, 299, ("features",))
+    assert found == ["features"]
+    assert moved({"prices": Known.since(values, 0)}, {"prices": Known.since(far, 0)}, 299, ("features",)) == []

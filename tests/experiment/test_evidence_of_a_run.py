@@ -16,7 +16,7 @@ from hftraining.core.errors import Interrupted, LeakError
 from hftraining.market import features
 from hftraining.portfolio.weights import target_weights
 from hftraining.runs.ledger import Ledger
-from hftraining.training.trainer import Trainer
+from hftraining.runs.record import RunRecord
 from tests.runs_of import run
 
 
@@ -53,10 +53,10 @@ def test_the_same_config_under_code_that_trades_otherwise_is_another_trial(folde
 def test_a_run_that_failed_or_was_interrupted_counts_and_has_not_opened_the_test_days(folder, tmp_path, monkeypatch):
     for seed, ending in ((5, RuntimeError("broken")), (6, Interrupted("stopped"))):
 
-        def fail(self, log, on_step, ending=ending):
+        def fail(self, step, values, ending=ending):
             raise ending
 
-        monkeypatch.setattr(Trainer, "train", fail)
+        monkeypatch.setattr(RunRecord, "log", fail)
         with pytest.raises(type(ending)):
             run(folder, tmp_path, f"seed={seed}")
         monkeypatch.undo()
@@ -118,10 +118,10 @@ def test_the_evidence_stands_in_the_result_as_documented(reference):
 
 
 def test_a_second_trial_beside_one_without_a_sharpe_is_judged_as_chance(folder, tmp_path, monkeypatch):
-    def fail(self, log, on_step):
+    def fail(self, step, values):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(Trainer, "train", fail)
+    monkeypatch.setattr(RunRecord, "log", fail)
     with pytest.raises(RuntimeError, match="broken"):
         run(folder, tmp_path, "seed=5")
     monkeypatch.undo()

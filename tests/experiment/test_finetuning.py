@@ -13,8 +13,9 @@ from hftraining.core.errors import ConfigError, Interrupted, UserError
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import load_config, typed_config
-from hftraining.experiment.ground import prepare, steps_of_epochs
+from hftraining.experiment.ground import steps_of_epochs
 from hftraining.experiment.inherit import candidate_config, inherit, signature_of
+from hftraining.experiment.prepare import prepare
 from hftraining.experiment.replay import replay
 from hftraining.market.features import FEATURES
 from hftraining.model.base import FORMAT, Forecaster

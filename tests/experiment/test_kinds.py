@@ -127,7 +127,13 @@ def test_a_run_that_is_cut_off_after_learning_resumes_to_the_same_bits(made, fol
     monkeypatch.undo()
     (cut,) = (tmp_path / "base").glob("*/*")
     assert not (cut / "model").exists()
-    monkeypatch.setattr(MeanModel, "learn", lambda self, lesson: pytest.fail("it learns again"))
+    learn, whole = MeanModel.learn, len(load_bars(load_config(cut / "config.yaml").stocks).sessions_T)
+
+    def learn_in_the_proof(self, lesson):
+        assert len(lesson.known_TS) < whole, "it learns again"
+        learn(self, lesson)
+
+    monkeypatch.setattr(MeanModel, "learn", learn_in_the_proof)
     config = load_config(cut / "config.yaml")
     config.resume, config.evidence.baselines = str(cut), []
     again = trained(config)
