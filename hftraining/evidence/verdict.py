@@ -11,8 +11,12 @@ import math
 from hftraining.evidence.bootstrap import Interval
 from hftraining.evidence.selection import Excess
 
-# The customary one-sided level: of a hundred books without skill, five may pass as better than chance.
+# The customary one-sided level of alpha: of a hundred books without skill, five may pass as better than chance.
 CHANCE_P = 0.05
+# Of the null band, which alpha does not need to hold that level: it only tells skill in timing from a book that is good
+# wherever it is moved, such as one stock held throughout. At 0.05 it cost books of slow skill half of their power, at
+# 0.15 it costs a hundredth of all; experiments/2026-11-26_Evidence has the measurement.
+TIMING_P = 0.15
 # A lead counts when the whole 95 % interval lies above zero, so 2.5 % of equals may pass as better; one of many trials
 # has to be that rare as the best of them.
 LEAD_P = 0.025
@@ -44,9 +48,9 @@ def verdict(
         return f"loses ({lead} to {rival})"
     if interval.high < 0.0:
         return f"loses (Sharpe ratio {_interval(interval)})"
-    said = [f"p = {_probability(p, CHANCE_P)}", _alpha(excess)]
-    if not (p <= CHANCE_P and excess.p <= CHANCE_P and total_return > 0.0):
-        lost = ["it earned nothing"] if p <= CHANCE_P and excess.p <= CHANCE_P else []
+    said, is_skilled = [f"p = {_probability(p, TIMING_P)}", _alpha(excess)], p <= TIMING_P and excess.p <= CHANCE_P
+    if not (is_skilled and total_return > 0.0):
+        lost = ["it earned nothing"] if is_skilled else []
         return f"indistinguishable from chance ({'; '.join([*said, *lost, *([reason] if reason else [])])})"
     beats = difference.low > 0.0 and (excess.n_trials == 1 or excess.lead_p <= LEAD_P)
     if difference.low > 0.0 and not beats:

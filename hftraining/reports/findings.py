@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from hftraining.core.metrics import Unit
+from hftraining.evidence.verdict import CHANCE_P, TIMING_P
 from hftraining.reports.format import is_known, number, plural
 from hftraining.reports.words import judged, money_line, money_of
 from hftraining.runs.folder import RunFolder
 from hftraining.runs.result import Number, PeriodResult, RunResult
 
-CHANCE_P = 0.05  # of the verdict's rules
 # How a verdict begins -> what it means.
 MEANINGS = {
     "loses": "It earned less than its benchmark, or lost money, by more than the margin of error.",
@@ -64,7 +64,7 @@ def _why_chance(result: RunResult, period: PeriodResult) -> str:
     p = period.null.p if period.null else None
     alpha_p = period.benchmark.p if period.benchmark else None
     n_trials = period.benchmark.n_trials if period.benchmark else result.n_trials
-    if is_known(p) and p > CHANCE_P:
+    if is_known(p) and p > TIMING_P:
         return MOVED
     if (is_known(alpha_p) and alpha_p > CHANCE_P) or (alpha_p is None and is_known(p)):
         if (n_trials or 1) > 1:
