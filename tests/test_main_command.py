@@ -102,6 +102,18 @@ def test_only_runs_of_a_folder_are_listed_and_n_counts_those_of_other_folders(ou
     assert "N = 3 on ibm" in text and "opened 1 time" in text and "beef0000" not in text
 
 
+def test_the_trials_of_validation_days_that_differ_a_little_are_listed_once(outputs, capsys):
+    begun = {"kind": "base", "name": "shifted", "signature": "cccc0004", "fingerprint": "cafe0000", "code": "c0de"}
+    shifted = {"valid": ("2011-01-06", "2012-12-28"), "test": ("2013-01-07", "2015-12-31")}
+    own_ledger().begin(**begun, folder=outputs / "base", symbols=["IBM"], windows=shifted)
+    _, text, _ = answer(capsys, "ledger")
+    first, other, last = text.split("N = ")[1:]
+    assert first.startswith("3 on AAPL") and "cccc0004  shifted" in first
+    assert other.startswith("1 on QQ") and last.startswith("3 on IBM, validation 2011-01-06 to 2012-12-28")
+    assert "the same trials as above" in last and "cccc0004" not in last
+    assert "test window 2013-01-07 to 2015-12-31: opened 1 time" in last
+
+
 def test_a_ledger_is_shown_by_its_path_and_one_of_an_earlier_version_is_pointed_at(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, _, error = answer(capsys, "ledger")

@@ -28,7 +28,13 @@ import pandas as pd
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SMALL = (
-    *("stocks=folder", "training.window=24", "training.symbols_per_window=2", "training.threads=1"),
+    *(
+        "stocks=folder",
+        "objective.horizons=[1,5]",
+        "training.window=24",
+        "training.symbols_per_window=2",
+        "training.threads=1",
+    ),
     *("evidence.null_draws=40", "evidence.bootstrap_draws=100", "evidence.leak_days=1", "evidence.baselines=[]"),
 )
 RIDGE = ("model=ridge", *SMALL)
@@ -199,7 +205,7 @@ def measured(tree: Path, name: str, attack: Attack, start: World, work: Path) ->
         result = attack(world)
     finally:
         shutil.rmtree(world.folder)
-    said = [text for text in result["warnings"] if "of N have opened" in text or "no first look" in text]
+    said = [text for text in result["warnings"] if "opened test days that are" in text or "no first look" in text]
     return result["n_trials"], result["test_openings"], "; ".join(said)
 
 

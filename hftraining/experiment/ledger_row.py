@@ -59,6 +59,8 @@ class LedgerRow:
         result.n_trials, result.test_openings = trials.count, openings
         result.deflated_sharpe = decide(valid, trials, evidence, seed).deflated_sharpe
         result.verdict = valid.result.verdict
+        if self.ledger.path != ledger_path(None):
+            result.warnings.append(f"trials and openings are counted in {self.ledger.path} alone (evidence.ledger)")
         if trials.crossed:
             result.warnings.append(
                 f"{trials.crossed} of the {trials.count} trials opened test days that are validation days here"

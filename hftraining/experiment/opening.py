@@ -36,7 +36,9 @@ def opened(
     """
     config = ground.config
     ledger = open_ledger(config.evidence, _outputs_of(config))  # before there is a folder that it might not count
-    record = _reopened(ground) if config.resume else _created(ground, argv, kind, name, called)
+    if config.evidence.ledger:  # so that the run is resumed and replayed with it from any folder
+        config.evidence.ledger = str(ledger.path)
+    record = _reopened(ground) if config.resume else _created(ground, ledger.path, argv, kind, name, called)
     with (
         record,
         in_the_ledger(ledger, record, ground.periods, ground.whole, bool(config.resume), part_of) as row,
@@ -86,7 +88,9 @@ def _reopened(ground: Ground) -> RunRecord:
     return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest())
 
 
-def _created(ground: Ground, argv: list[str] | None, kind: str, name: str, called: str | None) -> RunRecord:
+def _created(
+    ground: Ground, ledger: Path, argv: list[str] | None, kind: str, name: str, called: str | None
+) -> RunRecord:
     config, base, bars = ground.config, ground.base, ground.whole
     prints = _fingerprints(ground)
     delta, signature = signature_of(config, base)
@@ -101,6 +105,7 @@ def _created(ground: Ground, argv: list[str] | None, kind: str, name: str, calle
     }
     threads = torch.get_num_threads()
     facts = manifest(signature=signature, seed=config.seed, threads=threads, data=data, argv=argv, patch=patch)
+    facts["ledger"] = str(ledger)
     if base:
         facts["base"] = {"folder": str(base.folder), "signature": base.signature, "weights": base.weights}
     outputs = Path(config.output_dir)

@@ -131,22 +131,28 @@ def print_listing(found: Listing) -> None:
     console.print(table, "")
     if len(found.shown) < found.number:
         console.print(f"The last {len(found.shown)} of {found.number} runs.\n", style="dim")
+    counted = list[dict[str, tuple[int, ...]]]()
     for pool in found.pools:
-        for line in _lines(pool, found.by_id):
+        for line in _lines(pool, found.by_id, pool.trials.rows in counted):
             console.print(line, soft_wrap=True)
+        counted.append(pool.trials.rows)
 
 
-def _lines(pool: Pool, by_id: dict[int, Entry]) -> Iterator[str]:
+def _lines(pool: Pool, by_id: dict[int, Entry], is_known: bool) -> Iterator[str]:
+    """is_known: the trials were listed under an earlier pool; days or stocks that differ a little have the same."""
     trials, symbols = pool.trials, escape(_symbols(pool.symbols))
     where = f"on {symbols}, validation {escape(pool.valid)} [dim](data {escape(pool.fingerprint)})[/dim]"
     yield f"[bold]N = {trials.count}[/bold] {where}"
-    for signature, rows in list(trials.rows.items())[:SIGNATURES_SHOWN]:
+    shown = [] if is_known else list(trials.rows.items())[:SIGNATURES_SHOWN]
+    for signature, rows in shown:
         states = ", ".join(_status(by_id[row]) for row in rows)
         results = trials.outcomes[signature]
         counted = f"{results} different results, each counted" if results > 1 else "counted once"
         again = f"  [dim]run {len(rows)} times, {counted}[/dim]" if len(rows) > 1 else ""
         yield f"  {escape(signature)}  {escape(by_id[rows[-1]].name)}: {states}{again}"
-    if len(trials.rows) > SIGNATURES_SHOWN:
+    if is_known:
+        yield "[dim]  the same trials as above[/dim]"
+    elif len(trials.rows) > SIGNATURES_SHOWN:
         yield f"[dim]  and {len(trials.rows) - SIGNATURES_SHOWN} more[/dim]"
     if trials.crossed:
         yield f"  and {plural(trials.crossed, 'trial')} whose opened test days are among these validation days"

@@ -124,9 +124,14 @@ class LedgerError(UserError):
 def ledger_path(named: str | None) -> Path:
     """The ledger that evidence.ledger names, else the user's own, in the platform's folder for state.
 
-    On Linux that is ~/.local/state/hftraining/ledger.sqlite, or below XDG_STATE_HOME.
+    On Linux that is ~/.local/state/hftraining/ledger.sqlite, or below XDG_STATE_HOME. Raises LedgerError for a user
+    without a home.
     """
-    return (Path(named).expanduser() if named else user_state_path("hftraining") / LEDGER_FILE).absolute()
+    try:
+        path = Path(named) if named else user_state_path("hftraining") / LEDGER_FILE
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise LedgerError(f"the ledger {named or 'of this user'} has no place ({error}): {ANOTHER}") from error
 
 
 def make_file(path: Path) -> None:

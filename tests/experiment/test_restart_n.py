@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hftraining.experiment import fit as fitting
+from hftraining.experiment import run as running
 from hftraining.experiment.config import load_config
 from hftraining.runs import identity
 from hftraining.runs.code_version import code_version
@@ -120,7 +120,9 @@ def test_test_days_that_become_validation_days_are_counted_and_said_to_be_seen(u
     later = ("stocks.valid_start=2016-09-20", "stocks.test_start=2016-11-01")
     result = counted(bars, tmp_path / "outputs", "seed=3", *later)
     assert counts(result) == (3, 3)
-    assert any("2 of N have opened test days that are validation days here" in text for text in result["warnings"])
+    assert any(
+        "2 of the 3 trials opened test days that are validation days here" in text for text in result["warnings"]
+    )
 
 
 def test_validation_days_that_become_test_days_are_said_to_be_no_first_look(user, bars, tmp_path):
@@ -134,7 +136,7 @@ def test_runs_that_were_killed_count_by_their_code(user, bars, tmp_path, monkeyp
     def broken(*arguments):
         raise RuntimeError("killed after a look at the probes")
 
-    monkeypatch.setattr(fitting, "_learn", broken)
+    monkeypatch.setattr(running, "fit", broken)
     for digest in ("c1", "c1", "c2", "c3"):
         monkeypatch.setattr(identity, "code_version", lambda digest=digest: code_version() | {"digest": digest})
         with pytest.raises(RuntimeError):
@@ -180,6 +182,17 @@ def test_a_ledger_by_name_counts_by_itself_and_only_there(user, bars, tmp_path):
     assert counts(counted(bars, tmp_path / "outputs", "seed=4")) == (3, 3)
 
 
+def test_a_run_says_which_ledger_counts_it(user, bars, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = counted(bars, tmp_path / "outputs", "seed=3")
+    named = counted(bars, tmp_path / "outputs", "seed=3", "evidence.ledger=paper.sqlite")
+    paths = [json.loads((Path(result["folder"]) / "run.json").read_text())["ledger"] for result in (own, named)]
+    assert paths == [str(user / "ledger.sqlite"), str(tmp_path / "paper.sqlite")]
+    said = f"trials and openings are counted in {tmp_path}/paper.sqlite alone (evidence.ledger)"
+    assert said in named["warnings"] and not any("evidence.ledger" in text for text in own["warnings"])
+    assert load_config(Path(named["folder"]) / "config.yaml").evidence.ledger == str(tmp_path / "paper.sqlite")
+
+
 @pytest.mark.parametrize("obstacle", ["a file", "a folder"])
 def test_a_state_folder_that_cannot_be_used_ends_the_run_in_one_line_before_it_begins(bars, tmp_path, state, obstacle):
     if obstacle == "a file":
@@ -221,7 +234,7 @@ def interrupted(bars, tmp_path, monkeypatch) -> Path:
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "_learn", broken)
+        patch.setattr(running, "fit", broken)
         with pytest.raises(RuntimeError):
             counted(bars, tmp_path / "outputs")
     return next((tmp_path / "outputs" / "base").glob("*/*"))

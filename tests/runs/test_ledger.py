@@ -2,6 +2,7 @@
 
 import math
 import os
+import pwd
 import shutil
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ import pytest
 
 from hftraining.runs import ledger_file
 from hftraining.runs.ledger import ENDINGS, Ledger, window_text
-from hftraining.runs.ledger_file import LedgerError
+from hftraining.runs.ledger_file import LedgerError, ledger_path
 from hftraining.runs.trials import Days, daily_sharpe
 from tests.runs.ledgers import PERIODS, any_returns, begin, days, finish, new_ledger, python, trials
 
@@ -376,6 +377,24 @@ def test_a_path_where_no_ledger_can_be_made_is_named_with_the_field_that_names_a
         new_ledger(tmp_path)
     with pytest.raises(LedgerError, match="is a folder, not the file of a ledger"):
         Ledger(tmp_path)
+
+
+def test_the_users_ledger_lies_in_the_state_folder_and_a_user_without_a_home_is_told_so(tmp_path, state, monkeypatch):
+    assert ledger_path(None) == state / "ledger.sqlite"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ledger_path(None) == tmp_path / ".local" / "state" / "hftraining" / "ledger.sqlite"
+    assert ledger_path("~/mine.sqlite") == tmp_path / "mine.sqlite"
+    monkeypatch.chdir(tmp_path)
+    assert ledger_path("mine.sqlite") == tmp_path / "mine.sqlite"
+
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(LedgerError, match=r"the ledger of this user has no place \(.*home.*\): evidence.ledger=PATH"):
+        ledger_path(None)
 
 
 def test_a_ledger_that_vanishes_is_not_silently_begun_again(tmp_path):

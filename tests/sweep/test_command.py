@@ -189,7 +189,9 @@ def test_folds_and_seeds_are_runs_of_their_own_and_one_trial(tmp_path):
     trials = pd.read_parquet(folder / "trials.parquet").set_index("number")
     assert trials.loc[0, "eval/loss"] == pytest.approx(sum(losses) / 6)
     whole = [e for e in Ledger(tmp_path / "outputs" / "ledger.sqlite").entries() if e.folder.name == "trial-0000"]
-    assert len(whole) == 1 and len(whole[0].valid.returns) > 400
+    assert len(whole) == 1 and len(whole[0].valid.returns) > 400 and len(whole[0].valid.benchmark) > 400
+    counted = [json.loads(path.read_text())["n_trials"] for path in folder.glob("trial-*/result.json")]
+    assert max(counted) == 3, "a trial of six parts counts once"
 
 
 @pytest.mark.slow
