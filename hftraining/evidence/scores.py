@@ -145,7 +145,8 @@ def _pooled(x_TS: np.ndarray, y_TS: np.ndarray, overlap: int, are_sides: bool = 
     is causal (`_instrument`); they need not lie about the value. Its variance is that of unpredictable returns of
     changing size, seen through overlapping sums (Hodrick 1992, turned round: `_spread_of_product`), and the critical
     value that of a score test, with degrees of freedom after Satterthwaite (1946). low and high are at most 1 in size,
-    and wide where the true correlation is far from 0. NaN as in `_score`; days is 0 where all x or all y are equal.
+    -1 and 1 where nothing is known, and wide where the true correlation is far from 0. NaN as in `_score`; days is 0
+    where all x or all y are equal.
     """
     known_TS = np.isfinite(x_TS) & np.isfinite(y_TS)
     x_TS, y_TS = _standardised(x_TS, None), _standardised(y_TS, None)
@@ -156,16 +157,17 @@ def _pooled(x_TS: np.ndarray, y_TS: np.ndarray, overlap: int, are_sides: bool = 
     value = float((x_TS * y_TS).sum() / known_TS.sum())
     w_TS = _instrument(x_TS, known_TS)
     slope = float((w_TS * x_TS).sum())
-    if days < 2 * overlap or not slope > _NO_SPREAD * known_TS.sum():
+    if days < 2 * overlap or not abs(slope) > _NO_SPREAD * known_TS.sum():
         return Score(value, math.nan, math.nan, math.nan, days)
 
     spread, critical = _spread_of_product(w_TS, y_TS, known_TS, overlap, are_sides)
-    estimate, error = float((w_TS * y_TS).sum()) / slope, spread / slope
+    estimate, error = float((w_TS * y_TS).sum()) / slope, spread / abs(slope)
     if not error > _NO_SPREAD:
         return Score(value, math.nan, math.nan, math.nan, days)
-    reach = critical * error
-    low, high = np.clip([estimate - reach, estimate + reach], -1.0, 1.0)
-    return Score(value, estimate / error, float(low), float(high), days)
+    low, high = estimate - critical * error, estimate + critical * error
+    if low > 1.0 or high < -1.0:
+        low, high = -1.0, 1.0  # no correlation fits: the instrument says nothing about so slow a forecast
+    return Score(value, estimate / error, max(-1.0, low), min(1.0, high), days)
 
 
 def _instrument(x_TS: np.ndarray, known_TS: np.ndarray) -> np.ndarray:

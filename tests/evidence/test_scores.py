@@ -219,6 +219,17 @@ def test_the_ends_of_a_correlation_over_all_pairs_are_at_most_one():
     assert score.value == pytest.approx(1.0) and 0.0 < score.low < 1.0 and score.high == 1.0
 
 
+def test_a_forecast_too_slow_for_its_window_has_an_interval_all_the_same():
+    """A trend over the window leaves next to nothing once its past mean and what is to come are taken off."""
+    rng = np.random.default_rng(10)
+    trends = [np.cumsum(rng.standard_normal((120, 1)), axis=0) for _ in range(60)]
+    slopes = [float((_instrument(x - x.mean(), np.ones_like(x, bool)) * (x - x.mean())).sum()) for x in trends]
+    assert min(slopes) < 0.0 < max(slopes)
+    scores = [daily_scores(x, rng.standard_normal(x.shape))["ic"] for x in trends]
+    assert all(-1.0 <= score.low <= score.high <= 1.0 for score in scores)
+    assert sum(score.low > 0.0 or score.high < 0.0 for score in scores) <= 8
+
+
 def test_a_paired_difference_is_the_mean_of_the_days_that_both_have():
     rng = np.random.default_rng(8)
     ours, theirs = rng.standard_normal((2, 120))
