@@ -25,6 +25,8 @@ from hftraining.evidence.bootstrap import COVERAGE
 MIN_SYMBOLS = 3
 # Relative to the size of the values: equal forecasts differ by rounding alone.
 _NO_SPREAD = 1e-12
+# Of what is as slow as the forecasts: periods from twice the window down to the window.
+_SLOW_COSINES = 2
 # Sums over symbols in any order, several at once.
 _SUMS = {"reassoc", "contract"}
 
@@ -55,7 +57,8 @@ def daily_scores(forecast_TS: np.ndarray, label_TS: np.ndarray, overlap: int = 1
     number a day. With one or two symbols a day has no cross-section: then the correlation over all pairs.
     accuracy: share of the day's symbols whose side is right, the mean over days. A forecast or label of exactly 0
     has no side. mcc: Matthews correlation of the sides over all pairs (Matthews 1975), since on most days of a
-    small universe all sides are the same.
+    small universe all sides are the same. A slow forecast that leans to one side in a market that leans, too, is right
+    more often than a coin or less: the error of accuracy counts that by the lean's own, slow variance.
     Errors: `_score` for a mean over days, `_pooled` for a correlation over all pairs.
     """
     forecast_TS, label_TS = np.asarray(forecast_TS, np.float64), np.asarray(label_TS, np.float64)
@@ -79,7 +82,11 @@ def daily_scores(forecast_TS: np.ndarray, label_TS: np.ndarray, overlap: int = 1
     side_TS, came_TS = np.sign(forecast_TS), np.sign(label_TS)
     sided_TS = known_TS & (side_TS != 0.0) & (came_TS != 0.0)
     side_TS, came_TS = np.where(sided_TS, side_TS, math.nan), np.where(sided_TS, came_TS, math.nan)
-    scores["accuracy"] = _score(_daily_shares(side_TS == came_TS, sided_TS), overlap, no_skill=0.5)
+    # Half the mean of the labels' sides times the day's lean is what a lean alone adds to the share that is right.
+    drift = float(came_TS[sided_TS].mean()) if sided_TS.any() else 0.0
+    lean_T = 2.0 * _daily_shares(side_TS > 0.0, sided_TS) - 1.0
+    right_T = _daily_shares(side_TS == came_TS, sided_TS)
+    scores["accuracy"] = _score(right_T, overlap, no_skill=0.5, slow_T=drift / 2.0 * lean_T)
     scores["mcc"] = _pooled(side_TS, came_TS, overlap, are_sides=True)
     return scores
 
@@ -115,26 +122,34 @@ def paired_difference(ours_T: np.ndarray, theirs_T: np.ndarray, overlap: int = 1
     return _score(np.asarray(ours_T, np.float64) - np.asarray(theirs_T, np.float64), overlap)
 
 
-def _score(daily_T: np.ndarray, overlap: int, no_skill: float = 0.0) -> Score:
+def _score(daily_T: np.ndarray, overlap: int, no_skill: float = 0.0, slow_T: np.ndarray | None = None) -> Score:
     """Mean of one number a day, with its error. Days without a number are left out, also of the lags.
 
     The variance of the mean is the mean square of the series' first B cosine transforms over the days (equal-weighted
     cosines), which leaves a t distribution with B degrees of freedom: B = 0.41 days^(2/3) (Lazarus, Lewis, Stock and
-    Watson 2018), but at most days / (2 overlap), up to where the spectrum of overlapping labels is flat. t, low and
-    high are NaN where B is 0: with fewer than two days, or with fewer than two labels that do not overlap.
+    Watson 2018), but at most days / (2 overlap), up to where the spectrum of overlapping labels is flat. slow_T: a part
+    of the numbers as slow as the forecasts, whose variance is that of its first cosines alone. t, low and high are NaN
+    where B is 0: with fewer than two days, or with fewer than two labels that do not overlap.
     """
-    known_T = daily_T[np.isfinite(daily_T)]
-    days = len(known_T)
+    known_T = np.isfinite(daily_T)
+    days = int(known_T.sum())
     if days == 0:
         return Score(math.nan, math.nan, math.nan, math.nan, 0)
-    value = float(known_T.mean())
+    value = float(daily_T[known_T].mean())
     freedom = min(max(1, int(0.41 * days ** (2 / 3))), days // (2 * overlap))
-    cosines = dct(known_T - value, type=2, norm="ortho")[1 : freedom + 1]
-    error = math.sqrt(float((cosines**2).mean()) / days) if freedom else math.nan
+    slow_T = np.zeros(days) if slow_T is None else slow_T[known_T]
+    variance = _variance_of_mean(daily_T[known_T] - slow_T, freedom)
+    error = math.sqrt(variance + _variance_of_mean(slow_T, min(freedom, _SLOW_COSINES)))
     if not error > _NO_SPREAD:
         return Score(value, math.nan, math.nan, math.nan, days)
     reach = float(stdtrit(freedom, (1.0 + COVERAGE) / 2.0)) * error
     return Score(value, (value - no_skill) / error, value - reach, value + reach, days)
+
+
+def _variance_of_mean(series_T: np.ndarray, cosines: int) -> float:
+    """By the first cosine transforms over the days; NaN without any."""
+    transformed = dct(series_T - series_T.mean(), type=2, norm="ortho")[1 : cosines + 1]
+    return float((transformed**2).mean()) / len(series_T) if cosines else math.nan
 
 
 def _pooled(x_TS: np.ndarray, y_TS: np.ndarray, overlap: int, are_sides: bool = False) -> Score:
@@ -145,7 +160,8 @@ def _pooled(x_TS: np.ndarray, y_TS: np.ndarray, overlap: int, are_sides: bool = 
     is causal (`_instrument`); they need not lie about the value. Its variance is that of unpredictable returns of
     changing size, seen through overlapping sums (Hodrick 1992, turned round: `_spread_of_product`), and the critical
     value that of a score test, with degrees of freedom after Satterthwaite (1946). low and high are at most 1 in size,
-    and wide where the true correlation is far from 0. NaN as in `_score`; days is 0 where all x or all y are equal.
+    -1 and 1 where nothing is known, and wide where the true correlation is far from 0. NaN as in `_score`; days is 0
+    where all x or all y are equal.
     """
     known_TS = np.isfinite(x_TS) & np.isfinite(y_TS)
     x_TS, y_TS = _standardised(x_TS, None), _standardised(y_TS, None)
@@ -156,16 +172,17 @@ def _pooled(x_TS: np.ndarray, y_TS: np.ndarray, overlap: int, are_sides: bool = 
     value = float((x_TS * y_TS).sum() / known_TS.sum())
     w_TS = _instrument(x_TS, known_TS)
     slope = float((w_TS * x_TS).sum())
-    if days < 2 * overlap or not slope > _NO_SPREAD * known_TS.sum():
+    if days < 2 * overlap or not abs(slope) > _NO_SPREAD * known_TS.sum():
         return Score(value, math.nan, math.nan, math.nan, days)
 
     spread, critical = _spread_of_product(w_TS, y_TS, known_TS, overlap, are_sides)
-    estimate, error = float((w_TS * y_TS).sum()) / slope, spread / slope
+    estimate, error = float((w_TS * y_TS).sum()) / slope, spread / abs(slope)
     if not error > _NO_SPREAD:
         return Score(value, math.nan, math.nan, math.nan, days)
-    reach = critical * error
-    low, high = np.clip([estimate - reach, estimate + reach], -1.0, 1.0)
-    return Score(value, estimate / error, float(low), float(high), days)
+    low, high = estimate - critical * error, estimate + critical * error
+    if low > 1.0 or high < -1.0:
+        low, high = -1.0, 1.0  # no correlation fits: the instrument says nothing about so slow a forecast
+    return Score(value, estimate / error, max(-1.0, low), min(1.0, high), days)
 
 
 def _instrument(x_TS: np.ndarray, known_TS: np.ndarray) -> np.ndarray:

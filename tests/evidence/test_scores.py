@@ -65,11 +65,22 @@ def test_ic_is_the_mean_over_days_of_scipys_correlation_with_the_error_of_cosine
 
 def test_accuracy_is_a_share_a_day_and_its_t_is_against_a_coin():
     forecast, label = noise()
-    daily = (np.sign(forecast) == np.sign(label)).mean(axis=1)
-    value, error, _ = by_cosines(daily, 14)
+    forecast, label = forecast + 0.2, label + 0.3
+    right, lean = (np.sign(forecast) == np.sign(label)).mean(axis=1), np.sign(forecast).mean(axis=1)
+    by_lean = lean * np.sign(label).mean() / 2
+    error = math.hypot(by_cosines(right - by_lean, 14)[1], by_cosines(by_lean, 2)[1])
     found = daily_scores(forecast, label)["accuracy"]
-    assert found.value == pytest.approx(value)
-    assert found.t == pytest.approx((value - 0.5) / error)
+    assert found.value == pytest.approx(right.mean())
+    assert found.t == pytest.approx((right.mean() - 0.5) / error)
+
+
+def test_always_up_is_judged_by_the_days_that_rose():
+    _, label = noise()
+    label += 0.3
+    value, error, reach = by_cosines((label > 0).mean(axis=1), 14)
+    found = daily_scores(np.ones(label.shape), label)["accuracy"]
+    assert (found.value, found.low, found.high) == pytest.approx((value, value - reach, value + reach))
+    assert found.t == pytest.approx((value - 0.5) / error) and found.low > 0.5
 
 
 def test_daily_correlations_equal_a_loop_over_days_with_gaps_and_ties():
@@ -217,6 +228,17 @@ def test_the_ends_of_a_correlation_over_all_pairs_are_at_most_one():
     _, label = noise(30, 1)
     score = daily_scores(label, label)["ic"]
     assert score.value == pytest.approx(1.0) and 0.0 < score.low < 1.0 and score.high == 1.0
+
+
+def test_a_forecast_too_slow_for_its_window_has_an_interval_all_the_same():
+    """A trend over the window leaves next to nothing once its past mean and what is to come are taken off."""
+    rng = np.random.default_rng(10)
+    trends = [np.cumsum(rng.standard_normal((120, 1)), axis=0) for _ in range(60)]
+    slopes = [float((_instrument(x - x.mean(), np.ones_like(x, bool)) * (x - x.mean())).sum()) for x in trends]
+    assert min(slopes) < 0.0 < max(slopes)
+    scores = [daily_scores(x, rng.standard_normal(x.shape))["ic"] for x in trends]
+    assert all(-1.0 <= score.low <= score.high <= 1.0 for score in scores)
+    assert sum(score.low > 0.0 or score.high < 0.0 for score in scores) <= 8
 
 
 def test_a_paired_difference_is_the_mean_of_the_days_that_both_have():
