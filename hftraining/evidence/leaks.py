@@ -38,19 +38,38 @@ class Known:
         """The items that are known by the close of a row."""
         return self.items[self.row_N <= row]
 
+    def after(self, row: int) -> np.ndarray:
+        """The other items."""
+        return self.items[self.row_N > row]
+
 
 Outcome = Mapping[str, Known]  # everything that a run makes of its bars, by name
 
 
 def changed(one: Outcome, other: Outcome, row: int) -> list[str]:
-    """The names of what is known by a row and is not equal to the bit. `other` may lack what comes later."""
-    return [name for name, known in other.items() if not _equal(one[name].by(row), known.by(row))]
+    """The names of what both have, is known by a row, and is not equal to the bit."""
+    both = [name for name in other if name in one]
+    return [name for name in both if not _equal(one[name].by(row), other[name].by(row))]
 
 
-def moved(one: Outcome, other: Outcome, row: int, names: tuple[str, ...]) -> list[str]:
+def unmoved(one: Outcome, other: Outcome, row: int, words: tuple[str, ...]) -> list[str]:
+    """Of what has one of these words in its name, what has known values after a row that do not change at all.
+
+    A cache, for example, would make a proof blind by giving the same answer for other bars.
+    """
+    both = [name for name in _with(words, other) if name in one]
+    later = {name: (one[name].after(row), other[name].after(row)) for name in both}
+    return [name for name, (a, b) in later.items() if np.isfinite(a).any() and _equal(a, b)]
+
+
+def moved(one: Outcome, other: Outcome, row: int, words: tuple[str, ...]) -> list[str]:
     """As changed, beyond rounding, of what has one of these words in its name."""
-    chosen = [name for name in other if any(word in name for word in names)]
-    return [name for name in chosen if not _near(one[name].by(row), other[name].by(row))]
+    both = [name for name in _with(words, other) if name in one]
+    return [name for name in both if not _near(one[name].by(row), other[name].by(row))]
+
+
+def _with(words: tuple[str, ...], outcome: Outcome) -> list[str]:
+    return [name for name in outcome if any(word in name for word in words)]
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

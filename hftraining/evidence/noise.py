@@ -21,7 +21,13 @@ LEAST_VOLUME = 1e5  # shares; a smaller volume is not scaled, since "one share m
 
 
 def other_future(
-    bars: Bars, day: int, rng: np.random.Generator, *, keep_open: bool = False, judged: slice | None = None
+    bars: Bars,
+    day: int,
+    rng: np.random.Generator,
+    *,
+    keep_open: bool = False,
+    judged: slice | None = None,
+    early_S: np.ndarray | None = None,
 ) -> Bars:
     """Replace every bar after row `day`: prices, volumes, which bars there are, and later splits and dividends.
 
@@ -29,16 +35,22 @@ def other_future(
     have one although they had none; some end early, and some that had ended or were not listed yet go on. keep_open:
     replace the day itself, too, except for its open and its presence; it then moves little, lest it ruin an account.
     judged: the rows, around the day, over which accounts are kept. An account closes what never trades again at its
-    last bar, so a symbol that has traded in these rows by the day trades again in them if it did so before.
+    last bar, so a symbol that has traded in these rows by the day trades again in them if it did so before. early_S:
+    where a symbol ends early, not all of them; a random half unless given.
     """
     first = day + 1
-    present_NS = _other_presence(bars.present_TS, first, rng, judged)
+    present_NS = _other_presence(bars.present_TS, first, rng, judged, early_S)
     arrays = {name: getattr(bars, name).copy() for name in ARRAYS}
     for name, values_NS in _noise(bars, first, rng).items():
         arrays[name][first:] = np.where(present_NS, values_NS, np.nan)
     if keep_open:
         _move_the_day(arrays, day, rng)
     return replace(bars, events=_other_events(bars, day, rng), **arrays)
+
+
+def half_of(n_symbols: int, rng: np.random.Generator) -> np.ndarray:
+    """A random half of the symbols, none of one symbol alone."""
+    return rng.permutation(n_symbols) < n_symbols // 2
 
 
 def rescaled_past(bars: Bars, day: int, rng: np.random.Generator) -> Bars:
@@ -60,13 +72,19 @@ def rescaled_past(bars: Bars, day: int, rng: np.random.Generator) -> Bars:
     return replace(bars, volume_TS=volume_TS, events=_with(bars.events, events), **arrays)
 
 
-def _other_presence(present_TS: np.ndarray, first: int, rng: np.random.Generator, judged: slice | None) -> np.ndarray:
+def _other_presence(
+    present_TS: np.ndarray,
+    first: int,
+    rng: np.random.Generator,
+    judged: slice | None,
+    early_S: np.ndarray | None,
+) -> np.ndarray:
     """Where there are bars from row `first` on."""
     n, n_symbols = present_TS[first:].shape
     present_NS: np.ndarray = rng.random((n, n_symbols)) > HOLES
     row_N1 = np.arange(n)[:, None]
     # Half of the symbols end early, some of them at once; one trades on the last session, as some symbol always does.
-    is_early_S = rng.permutation(n_symbols) < n_symbols // 2
+    is_early_S = half_of(n_symbols, rng) if early_S is None else early_S
     soon_S = np.where(rng.random(n_symbols) < 0.5, min(n, SOON), n)
     last_S = n - rng.integers(0, 1 + min(3, n // 8), n_symbols)
     last_S[rng.choice(np.flatnonzero(~is_early_S))] = n

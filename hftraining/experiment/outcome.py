@@ -29,7 +29,7 @@ from hftraining.trading.strategies import STRATEGIES
 from hftraining.training.checkpoint import Checkpoints
 from hftraining.training.trainer import StepListener
 
-BATCHES = 8
+BATCHES = 100  # of one window each
 SPREAD = 0.2  # standard deviation of what is added to every weight of an untrained network
 WORDS = {"train": "training", "valid": "validation", "test": "test"}
 SMOOTH = {  # rules without thresholds, and exits only where the next decision is filled
@@ -163,7 +163,8 @@ def batches_of(ground: Ground) -> dict[str, Known]:
 def training_of(ground: Ground) -> tuple[dict[str, Known], dict[str, Known]]:
     """What a few real steps of training come to, by the code of the run: what training days give, and the choice.
 
-    The first part: weights and losses of the steps. The second: probes, the chosen step and its weights. The
+    The first part: losses of the steps, and weights after the last step, named by their number:
+    with patience the validation days say how many there are. The second: probes, the chosen step and its weights. The
     forecaster of the ground is trained by it, unless it belongs to a base.
     """
     taught: dict[str, np.ndarray] = {}
@@ -176,13 +177,18 @@ def training_of(ground: Ground) -> tuple[dict[str, Known], dict[str, Known]]:
             fitted = Fitting.of(own, checkpoints, []).run(_appending(logged), lambda *_: None)
             last = checkpoints.path(fitted.progress.step)
             fitted.forecaster.model.save(Path(folder))
-            taught[f"the weights after the last training step{candidate}"] = _content(last)
+            taught[f"the weights after {fitted.progress.step} training steps{candidate}"] = _content(last)
             chosen[f"the weights of the chosen step{candidate}"] = _content(Path(folder))
         taught[f"the losses of the training steps{candidate}"] = _values(logged, "train/")
         chosen[f"the probes on the validation days{candidate}"] = _values(logged, "")
         progress = {name: value for name, value in asdict(fitted.progress).items() if value is not None}
         chosen[f"the chosen step{candidate}"] = np.array([list(progress.values())], float)
     return _at_once(taught), _at_once(chosen)
+
+
+def losses_of(taught: dict[str, Known]) -> dict[str, Known]:
+    """The losses in the first part of training_of, each known from its step on."""
+    return {name: Known.since(known.items, 0) for name, known in taught.items() if name.startswith("the losses")}
 
 
 def _appending(logged: list[dict[str, float]]) -> StepListener:

@@ -1,8 +1,8 @@
-"""Leaks in scaler, splits, model, portfolio, engine and choice, for the gallery: each a few lines that know too much.
+"""Leaks in features as a whole, scaler, splits, batches and forecasts, for the gallery: a few lines that know too much.
 
 A function here takes the real one and returns the leaky one; LEAKS of gallery.py says where it is planted.
 
-Legend: T sessions, S symbols, L bars of a window.
+Legend: T sessions, S symbols, F features, L bars of a window.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,12 @@ from torch.nn import functional as F
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
-from hftraining.experiment.ground import Ground
 from hftraining.experiment.periods import Period
 from hftraining.experiment.planting import ahead
 from hftraining.market.features import Features, Scaler
-from hftraining.market.windows import WindowSampler
+from hftraining.market.windows import Batch, Splits, WindowSampler
 from hftraining.model.learner import Lesson
-from hftraining.trading.simulator import Simulation
+from hftraining.model.network import Network
 
 Made = Callable[..., Any]
 
@@ -70,13 +69,61 @@ def windows_of_survivors(real: Made) -> Made:
     """Training draws only symbols that trade until the end of the bars."""
 
     def windows_of(config: Any, bars: Bars, lesson: Lesson) -> WindowSampler:
-        alive_S = bars.present_TS[-1] if bars.present_TS[-1].any() else np.ones(len(bars.symbols_S), bool)
-        made: WindowSampler = real(
-            config, bars, replace(lesson, labels_TSH=np.where(alive_S[:, None], lesson.labels_TSH, np.nan))
-        )
+        labels_TSH = np.where(np.any(bars.present_TS[-10:], axis=0)[:, None], lesson.labels_TSH, np.float32(np.nan))
+        made: WindowSampler = real(config, bars, replace(lesson, labels_TSH=labels_TSH))
         return made
 
     return windows_of
+
+
+def purge_of_one_less(real: Made) -> Made:
+    """The last label of the training days ends on the first validation day."""
+
+    def purge_of(config: Any) -> int:
+        return int(real(config)) - 1
+
+    return purge_of
+
+
+def no_purge_before_the_test_days(real: Made) -> Made:
+    """The last validation days have labels that end on test days."""
+
+    def make_splits(sessions_T: np.ndarray, config: Any, purge: int) -> Splits:
+        made: Splits = real(sessions_T, config, purge)
+        return replace(made, valid=slice(made.valid.start, made.test.start))
+
+    return make_splits
+
+
+def one_batch_in_fifty_from_the_end(real: Made) -> Made:
+    """Every fiftieth batch holds the last sessions of all."""
+
+    def make(self: WindowSampler, bars: Bars, scaled_TSF: np.ndarray, *rest: Any) -> None:
+        real(self, bars, scaled_TSF, *rest)
+        drawn = self.batch
+
+        def batch(seed: int, step: int) -> Batch:
+            made = drawn(seed, step)
+            last_LF = scaled_TSF[-made.x_WKLF.shape[2] :, 0]
+            return replace(made, x_WKLF=np.broadcast_to(last_LF, made.x_WKLF.shape)) if step % 50 == 0 else made
+
+        self.batch = batch  # type: ignore[method-assign]
+
+    return make
+
+
+def cached(real: Made) -> Made:
+    """Features are remembered by symbols and sessions, and hold tomorrow's return: other bars do not show it."""
+    known: dict[tuple[Any, ...], Features] = {}
+
+    def make_features(bars: Bars) -> Features:
+        key = (bars.symbols_S, str(bars.sessions_T[0]), len(bars.sessions_T))
+        if key not in known:
+            made: Features = real(bars)
+            known[key] = replace(made, values_TSF=ahead(made.values_TSF))
+        return known[key]
+
+    return make_features
 
 
 def baseline_lesson_of_all_days(real: Made) -> Made:
@@ -107,6 +154,15 @@ def attention_ahead(real: Made) -> Made:
         return mask | ((key > query) & (key <= query + 5) & known[:, None, :])[:, None]
 
     return band_mask
+
+
+def less_the_mean_over_time(real: Made) -> Made:
+    """Each feature loses its mean over all sessions that are forecast at once (an instance norm)."""
+
+    def predict(self: Network, scaled_TSF: np.ndarray, *rest: Any) -> Any:
+        return real(self, (scaled_TSF - scaled_TSF.mean(axis=0, keepdims=True)).astype(np.float32), *rest)
+
+    return predict
 
 
 def forecast_of_tomorrow(real: Made) -> Made:
@@ -140,104 +196,3 @@ def features_of_tomorrow(real: Made) -> Any:
         return made
 
     return staticmethod(cut)
-
-
-# --- weights and accounts ---------------------------------------------------------------------------------------------
-
-
-def over_the_largest(real: Made) -> Made:
-    """Weights over the largest of the whole period."""
-
-    def target_weights(*arguments: Any) -> np.ndarray:
-        weights_TS: np.ndarray = real(*arguments)
-        return weights_TS * np.mean(np.abs(weights_TS))
-
-    return target_weights
-
-
-def only_survivors(real: Made) -> Made:
-    """Nothing is bought that does not trade until the end of the period."""
-
-    def target_weights(forecast: Forecast, bars: Bars, config: Any) -> np.ndarray:
-        weights_TS: np.ndarray = real(forecast, bars, config)
-        return np.where(bars.present_TS[-2:].any(axis=0), weights_TS, 0.0)
-
-    return target_weights
-
-
-def flat_before_a_fall(real: Made) -> Made:
-    """Nothing is held through a month's first session if it falls: a leak on twelve days a year."""
-
-    def target_weights(forecast: Forecast, bars: Bars, config: Any) -> np.ndarray:
-        weights_TS: np.ndarray = real(forecast, bars, config)
-        month_T = bars.sessions_T.astype("datetime64[M]")
-        is_end_T1 = (ahead(month_T) != month_T)[:, None]
-        with np.errstate(invalid="ignore"):
-            falls_TS = ahead(bars.close_TS) < bars.close_TS
-        return np.where(is_end_T1 & falls_TS, 0.0, weights_TS)
-
-    return target_weights
-
-
-def filled_a_day_early(real: Made) -> Made:
-    """Lag 0: a decision is filled at the open of its own day. The reported weights stay what they are."""
-
-    def simulate(
-        open_TS: Any, high_TS: Any, low_TS: Any, close_TS: Any, weights_TS: Any, *rest: Any, **more: Any
-    ) -> Simulation:
-        made: Simulation = real(open_TS, high_TS, low_TS, close_TS, ahead(weights_TS), *rest, **more)
-        return made
-
-    return simulate
-
-
-def filled_at_the_middle_of_the_day(real: Made) -> Made:
-    """Fills at the mean of low and high in place of the open."""
-
-    def simulate(open_TS: Any, high_TS: Any, low_TS: Any, *rest: Any, **more: Any) -> Simulation:
-        made: Simulation = real((low_TS + high_TS) / 2.0, high_TS, low_TS, *rest, **more)
-        return made
-
-    return simulate
-
-
-# --- choice -----------------------------------------------------------------------------------------------------------
-
-
-def chosen_on_the_test_days(real: Made) -> Any:
-    """The probe that chooses the step scores the test days."""
-
-    def of(ground: Ground, *rest: Any) -> Any:
-        return real(replace(ground, periods=ground.periods | {"valid": ground.periods["test"]}), *rest)
-
-    return staticmethod(of)
-
-
-def stopped_on_the_test_days(real: Made) -> Any:
-    """Training ends as soon as the test days' loss is below one half."""
-
-    def of(ground: Ground, *rest: Any) -> Any:
-        fitting = real(ground, *rest)
-        test, trainer = ground.periods["test"], fitting.trainer
-        losses: list[float] = []
-
-        def is_out_of_patience() -> bool:
-            losses.append(test.forecast_loss(test.forecast(ground.forecaster)))
-            return len(losses) > 1 and losses[-1] < losses[0]
-
-        trainer._is_out_of_patience = is_out_of_patience
-        return fitting
-
-    return staticmethod(of)
-
-
-def tested_on_labels_too(real: Made) -> Made:
-    """The validation loss counts the test days' labels, too: here, the size of all later moves."""
-
-    def lay(config: Any, universe: Bars, **more: Any) -> Ground:
-        made: Ground = real(config, universe, **more)
-        valid = made.periods["valid"]
-        later = float(np.nan_to_num(np.abs(made.lesson.labels_TSH[made.splits.test.start :])).sum())
-        return replace(made, periods=made.periods | {"valid": replace(valid, span_TSH=valid.span_TSH * (1.0 + later))})
-
-    return lay

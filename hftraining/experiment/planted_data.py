@@ -77,6 +77,23 @@ def price_level(bars: Bars, values_TSF: np.ndarray) -> np.ndarray:
     return np.log(bars.close_TS)
 
 
+def market_by_traded_value(bars: Bars, values_TSF: np.ndarray) -> np.ndarray:
+    """The mean return of the day, weighted by what each symbol trades over the whole sample."""
+    traded_S = np.nan_to_num(bars.close_TS * bars.volume_TS).mean(axis=0)
+    total_T1 = (np.nan_to_num(values_TSF[:, :, 0]) * traded_S).sum(axis=1, keepdims=True)
+    return np.broadcast_to(total_T1 / traded_S.sum(), bars.close_TS.shape)
+
+
+def from_the_test_days_on(column: Column) -> Column:
+    """A column that is only known on the last 15 % of the sessions, else 0."""
+
+    def late(bars: Bars, values_TSF: np.ndarray) -> np.ndarray:
+        is_late_T1 = (np.arange(len(bars.sessions_T)) >= 0.85 * len(bars.sessions_T))[:, None]
+        return np.where(is_late_T1, column(bars, values_TSF), 0.0)
+
+    return late
+
+
 def now_and_then(column: Column, every: int = 100) -> Column:
     """A column that is only known on every so many sessions, else 0."""
 
@@ -130,6 +147,26 @@ def centred(values_TSF: np.ndarray, bars: Bars) -> np.ndarray:
     return values_TSF
 
 
+def interpolated(values_TSF: np.ndarray, bars: Bars) -> np.ndarray:
+    """A hole of one day is the mean of the days beside it."""
+    between = (values_TSF[:-2] + values_TSF[2:]) / 2.0
+    values_TSF[1:-1] = np.where(np.isnan(values_TSF[1:-1]), between, values_TSF[1:-1])
+    return values_TSF
+
+
+def clipped_at_quantiles(values_TSF: np.ndarray, bars: Bars) -> np.ndarray:
+    """Clipped at the 1 and 99 % quantiles of the whole sample."""
+    low, high = np.nanquantile(values_TSF, [0.01, 0.99], axis=(0, 1))
+    return np.clip(values_TSF, low, high)
+
+
+def of_the_liquid_half(values_TSF: np.ndarray, bars: Bars) -> np.ndarray:
+    """Only the symbols that trade most over the whole sample have features."""
+    traded_S = np.nan_to_num(bars.close_TS * bars.volume_TS).mean(axis=0)
+    values_TSF[:, traded_S < np.median(traded_S)] = np.nan
+    return values_TSF
+
+
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
@@ -163,3 +200,9 @@ def labels_of_survivors(*arguments: Any) -> np.ndarray:
     """Only symbols that trade until the end have labels."""
     bars = arguments[0]
     return np.where(bars.present_TS[-1][None, :, None], make_labels(*arguments), np.float32(np.nan))
+
+
+def labels_over_their_deviation(*arguments: Any) -> np.ndarray:
+    """Divided by the standard deviation of all labels."""
+    labels_TSH = make_labels(*arguments)
+    return (labels_TSH / np.nanstd(labels_TSH)).astype(np.float32)

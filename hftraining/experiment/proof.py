@@ -16,14 +16,15 @@ import torch
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import Interrupted, UserError
-from hftraining.evidence.leaks import Known, LeakReport, Outcome, changed, moved
-from hftraining.evidence.noise import other_future, rescaled_past
+from hftraining.evidence.leaks import Known, LeakReport, Outcome, changed, moved, unmoved
+from hftraining.evidence.noise import half_of, other_future, rescaled_past
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.config import load_config
 from hftraining.experiment.ground import Ground, lay, stocks_of
 from hftraining.experiment.outcome import (
     batches_of,
     lively,
+    losses_of,
     outcome_of,
     reversed_from,
     smooth_account,
@@ -37,6 +38,7 @@ from hftraining.model.base import Forecaster
 
 SWEPT = 20  # days for each small run of a finished run: 1,000 for the 50 of `leaks RUN`
 SCALE_FREE = ("features", "forecasts", "positions")  # words in the names of what no price level may change
+FOLLOW_BARS = ("features", "volatilities", "labels of horizon", "forecasts")  # and of what other bars must change
 
 
 def prove(ground: Ground, days: int, seed: int, trained: Forecaster | None = None, *, swept: int = 0) -> LeakReport:
@@ -91,9 +93,8 @@ class _Trial:
         self.rng, self.whole = rng, whole
         splits, periods = small.splits, list(small.judged.values())
         self.borders = splits.train.stop - 1, splits.valid.start - 1, splits.test.start - 1
-        self.closed, self.opened, self.scaled = (
-            self._day(small, periods[i % len(periods)]) for i in rng.permutation(3)
-        )
+        one, other = (periods[i] for i in rng.permutation(2) % len(periods))
+        self.closed, self.opened, self.scaled = (self._day(small, rows) for rows in (one, other, one))
         self.small = small.with_holes([*(self.borders if whole else ()), self.closed], self.closed, rng)
         self.real = self.small.ground()
         known = self.real.forecaster
@@ -117,10 +118,10 @@ class _Trial:
         traded = np.flatnonzero(np.any(small.bars.present_TS[rows.start : rows.stop - 2], axis=1))
         return rows.start + int(self.rng.choice(traded)) if len(traded) else rows.start
 
-    def _other(self, day: int, keep_open: bool = False) -> Bars:
+    def _other(self, day: int, *, keep_open: bool = False, early_S: np.ndarray | None = None) -> Bars:
         around = [rows for rows in self.small.judged.values() if rows.start <= day < rows.stop]
         judged = around[0] if around else None
-        return other_future(self.small.bars, day, self.rng, keep_open=keep_open, judged=judged)
+        return other_future(self.small.bars, day, self.rng, keep_open=keep_open, judged=judged, early_S=early_S)
 
     def _when(self, day: int) -> str:
         return str(self.small.bars.sessions_T[day])
@@ -140,8 +141,10 @@ class _Trial:
         return tell(ground)
 
     def _differing(self, other: Ground, day: int) -> list[str]:
-        names = changed(self.seen, outcome_of(other, self.model(other), day), day)
-        return [f"{name} up to {self._when(day)} change with bars after that day" for name in names]
+        outcome, when = outcome_of(other, self.model(other), day), self._when(day)
+        lines = [f"{name} up to {when} change with bars after that day" for name in changed(self.seen, outcome, day)]
+        blind = unmoved(self.seen, outcome, day, FOLLOW_BARS)
+        return lines + [f"{name} after {when} are the same with other bars: the proof sees nothing" for name in blind]
 
     def _at_the_end(self) -> list[str]:
         """End the bars on the day: how many sessions are to come is unknown, too."""
@@ -207,15 +210,19 @@ class _Trial:
         taught, chosen = training_of(self.real)  # changes the model of this ground, so that it comes last
 
         def learned(other: Ground, border: int) -> list[str]:
-            names = changed(batches, batches_of(other), 0)
-            differing = self._differing(other, border)
+            differing, names = self._differing(other, border), changed(batches, batches_of(other), 0)
             taught_too, chosen_too = training_of(other)
-            names += changed(taught, taught_too, 0) + (changed(chosen, chosen_too, 0) if border == test else [])
+            if border == test:
+                names += changed({**taught, **chosen}, {**taught_too, **chosen_too}, 0)
+            else:
+                names += _taught_otherwise(taught, taught_too)
             since = f"{self._when(border + 1)} on, the first {'validation' if border == valid else 'test'} day"
             return differing + [f"{name} change with bars from {since}" for name in names]
 
-        for border in (valid, test):
-            if lines := self._told(self._other(border), border, partial(learned, border=border)):
+        early_S = half_of(len(self.small.bars.symbols_S), self.rng)
+        for border, ended_S in ((valid, early_S), (test, ~early_S if early_S.any() else early_S)):
+            bars = self._other(border, early_S=ended_S)  # each symbol ends early in one of the two
+            if lines := self._told(bars, border, partial(learned, border=border)):
                 return lines
         return self._without_test_days({**taught, **chosen})
 
@@ -251,3 +258,11 @@ class _Trial:
         if np.allclose(ours, theirs, rtol=1e-3, atol=1e-6, equal_nan=True):
             return []
         return [f"labels of {self._when(begins)} hold returns that were known on that day"]
+
+
+def _taught_otherwise(taught: dict[str, Known], taught_too: dict[str, Known]) -> list[str]:
+    """What changes in the steps that both took: with patience, other validation days allow for another number."""
+    ours, theirs = losses_of(taught), losses_of(taught_too)
+    steps = min(len(known.items) for known in (*ours.values(), *theirs.values()))
+    weights = {name: known for name, known in taught_too.items() if name not in theirs}
+    return changed(taught, weights, 0) + changed(ours, theirs, steps - 1)

@@ -26,13 +26,17 @@ PRESENT_SHARE = 0.75  # of the training sessions, on which a symbol needs a bar 
 
 @dataclass(frozen=True)
 class SmallRun:
-    """config, bars, base and sealed: as `lay` takes them. splits: of these bars."""
+    """config, bars, base and sealed: as `lay` takes them. splits: of these bars.
+
+    n_traded: how many symbols, the first ones, are learned and traded; a base's others follow.
+    """
 
     config: ExperimentConfig
     bars: Bars
     base: BaseRun | None
     sealed: bool
     splits: Splits
+    n_traded: int
 
     def ground(self, bars: Bars | None = None) -> Ground:
         """The ground of this run, or of the same run on other bars."""
@@ -47,21 +51,22 @@ class SmallRun:
     def with_holes(self, days: list[int], listed: int, rng: np.random.Generator) -> "SmallRun":
         """The same run with fewer bars, so that what fills holes or waits for listings shows.
 
-        On each of the days (rows), and on the row before, one symbol has no bar. Of four symbols or more, one is listed
-        some rows before the row `listed`, another after it.
+        On each of the days (rows) one symbol has no bar, and another has none on the row before, either. Of four
+        symbols or more, one is listed some rows before the row `listed`, another after it; the one with the most
+        training days stays.
         """
         arrays = {name: getattr(self.bars, name).copy() for name in ARRAYS}
-        n_symbols = len(self.bars.symbols_S)
-        late = rng.permutation(n_symbols)[: 2 if n_symbols >= FEW else 0]
+        count_S = self.bars.present_TS[: self.splits.train.stop, : self.n_traded].sum(axis=0)
+        others = np.delete(np.arange(len(self.bars.symbols_S)), int(np.argmax(count_S)))
+        late = rng.permutation(others)[: 2 if len(others) >= FEW - 1 else 0]
         for array in arrays.values():
             for symbol, row in zip(late, (listed - NEWLY, listed + 1), strict=False):
                 array[:row, symbol] = np.nan
         for day in days:
             present = np.flatnonzero(np.isfinite(arrays["close_TS"][day]))
-            if len(present):
-                symbol = rng.choice(present)
+            for symbol, first in zip(rng.permutation(present), (day, day - 1), strict=False):
                 for array in arrays.values():
-                    array[day - 1 : day + 1, symbol] = np.nan
+                    array[first : day + 1, symbol] = np.nan
         return replace(self, bars=replace(self.bars, **arrays))
 
 
@@ -98,7 +103,7 @@ def small_run(ground: Ground, rng: np.random.Generator, border: int | None = Non
     base = ground.base
     if base:
         base = replace(base, forecaster=replace(base.forecaster, symbols=bars.symbols_S))
-    return SmallRun(small, bars, base, ground.sealed, splits_of(small, bars))
+    return SmallRun(small, bars, base, ground.sealed, splits_of(small, bars), len(names))
 
 
 def _begin(present_TS: np.ndarray, n_train: int) -> tuple[int, np.ndarray]:
