@@ -99,6 +99,8 @@ def test_the_ledger_as_json_is_one_object_in_the_last_line(outputs, capsys):
         (["ledger", "--last", "0"], "error: argument --last: 0 is not a positive number"),
         (["report", "nowhere"], "error: nowhere is not a run: it has no run.json"),
         (["leaks", "nowhere"], "error: nowhere is not a run: it has no run.json"),
+        (["leaks"], "error: leaks wants either a RUN or --gallery"),
+        (["leaks", "nowhere", "--gallery"], "error: leaks wants either a RUN or --gallery"),
         (["leaks", "nowhere", "--days", "x"], "error: argument --days: invalid"),
     ],
 )

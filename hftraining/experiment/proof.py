@@ -23,11 +23,13 @@ from hftraining.experiment.config import load_config
 from hftraining.experiment.ground import Ground, lay, stocks_of
 from hftraining.experiment.outcome import (
     batches_of,
+    judged,
     lively,
     losses_of,
     outcome_of,
     reversed_from,
     smooth_account,
+    traded,
     training_of,
 )
 from hftraining.experiment.rare_days import sweep_days, until
@@ -100,7 +102,8 @@ class _Trial:
         known = self.real.forecaster
         self.trained = trained or (known if small.base else None)
         self.untrained = lively(known)
-        self.seen: Outcome = outcome_of(self.real, self.model(self.real), len(small.bars.sessions_T))
+        self.account = judged if whole else traded  # judging takes longer
+        self.seen: Outcome = outcome_of(self.real, self.model(self.real), len(small.bars.sessions_T), self.account)
 
     def model(self, ground: Ground) -> Forecaster:
         """The trained model, or the untrained one with the scaler of a ground."""
@@ -141,7 +144,7 @@ class _Trial:
         return tell(ground)
 
     def _differing(self, other: Ground, day: int) -> list[str]:
-        outcome, when = outcome_of(other, self.model(other), day), self._when(day)
+        outcome, when = outcome_of(other, self.model(other), day, self.account), self._when(day)
         lines = [f"{name} up to {when} change with bars after that day" for name in changed(self.seen, outcome, day)]
         blind = unmoved(self.seen, outcome, day, FOLLOW_BARS)
         return lines + [f"{name} after {when} are the same with other bars: the proof sees nothing" for name in blind]
