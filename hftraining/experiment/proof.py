@@ -174,7 +174,9 @@ class _Trial:
             last = day - rows.start
             if any(account.equity_T[last] == 0.0 for account in accounts):
                 continue  # a ruined account rightly closes within the day
-            for what in ("shares_TS", "cash_T"):
+            traded_TS = self.small.bars.present_TS[day : rows.stop]
+            ends = bool((traded_TS[0] & ~traded_TS[1:].any(axis=0)).any())  # what ends today is sold at its close
+            for what in ("shares_TS",) if ends else ("shares_TS", "cash_T"):
                 ours, theirs = (getattr(account, what)[: last + 1] for account in accounts)
                 if not np.array_equal(ours, theirs):
                     word = what.partition("_")[0]
