@@ -139,6 +139,8 @@ def test_a_ledger_is_shown_by_its_path_and_one_of_an_earlier_version_is_pointed_
         (["ledger", "--last", "0"], "error: argument --last: 0 is not a positive number"),
         (["report", "nowhere"], "error: nowhere is not a run: it has no run.json"),
         (["leaks", "nowhere"], "error: nowhere is not a run: it has no run.json"),
+        (["leaks"], "error: leaks wants either a RUN or --gallery"),
+        (["leaks", "nowhere", "--gallery"], "error: leaks wants either a RUN or --gallery"),
         (["leaks", "nowhere", "--days", "x"], "error: argument --days: invalid"),
     ],
 )

@@ -5,7 +5,7 @@ Legend: T sessions, S symbols, H horizons, F features.
 
 import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from hftraining.trading.dtypes import TRADE
 from hftraining.trading.strategies import STRATEGIES
 from hftraining.training.checkpoint import Checkpoints
 from hftraining.training.trainer import StepListener
+
+Account = Callable[[Ground, str, Forecast], dict[str, Known]]  # of a period
 
 BATCHES = 100  # of one window each
 SPREAD = 0.2  # standard deviation of what is added to every weight of an untrained network
@@ -54,8 +56,8 @@ def lively(forecaster: Forecaster) -> Forecaster:
     return replace(forecaster, model=model)
 
 
-def outcome_of(ground: Ground, forecaster: Forecaster, until: int) -> dict[str, Known]:
-    """Everything but training, by name. Periods that begin after row `until` are left out."""
+def outcome_of(ground: Ground, forecaster: Forecaster, until: int, account: Account | None = None) -> dict[str, Known]:
+    """Everything but training, by name: of periods that begin by row `until`, and accounts only if asked."""
     lesson, train, objective = ground.lesson, ground.splits.train, ground.config.objective
     known = {
         "features": Known.since(ground.features.values_TSF, 0),
@@ -75,8 +77,8 @@ def outcome_of(ground: Ground, forecaster: Forecaster, until: int) -> dict[str, 
         forecast = period.forecast(forecaster)
         known |= _forecasts(f"of the {WORDS[name]} days", forecast, rows.start)
         known |= _labels(f"labels of the {WORDS[name]} days", period.scored_labels_TSH, ground, rows.start)
-        if name in PERIODS:
-            known |= _account(ground, name, forecast)
+        if account and name in PERIODS:
+            known |= account(ground, name, forecast)
     if ground.others and border <= until:
         known |= _forecasts("of the base's other stocks", ground.others.forecast(forecaster), border)
     assert len(objective.horizons) == lesson.labels_TSH.shape[2]
@@ -93,22 +95,29 @@ def _forecasts(of: str, forecast: Forecast, first: int) -> dict[str, Known]:
 
 
 def _labels(name: str, labels_TSH: np.ndarray, ground: Ground, first: int) -> dict[str, Known]:
-    """A label of horizon h is known lag + h rows after its day."""
-    lag, horizons = ground.config.profit_tracker.lag, ground.config.objective.horizons
+    """A label of horizon h is known lag + h rows after its day; one from close to close ignores the lag."""
+    objective = ground.config.objective
+    lag, horizons = ground.config.profit_tracker.lag if objective.label == "open" else 0, objective.horizons
     return {
         f"{name} of horizon {horizon}": Known.since(labels_TSH[:, :, h], first + lag + horizon)
         for h, horizon in enumerate(horizons)
     }
 
 
-def _account(ground: Ground, name: str, forecast: Forecast) -> dict[str, Known]:
-    """The account that is judged, as the run judges it."""
+def traded(ground: Ground, name: str, forecast: Forecast) -> dict[str, Known]:
+    """The account of a period, as the probe trades it."""
+    report = ground.tracker.evaluate(ground.periods[name].bars, forecast)
+    return _of_report(report, getattr(ground.splits, name).start, WORDS[name])
+
+
+def judged(ground: Ground, name: str, forecast: Forecast) -> dict[str, Known]:
+    """The account of a period that is judged, as the run judges it, and buy and hold."""
     config, period, rows = ground.config, ground.periods[name], getattr(ground.splits, name)
     baselines = {baseline: weights_TS[rows] for baseline, weights_TS in ground.baselines.items()}
-    judged = judge(period, forecast, ground.tracker, baselines, config.evidence, config.seed)
-    return _of_report(judged.report, rows.start, f"{WORDS[name]}") | {
+    judgement = judge(period, forecast, ground.tracker, baselines, config.evidence, config.seed)
+    return _of_report(judgement.report, rows.start, f"{WORDS[name]}") | {
         f"equity of the {WORDS[name]} result": Known.since(
-            judged.equity[["equity", "buy_and_hold"]].to_numpy(), rows.start
+            judgement.equity[["equity", "buy_and_hold"]].to_numpy(), rows.start
         )
     }
 
@@ -127,9 +136,9 @@ def _of_report(report: ProfitReport, first: int, word: str) -> dict[str, Known]:
     return known | {f"closed trades of the {word} account": Known(columns, first + trades["exit_t"])}
 
 
-def smooth_account(ground: Ground, name: str, forecaster: Forecaster, **rules: object) -> ProfitReport:
+def smooth_account(ground: Ground, name: str, forecaster: Forecaster) -> ProfitReport:
     """The account of a period without exits inside a day and without borrow: its shares and cash change at opens."""
-    tracker = ProfitTracker(replace(ground.config.profit_tracker, **(SMOOTH | rules)))  # type: ignore[arg-type]
+    tracker = ProfitTracker(replace(ground.config.profit_tracker, **SMOOTH))  # type: ignore[arg-type]
     period = ground.periods[name]
     return tracker.evaluate(period.bars, period.forecast(forecaster))
 

@@ -23,11 +23,13 @@ from hftraining.experiment.config import load_config
 from hftraining.experiment.ground import Ground, lay, stocks_of
 from hftraining.experiment.outcome import (
     batches_of,
+    judged,
     lively,
     losses_of,
     outcome_of,
     reversed_from,
     smooth_account,
+    traded,
     training_of,
 )
 from hftraining.experiment.rare_days import sweep_days, until
@@ -100,7 +102,8 @@ class _Trial:
         known = self.real.forecaster
         self.trained = trained or (known if small.base else None)
         self.untrained = lively(known)
-        self.seen: Outcome = outcome_of(self.real, self.model(self.real), len(small.bars.sessions_T))
+        self.account = judged if whole else traded  # judging takes longer
+        self.seen: Outcome = outcome_of(self.real, self.model(self.real), len(small.bars.sessions_T), self.account)
 
     def model(self, ground: Ground) -> Forecaster:
         """The trained model, or the untrained one with the scaler of a ground."""
@@ -141,7 +144,7 @@ class _Trial:
         return tell(ground)
 
     def _differing(self, other: Ground, day: int) -> list[str]:
-        outcome, when = outcome_of(other, self.model(other), day), self._when(day)
+        outcome, when = outcome_of(other, self.model(other), day, self.account), self._when(day)
         lines = [f"{name} up to {when} change with bars after that day" for name in changed(self.seen, outcome, day)]
         blind = unmoved(self.seen, outcome, day, FOLLOW_BARS)
         return lines + [f"{name} after {when} are the same with other bars: the proof sees nothing" for name in blind]
@@ -171,7 +174,9 @@ class _Trial:
             last = day - rows.start
             if any(account.equity_T[last] == 0.0 for account in accounts):
                 continue  # a ruined account rightly closes within the day
-            for what in ("shares_TS", "cash_T"):
+            traded_TS = self.small.bars.present_TS[day : rows.stop]
+            ends = bool((traded_TS[0] & ~traded_TS[1:].any(axis=0)).any())  # what ends today is sold at its close
+            for what in ("shares_TS",) if ends else ("shares_TS", "cash_T"):
                 ours, theirs = (getattr(account, what)[: last + 1] for account in accounts)
                 if not np.array_equal(ours, theirs):
                     word = what.partition("_")[0]

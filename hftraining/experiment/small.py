@@ -83,16 +83,19 @@ def small_run(ground: Ground, rng: np.random.Generator, border: int | None = Non
     purge = config.profit_tracker.lag + max(config.objective.horizons)
     n_train = VOLATILITY_ROWS + 1 + max(TRAIN_ROWS, 3 * purge + WINDOW)
     n_judged = max(JUDGED_ROWS, purge + 20)
+    own = [universe.symbols_S.index(name) for name in ground.bars.symbols_S]
+    present_TS = universe.present_TS
     if border is None:
-        earliest, latest = min(n_train + purge, splits.valid.start), n_sessions - 2 * n_judged - purge
-        border = int(rng.integers(earliest, latest + 1)) if earliest <= latest else splits.valid.start
+        borders = _borders(present_TS[:, own], n_train, purge)
+        borders = borders[borders <= n_sessions - 2 * n_judged - purge]
+        border = int(rng.choice(borders)) if len(borders) else splits.valid.start
     # Validation and test days as short as the border needs them, and each longer than the purge.
     n_judged = max(purge + 1, min(n_judged, (n_sessions - border - purge) // 2))
     border = min(border, n_sessions - 2 * n_judged - purge)
     test, stop = border + n_judged + purge, border + 2 * n_judged + purge
 
-    start, count_S = _begin(universe.present_TS[: border - purge], n_train)
-    own = [universe.symbols_S.index(name) for name in ground.bars.symbols_S]
+    start = _begin(present_TS[: border - purge, own], n_train)
+    count_S = present_TS[start : border - purge].sum(axis=0)
     others = sorted(set(range(len(count_S))) - set(own))
     room = MOST_SYMBOLS // 2 if others else MOST_SYMBOLS
     wanted = PRESENT_SHARE * (border - purge - start)
@@ -106,13 +109,19 @@ def small_run(ground: Ground, rng: np.random.Generator, border: int | None = Non
     return SmallRun(small, bars, base, ground.sealed, splits_of(small, bars), len(names))
 
 
-def _begin(present_TS: np.ndarray, n_train: int) -> tuple[int, np.ndarray]:
-    """The first row, so that some symbol has bars on most of the rows from there, and each symbol's number of bars."""
+def _borders(present_TS: np.ndarray, n_train: int, purge: int) -> np.ndarray:
+    """The rows before whose purge some symbol has bars on most of so many sessions."""
+    total_TS = np.cumsum(np.vstack([np.zeros((1, present_TS.shape[1]), int), present_TS]), axis=0)
+    count_TS = total_TS[n_train:] - total_TS[:-n_train]
+    return n_train + purge + np.flatnonzero(count_TS.max(axis=1) >= PRESENT_SHARE * n_train)
+
+
+def _begin(present_TS: np.ndarray, n_train: int) -> int:
+    """The first row, so that some symbol has bars on most of the rows from there."""
     while True:
         start = max(0, len(present_TS) - n_train)
-        count_S = present_TS[start:].sum(axis=0)
-        if start == 0 or count_S.max() >= PRESENT_SHARE * n_train:
-            return start, count_S
+        if start == 0 or present_TS[start:].sum(axis=0).max() >= PRESENT_SHARE * n_train:
+            return start
         n_train *= 2
 
 
@@ -138,6 +147,7 @@ def _small(config: ExperimentConfig, symbols: list[str], valid: str, test: str) 
             batch_size=training.symbols_per_window,
             window=min(training.window, WINDOW),
             warmup_steps=0,
+            history=training.history if training.history >= TRAIN_ROWS else 0,  # fewer days may be too few here
             checkpoint_every=STEPS,
             log_every=1,
         ),

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from hftraining.core.bars import ARRAYS
-from hftraining.evidence.leaks import Known, changed, moved
-from hftraining.evidence.noise import other_future, rescaled_past
+from hftraining.evidence.leaks import Known, changed, moved, unmoved
+from hftraining.evidence.noise import half_of, other_future, rescaled_past
 from hftraining.market.features import make_features
 from hftraining.trading.config import TradingRules
 from hftraining.trading.simulator import simulate
@@ -147,3 +147,21 @@ def test_rounding_moves_nothing_and_scale_does():
     found = moved({"features": Known.since(values, 0)}, {"features": Known.since(far, 0)}, 299, ("features",))
     assert found == ["features"]
     assert moved({"prices": Known.since(values, 0)}, {"prices": Known.since(far, 0)}, 299, ("features",)) == []
+
+
+def test_what_never_follows_other_bars_is_named():
+    items = np.arange(10.0)
+    follows, stays = items.copy(), items.copy()
+    follows[8] = -1.0
+    seen = {"features": Known.since(items, 0), "labels": Known.since(items, 0)}
+    other = {"features": Known.since(follows, 0), "labels": Known.since(stays, 0)}
+    assert unmoved(seen, other, 5, ("features", "labels")) == ["labels"]
+    assert unmoved(seen, other, 9, ("features", "labels")) == [], "nothing comes after"
+
+
+def test_each_symbol_ends_early_in_one_of_two_futures(bars):
+    early_S = half_of(6, np.random.default_rng(3))
+    ended = [~other(bars, early_S=ended_S).present_TS[-20:].any(axis=0) for ended_S in (early_S, ~early_S)]
+    assert early_S.sum() == 3
+    assert not ended[0][~early_S].any() and not ended[1][early_S].any()
+    assert (ended[0] | ended[1]).sum() >= 4

@@ -29,6 +29,20 @@ def test_features_of_day_t_do_not_change_when_later_bars_change():
         np.testing.assert_array_equal(before.volatility_TS[: day + 1], after.volatility_TS[: day + 1])
 
 
+def test_a_new_listing_counts_in_the_market_whether_or_not_it_will_live_to_have_features():
+    bars = make_bars()
+    listed, ended = {}, {}
+    for name in ARRAYS:
+        listed[name], ended[name] = getattr(bars, name).copy(), getattr(bars, name).copy()
+        listed[name][:200, 2] = ended[name][:200, 2] = np.nan
+        ended[name][210:, 2] = np.nan
+    goes_on, ends = (make_features(replace(bars, **arrays)).values_TSF[:210] for arrays in (listed, ended))
+    np.testing.assert_array_equal(goes_on, ends)
+    alone = make_features(bars.of(bars.symbols_S[:2])).values_TSF
+    market = FEATURES.index("market_return")
+    assert (goes_on[201:, 0, market] != alone[201:210, 0, market]).all(), "it counts from its second bar on"
+
+
 def test_features_do_not_change_when_the_prices_of_a_symbol_are_multiplied():
     bars = make_bars()
     factor = np.array([1.0, 7.0, 0.01])

@@ -79,3 +79,14 @@ while True:
     assert checkpoints.newest() >= saved
     assert checkpoints.newest() == checkpoints.steps()[-1]
     assert json.loads((tmp_path / f"step_{saved:08d}" / "state.json").read_text())["step"] == saved
+
+
+def test_a_checkpoint_that_need_not_outlive_the_machine_is_the_same_without_waiting_for_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("hftraining.training.checkpoint.sync", synced.append)
+    model, optimizer = make_model_and_optimizer()
+    for folder, durable in ((tmp_path / "durable", True), (tmp_path / "quick", False)):
+        Checkpoints(folder, durable=durable).save(1, model, optimizer, {"best_step": None})
+    assert synced and not any("quick" in str(path) for path in synced)
+    ours, theirs = (sorted(p.name for p in (tmp_path / name).rglob("*")) for name in ("durable", "quick"))
+    assert ours == theirs and Checkpoints(tmp_path / "quick").newest() == 1
