@@ -13,6 +13,7 @@ from hftraining.core.bars import ARRAYS, Bars
 
 HOLES = 0.1  # share of later bars that are missing
 LATE, SOON = 0.3, 10  # share of symbols that begin later; sessions within which half of the early ends lie
+AT_ONCE = 3  # sessions after which one symbol that trades on the day has ended
 WALK, GAP, REACH = 0.03, 0.02, 0.02  # log price moves: close to close, close to open, beyond open and close
 EXTREME = 3.0  # the noise goes this many times above the highest price before it, and below the lowest
 MOVE_OF_THE_DAY = 0.05  # log price: the most that a day moves from its open where its open is kept
@@ -92,6 +93,8 @@ def _other_presence(
     present_NS &= row_N1 < np.where(is_early_S, rng.integers(0, soon_S), last_S)
     present_NS &= row_N1 >= np.where(rng.random(n_symbols) < LATE, rng.integers(0, 1 + n // 4, n_symbols), 0)
     # The next session: the contrary for half of the symbols that trade on the day and of the others, if there are any.
+    ending = np.flatnonzero(is_early_S & present_TS[first - 1])[:1]  # one that trades on the day has its last bars now
+    present_NS[AT_ONCE:, ending], present_NS[min(AT_ONCE, n) - 1, ending] = False, True
     today_S, tomorrow_S = np.array(present_TS[first - 1]), np.array(present_TS[first])
     for is_group_S in (today_S, ~today_S):
         group = rng.permutation(np.flatnonzero(is_group_S))

@@ -32,6 +32,7 @@ from hftraining.market.features import Scaler, make_features
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import WindowSampler
 from hftraining.model import transformer
+from hftraining.model.learner import MeanModel
 from hftraining.model.network import Network
 from hftraining.trading.strategies import STRATEGIES
 
@@ -169,6 +170,11 @@ LEARNING = (
     Leak("one batch in fifty from the end", _at(WindowSampler, "__init__", code.one_batch_in_fifty_from_the_end)),
     Leak("ridge learns from all days", _at(ground, "lesson_of", code.lesson_of_more_days(None)), overrides=_RIDGE),
     Leak(
+        "ridge chooses its penalty on validation days",
+        _at(MeanModel, "learn", code.chosen_on_later_days),
+        overrides=_RIDGE,
+    ),
+    Leak(
         "a baseline learns from all days",
         _at(ground, "baseline_weights", code.baseline_lesson_of_all_days),
         overrides=_BESIDE,
@@ -188,6 +194,9 @@ TRADING = (
     Leak("Period.forecast off by one", _at(Period, "forecast", code.forecast_of_tomorrow)),
     Leak("forecasts less their mean of the period", _at(Period, "forecast", code.forecast_less_its_mean)),
     Leak("Period.cut takes tomorrow's features", _at(Period, "cut", code.features_of_tomorrow)),
+    Leak("features standardised by period", _at(Period, "cut", code.standardised_by_period)),
+    Leak("weights smoothed both ways", _at(profit_tracker, "target_weights", book.smoothed_both_ways)),
+    Leak("sold a week before the last bar", _at(profit_tracker, "target_weights", book.flat_before_the_last_bar)),
     Leak("weights shifted in ProfitTracker", _at(profit_tracker, "target_weights", code.a_day_ahead)),
     Leak("weights over a mean of the period", _at(profit_tracker, "target_weights", book.over_the_largest)),
     Leak(
@@ -209,6 +218,7 @@ TRADING = (
 RARE = (
     Leak("tomorrow's return on one day in 100", feature(data.now_and_then(data.return_of_tomorrow)), rare=True),
     Leak("tomorrow's return beyond four sigma", feature(data.return_of_a_wild_tomorrow), rare=True),
+    Leak("a forecast of tomorrow on one day in 97", _at(Period, "forecast", code.tomorrow_now_and_then), rare=True),
     Leak(
         "flat before a fall at the end of a month",
         _at(profit_tracker, "target_weights", book.flat_before_a_fall),

@@ -43,6 +43,28 @@ def only_survivors(real: Made) -> Made:
     return target_weights
 
 
+def flat_before_the_last_bar(real: Made) -> Made:
+    """A symbol is sold a week before its last bar, unless that is the last session of the period."""
+
+    def target_weights(forecast: Forecast, bars: Bars, config: Any) -> np.ndarray:
+        weights_TS: np.ndarray = np.array(real(forecast, bars, config))
+        left_TS = np.cumsum(bars.present_TS[::-1], axis=0)[::-1]  # bars from today on
+        ends_S = ~np.asarray(bars.present_TS[-1])
+        return np.where((left_TS <= 5) & ends_S, 0.0, weights_TS)
+
+    return target_weights
+
+
+def smoothed_both_ways(real: Made) -> Made:
+    """Weights are the mean of today's and tomorrow's."""
+
+    def target_weights(*arguments: Any) -> np.ndarray:
+        weights_TS: np.ndarray = real(*arguments)
+        return (weights_TS + ahead(weights_TS)) / 2.0
+
+    return target_weights
+
+
 def flat_before_a_fall(real: Made) -> Made:
     """Nothing is held through a month's first session if it falls: a leak on twelve days a year."""
 

@@ -65,6 +65,23 @@ def lesson_of_more_days(days: int | None) -> Callable[[Made], Made]:
     return make
 
 
+def chosen_on_later_days(real: Made) -> Made:
+    """The settings of a model that learns by itself are chosen on sixty sessions after the training days, too."""
+
+    def learn(self: Any, lesson: Lesson) -> None:
+        stop = min(len(lesson.known_TS), lesson.train.stop + 60)
+        more = replace(lesson, train=slice(lesson.train.start, stop))
+        x_NF = more.scaled_TSF[more.train][more.usable_TS].astype(np.float64)
+        label_NH = more.labels_TSH[more.train][more.usable_TS].astype(np.float64)
+        before, after = slice(0, int(0.8 * len(x_NF))), slice(int(0.8 * len(x_NF)), None)
+        chosen_H = self.choose(x_NF[before], label_NH[before], x_NF[after], label_NH[after], seed=lesson.seed)
+        self.choose = lambda *_, **__: chosen_H
+        real(self, lesson)
+        del self.choose
+
+    return learn
+
+
 def windows_of_survivors(real: Made) -> Made:
     """Training draws only symbols that trade until the end of the bars."""
 
@@ -175,6 +192,20 @@ def forecast_of_tomorrow(real: Made) -> Made:
     return forecast
 
 
+def tomorrow_now_and_then(real: Made) -> Made:
+    """On one day in 97 the forecast of a period is tomorrow's return."""
+
+    def forecast(self: Period, forecaster: Any) -> Forecast:
+        made: Forecast = real(self, forecaster)
+        close_TS = self.bars.close_TS
+        return_TS = np.nan_to_num(np.log(ahead(close_TS) / close_TS))
+        is_rare_T111 = (self.bars.sessions_T.astype(int) % 97 == 0)[:, None, None, None]
+        known = np.where(np.isfinite(made.quantiles_TSHQ), return_TS[:, :, None, None], np.nan)
+        return replace(made, quantiles_TSHQ=np.where(is_rare_T111, known, made.quantiles_TSHQ))
+
+    return forecast
+
+
 def forecast_less_its_mean(real: Made) -> Made:
     """The forecasts of a period lose their mean over the period."""
 
@@ -185,6 +216,18 @@ def forecast_less_its_mean(real: Made) -> Made:
         return replace(made, quantiles_TSHQ=made.quantiles_TSHQ - mean)
 
     return forecast
+
+
+def standardised_by_period(real: Made) -> Any:
+    """The features of a period lose their mean over the period, and are divided by their deviation over it."""
+
+    def cut(bars: Bars, features: Features, labels_TSH: np.ndarray, horizons: Any, rows: slice, lead: int) -> Period:
+        known = features.values_TSF[rows][features.known_TS[rows]]
+        values_TSF = (features.values_TSF - known.mean(axis=0)) / (known.std(axis=0) + 1e-9)
+        made: Period = real(bars, replace(features, values_TSF=values_TSF), labels_TSH, horizons, rows, lead)
+        return made
+
+    return staticmethod(cut)
 
 
 def features_of_tomorrow(real: Made) -> Any:

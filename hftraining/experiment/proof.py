@@ -97,8 +97,12 @@ class _Trial:
         self.borders = splits.train.stop - 1, splits.valid.start - 1, splits.test.start - 1
         one, other = (periods[i] for i in rng.permutation(2) % len(periods))
         self.closed, self.opened, self.scaled = (self._day(small, rows) for rows in (one, other, one))
-        self.small = small.with_holes([*(self.borders if whole else ()), self.closed], self.closed, rng)
-        self.real = self.small.ground()
+        self.small = small.with_holes(list(self.borders) if whole else [], self.closed, rng)
+        try:
+            self.real = self.small.ground()
+        except UserError:  # the bars are so few that not one may be missing
+            self.small = small
+            self.real = small.ground()
         known = self.real.forecaster
         self.trained = trained or (known if small.base else None)
         self.untrained = lively(known)

@@ -48,25 +48,25 @@ class SmallRun:
         periods = {"valid": self.splits.valid, "test": self.splits.test}
         return {name: rows for name, rows in periods.items() if not (self.sealed and name == "test")}
 
-    def with_holes(self, days: list[int], listed: int, rng: np.random.Generator) -> "SmallRun":
+    def with_holes(self, days: list[int], day: int, rng: np.random.Generator) -> "SmallRun":
         """The same run with fewer bars, so that what fills holes or waits for listings shows.
 
-        On each of the days (rows) one symbol has no bar, and another has none on the row before, either. Of four
-        symbols or more, one is listed some rows before the row `listed`, another after it; the one with the most
-        training days stays.
+        On each of the days (rows) one symbol has no bar, and another has none on the row before, either; on `day`, too,
+        but there some symbol keeps its bar. Of four symbols or more, one is listed some rows before `day`, another
+        after it; the one with the most training days stays.
         """
         arrays = {name: getattr(self.bars, name).copy() for name in ARRAYS}
         count_S = self.bars.present_TS[: self.splits.train.stop, : self.n_traded].sum(axis=0)
         others = np.delete(np.arange(len(self.bars.symbols_S)), int(np.argmax(count_S)))
         late = rng.permutation(others)[: 2 if len(others) >= FEW - 1 else 0]
         for array in arrays.values():
-            for symbol, row in zip(late, (listed - NEWLY, listed + 1), strict=False):
+            for symbol, row in zip(late, (day - NEWLY, day + 1), strict=False):
                 array[:row, symbol] = np.nan
-        for day in days:
-            present = np.flatnonzero(np.isfinite(arrays["close_TS"][day]))
-            for symbol, first in zip(rng.permutation(present), (day, day - 1), strict=False):
+        for row in (*days, day):
+            present = rng.permutation(np.flatnonzero(np.isfinite(arrays["close_TS"][row])))
+            for symbol, first in zip(present[1:] if row == day else present, (row, row - 1), strict=False):
                 for array in arrays.values():
-                    array[first : day + 1, symbol] = np.nan
+                    array[first : row + 1, symbol] = np.nan
         return replace(self, bars=replace(self.bars, **arrays))
 
 
