@@ -46,6 +46,7 @@ QUICK = (
     "profit_tracker.slippage=0.0001",
     "evidence.null_draws=60",
     "evidence.bootstrap_draws=200",
+    "evidence.leak_days=1",
 )
 FAST = ("evidence.null_draws=40", "evidence.bootstrap_draws=100", "evidence.leak_days=1")
 FEW = ("training.max_steps=6", "training.batch_size=2", "training.warmup_steps=2", "training.learning_rate=0.003")

@@ -90,6 +90,7 @@ def wait_for_step(base, process, step):
     return wait_for(reached, process, every=0.01)
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_and_stopped_by_sigterm_ends_like_the_undisturbed_one(
     undisturbed, tmp_path
 ):

@@ -137,10 +137,10 @@ def test_the_deflated_sharpe_ratio_is_that_of_the_returns_beyond_the_benchmark()
 
 def test_the_best_of_thirty_books_that_only_hold_the_market_is_seldom_called_skilled():
     skilled = []
-    for number in range(200):
+    for number in range(80):
         benchmark_T = np.random.default_rng([number, 0]).normal(0.0012, 0.01, N)  # a good market: Sharpe 1.9
         books = [book(1000 * number + k, benchmark_T) for k in range(30)]
         best = max(range(30), key=lambda k: books[k].mean() / books[k].std())
         others = [b for k, b in enumerate(books) if k != best]
-        skilled.append(judge(books[best], benchmark_T, others, draws=300).p <= 0.05)
-    assert np.mean(skilled) <= 0.09  # 5 % and three standard errors of 200 draws
+        skilled.append(judge(books[best], benchmark_T, others, draws=200).p <= 0.05)
+    assert np.mean(skilled) <= 0.12  # 5 % and three standard errors of 80 markets

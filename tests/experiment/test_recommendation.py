@@ -71,7 +71,7 @@ def test_a_worse_specialist_does_not_replace_the_base(valid, model):
 
 def test_specialists_without_skill_hardly_ever_replace_the_base(valid, model):
     base = candidate("base", valid, model, 0.0)
-    choices = [decided(valid, base, candidate("full", valid, model, 0.0, seed, steps=9)).choice for seed in range(40)]
+    choices = [decided(valid, base, candidate("full", valid, model, 0.0, seed, steps=9)).choice for seed in range(20)]
     assert choices.count("full") <= 1
 
 

@@ -144,6 +144,7 @@ def holding(path: Path, secret: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_command_writes_a_secret_of_the_environment_into_any_file(folder, tmp_path, monkeypatch, capfd):
     for name in ("APCA_API_SECRET_KEY", "ALPACA_SECRET", "AWS_SECRET_ACCESS_KEY", "MY_TOKEN", "HTTPS_PROXY"):
         monkeypatch.setenv(name, f"http://user:{CANARY}@127.0.0.1:9" if "PROXY" in name else CANARY)
