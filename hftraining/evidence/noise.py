@@ -13,6 +13,7 @@ from hftraining.core.bars import ARRAYS, Bars
 
 HOLES = 0.1  # share of later bars that are missing
 LATE, SOON = 0.3, 10  # share of symbols that begin later; sessions within which half of the early ends lie
+NEW = 25  # bars of a symbol that may lack features yet
 AT_ONCE = 3  # sessions after which one symbol that trades on the day has ended
 WALK, GAP, REACH = 0.03, 0.02, 0.02  # log price moves: close to close, close to open, beyond open and close
 EXTREME = 3.0  # the noise goes this many times above the highest price before it, and below the lowest
@@ -49,9 +50,21 @@ def other_future(
     return replace(bars, events=_other_events(bars, day, rng), **arrays)
 
 
-def half_of(n_symbols: int, rng: np.random.Generator) -> np.ndarray:
-    """A random half of the symbols, none of one symbol alone."""
-    return rng.permutation(n_symbols) < n_symbols // 2
+def half_of(present_TS: np.ndarray, day: int, rng: np.random.Generator) -> np.ndarray:
+    """A random half of the symbols, of each kind alike; none of one symbol alone."""
+    n_symbols = present_TS.shape[1]
+    kind_S = np.select(_kinds(present_TS, day), np.arange(4))
+    order = np.argsort(kind_S + rng.random(n_symbols))
+    is_half_S = np.zeros(n_symbols, bool)
+    is_half_S[order[rng.integers(0, 2) :: 2]] = n_symbols > 1
+    return is_half_S
+
+
+def _kinds(present_TS: np.ndarray, day: int) -> list[np.ndarray]:
+    """Where symbols trade on the day and long have, where they are new, where they traded earlier, and all others."""
+    today_S, bars_S = np.array(present_TS[day]), present_TS[: day + 1].sum(axis=0)
+    is_old_S, has_traded_S = bars_S > NEW, bars_S > 0
+    return [today_S & is_old_S, today_S & ~is_old_S, ~today_S & has_traded_S, ~has_traded_S]
 
 
 def rescaled_past(bars: Bars, day: int, rng: np.random.Generator) -> Bars:
@@ -85,20 +98,23 @@ def _other_presence(
     present_NS: np.ndarray = rng.random((n, n_symbols)) > HOLES
     row_N1 = np.arange(n)[:, None]
     # Half of the symbols end early, some of them at once; one trades on the last session, as some symbol always does.
-    is_early_S = half_of(n_symbols, rng) if early_S is None else early_S
+    is_early_S = half_of(present_TS, first - 1, rng) if early_S is None else early_S
     soon_S = np.where(rng.random(n_symbols) < 0.5, min(n, SOON), n)
     last_S = n - rng.integers(0, 1 + min(3, n // 8), n_symbols)
     last_S[rng.choice(np.flatnonzero(~is_early_S))] = n
     present_NS[-1] |= last_S == n
     present_NS &= row_N1 < np.where(is_early_S, rng.integers(0, soon_S), last_S)
     present_NS &= row_N1 >= np.where(rng.random(n_symbols) < LATE, rng.integers(0, 1 + n // 4, n_symbols), 0)
-    # The next session: the contrary for half of the symbols that trade on the day and of the others, if there are any.
-    ending = np.flatnonzero(is_early_S & present_TS[first - 1])[:1]  # one that trades on the day has its last bars now
+    ending = np.flatnonzero(is_early_S & _kinds(present_TS, first - 1)[0])[
+        :1
+    ]  # one that trades on the day has its last bars now
     present_NS[AT_ONCE:, ending], present_NS[min(AT_ONCE, n) - 1, ending] = False, True
-    today_S, tomorrow_S = np.array(present_TS[first - 1]), np.array(present_TS[first])
-    for is_group_S in (today_S, ~today_S):
-        group = rng.permutation(np.flatnonzero(is_group_S))
-        contrary, same = np.split(group, [(len(group) + 1) // 2])
+    # The next session: the contrary for half of the symbols of a kind, but for one that has never traded: two listings
+    # more and less could make up for each other.
+    tomorrow_S = np.array(present_TS[first])
+    for kind, is_kind_S in enumerate(_kinds(present_TS, first - 1)):
+        members = rng.permutation(np.flatnonzero(is_kind_S))
+        contrary, same = np.split(members, [(len(members) + 1) // 2 if kind < 3 else 1])
         present_NS[0, contrary], present_NS[0, same] = ~tomorrow_S[contrary], tomorrow_S[same]
     if judged is not None:
         old_TS = present_TS[judged.start : judged.stop, :]

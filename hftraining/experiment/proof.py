@@ -228,7 +228,7 @@ class _Trial:
             since = f"{self._when(border + 1)} on, the first {'validation' if border == valid else 'test'} day"
             return differing + [f"{name} change with bars from {since}" for name in names]
 
-        early_S = half_of(len(self.small.bars.symbols_S), self.rng)
+        early_S = half_of(self.small.bars.present_TS, valid, self.rng)
         for border, ended_S in ((valid, early_S), (test, ~early_S if early_S.any() else early_S)):
             bars = self._other(border, early_S=ended_S)  # each symbol ends early in one of the two
             if lines := self._told(bars, border, partial(learned, border=border)):

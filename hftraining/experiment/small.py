@@ -51,9 +51,9 @@ class SmallRun:
     def with_holes(self, days: list[int], day: int, rng: np.random.Generator) -> "SmallRun":
         """The same run with fewer bars, so that what fills holes or waits for listings shows.
 
-        On each of the days (rows) one symbol has no bar, and another has none on the row before, either; on `day`, too,
-        but there some symbol keeps its bar. Of four symbols or more, one is listed some rows before `day`, another
-        after it; the one with the most training days stays.
+        On each of the days (rows) one symbol has no bar, and another has none on the row before, either; on `day`, too.
+        Of four symbols or more, one is listed some rows before `day`, another after it. The symbol with the most
+        training days keeps its bars, unless it is alone: then the days are its holes, but not `day`.
         """
         arrays = {name: getattr(self.bars, name).copy() for name in ARRAYS}
         count_S = self.bars.present_TS[: self.splits.train.stop, : self.n_traded].sum(axis=0)
@@ -62,9 +62,10 @@ class SmallRun:
         for array in arrays.values():
             for symbol, row in zip(late, (day - NEWLY, day + 1), strict=False):
                 array[:row, symbol] = np.nan
-        for row in (*days, day):
-            present = rng.permutation(np.flatnonzero(np.isfinite(arrays["close_TS"][row])))
-            for symbol, first in zip(present[1:] if row == day else present, (row, row - 1), strict=False):
+        for row in (*days, day) if len(others) else days:
+            present = np.flatnonzero(np.isfinite(arrays["close_TS"][row]))
+            present = rng.permutation(np.intersect1d(present, others) if len(others) else present)
+            for symbol, first in zip(present, (row, row - 1), strict=False):
                 for array in arrays.values():
                     array[first : row + 1, symbol] = np.nan
         return replace(self, bars=replace(self.bars, **arrays))

@@ -160,8 +160,26 @@ def test_what_never_follows_other_bars_is_named():
 
 
 def test_each_symbol_ends_early_in_one_of_two_futures(bars):
-    early_S = half_of(6, np.random.default_rng(3))
+    early_S = half_of(bars.present_TS, DAY, np.random.default_rng(3))
     ended = [~other(bars, early_S=ended_S).present_TS[-20:].any(axis=0) for ended_S in (early_S, ~early_S)]
     assert early_S.sum() == 3
     assert not ended[0][~early_S].any() and not ended[1][early_S].any()
     assert (ended[0] | ended[1]).sum() >= 4
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_half_of_every_kind_of_symbol_ends_early_and_one_that_trades_within_three_sessions(bars, seed):
+    sparse = {name: array.copy() for name, array in arrays(bars, slice(None)).items()}
+    for array in sparse.values():
+        array[DAY - 5 : DAY + 1, :3] = np.nan
+        array[DAY, 3:] = 50.0
+    few = replace(bars, **sparse)
+    early_S = half_of(few.present_TS, DAY, np.random.default_rng(seed))
+    assert early_S[:3].sum() in (1, 2) and early_S[3:].sum() in (1, 2)
+    made = other(few, seed).present_TS[DAY + 1 :, 3:]
+    assert (made[:3].any(axis=0) & ~made[3:].any(axis=0)).any()
+
+
+def test_a_symbol_alone_never_ends_early():
+    single = make_bars(n_sessions=220, n_symbols=1)
+    assert not half_of(single.present_TS, DAY, np.random.default_rng(0)).any()
