@@ -23,6 +23,7 @@ from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed, override
 from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
 from hftraining.experiment.finetune import run
+from hftraining.experiment.finished import finished_result
 from hftraining.experiment.ground import steps_of_epochs
 from hftraining.experiment.inherit import inherit, signature_of
 from hftraining.experiment.processes import Outcome, attempt, exit_code, report, run_all
@@ -121,7 +122,7 @@ class BaseModelTrainer:
 def trained(config: ExperimentConfig) -> tuple[Forecaster, Path]:
     """Run a config unless its run is already finished; returns the trained or recommended model and the run folder."""
     folder = Path(config.resume or "")
-    if not (config.resume and (folder / "result.json").is_file()):
+    if not (config.resume and finished_result(folder, config.evidence)):
         folder = run(config).folder
     return Forecaster.load(folder / "model"), folder
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 from hftraining.core.values import plain, without_nan
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp\Z")  # what replacing and filling write into
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -20,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The file is synced before the rename and the folder after it, so that a power cut leaves the old content or
     the new one, never a part.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         sync(temporary)
@@ -28,6 +31,32 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+@contextmanager
+def filling(folder: Path, last: str) -> Iterator[Path]:
+    """A temporary folder to write files into. On success they are moved into `folder`, made if absent; `last` last.
+
+    So whoever finds a new `last`, which may hold the checksums of the others, finds them complete. Other files stay.
+    """
+    temporary = _temporary(folder)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        folder.mkdir(exist_ok=True)
+        for file in sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name)):
+            sync(file)
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync(folder)
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove the temporary files and folders that a killed writer has left in a folder. Nobody may be writing there."""
+    for path in folder.iterdir():
+        if _TEMPORARY.match(path.name):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def linked(source: Path, target: Path) -> None:
@@ -62,3 +91,7 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

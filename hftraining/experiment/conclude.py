@@ -70,7 +70,8 @@ def conclude(
     record.write_equity(_stacked({name: part.equity for name, part in judged.items()}))
     record.write_trades(_stacked({name: part.trades for name, part in judged.items()}))
     record.write_null_band(_stacked({name: part.fan for name, part in judged.items()}))
-    # result.json marks the run as finished, so the ledger has its returns before: a kill in between only repeats this.
+    # Killed at any point here, a resumed run does all of this again, to the same bytes. Only the report may come after
+    # result.json, which marks the run as finished, and finished.py writes it where it is missing.
     row.done(judged, result)
     record.write_result(result)
     write_report(record.folder)

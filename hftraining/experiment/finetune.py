@@ -14,6 +14,7 @@ from hftraining.experiment.baselines import baseline_forecast, rules_without_hea
 from hftraining.experiment.candidate import candidate_ground
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.finished import finished_result, refuse_to_resume
 from hftraining.experiment.fit import Fitted, fit
 from hftraining.experiment.ground import Ground, use_machine
 from hftraining.experiment.inherit import check
@@ -29,22 +30,30 @@ from hftraining.reports.console import Console
 from hftraining.reports.recommendations import CANDIDATES
 from hftraining.runs.folder import CANDIDATES_FOLDER
 from hftraining.runs.record import RunRecord, read_metrics
-from hftraining.runs.result import FinishedRun, read_result
+from hftraining.runs.result import FinishedRun
 from hftraining.training.trainer import Progress
 
 
 def run(config: ExperimentConfig, argv: list[str] | None = None) -> FinishedRun:
-    """Run any config: a fine-tune if it names a base run, else a training on one stock or many."""
+    """Run any config: a fine-tune if it names a base run, else a training on one stock or many.
+
+    Raises ConfigError for a run that cannot be resumed, or of which nothing is left to do.
+    """
+    if config.resume:
+        refuse_to_resume(Path(config.resume), config.evidence)
     if config.init_from:
         return run_finetune(config, argv)
     return run_experiment(config, argv, kind="single" if len(config.stocks.symbols) == 1 else "base")
 
 
-def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> FinishedRun:
+def run_finetune(config: ExperimentConfig, argv: list[str] | None = None, repeats: str | None = None) -> FinishedRun:
     """Try every method on the stocks of the config, compare the candidates, and recommend one of them or the base.
 
-    config: made by `inherit`. Only the recommended model opens the test days. Raises as run_experiment.
+    config: made by `inherit`. Only the recommended model opens the test days. repeats: see opened. Raises as
+    run_experiment.
     """
+    if config.resume and (known := finished_result(Path(config.resume), config.evidence)):
+        return FinishedRun(Path(config.resume), known)
     use_machine(config)  # the device, before the base is loaded onto it
     base = BaseRun.open(str(config.init_from), config.training.device)
     check(config, base)
@@ -54,7 +63,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None) -> Fin
             f"or train a new one: model={base.forecaster.kind} stocks.symbols=[...]"
         )
     ground = prepare(config, base=base)
-    with opened(ground, argv, "finetuned", config.name) as (record, row):
+    with opened(ground, argv, "finetuned", config.name, repeats=repeats) as (record, row):
         console = Console(config.training.max_steps, 0, config.profit_tracker.report_every)
         for line in (*opening_lines(ground), f"  base: {base.folder} (signature {base.signature})"):
             console.say(line)
@@ -96,7 +105,7 @@ def try_method(method: str, ground: Ground, folder: Path) -> Candidate:
     """Train one candidate, resume it, or read it back if it is finished. It has a row in the ledger."""
     own, moved = candidate_ground(method, ground)
     training, place = own.config.training, folder / CANDIDATES_FOLDER / method
-    if known := read_result(place):
+    if known := finished_result(place, own.config.evidence):
         forecaster = Forecaster.load(place / "model", training.device)
         progress = Progress(known.steps or 0, known.best_step, None, known.skipped_steps)
         fitted = Fitted(forecaster, progress, *probes_of(read_metrics(place)), moved)

@@ -46,7 +46,9 @@ class Fitting:
         config, forecaster = ground.config, ground.forecaster
         probe = ValidationProbe(forecaster, ground.tracker, config.objective, ground.periods["valid"], history)
         trainer = None if isinstance(forecaster.model, Learner) else _trainer(ground, probe, checkpoints)
-        return cls(ground, probe, trainer, checkpoints, trainer.resume() if trainer else 0)
+        first = trainer.resume() if trainer else 0
+        checkpoints.tidy(trainer.progress.best_step if trainer else 1)
+        return cls(ground, probe, trainer, checkpoints, first)
 
     def run(self, log: StepListener, on_step: StepListener) -> Fitted:
         """Train to the end, and take the weights of the best probe. log, on_step: see Trainer.train."""
@@ -86,7 +88,10 @@ def fit(ground: Ground, record: RunRecord, watch: Watch | None = None, opening: 
     """
     config, report_every = ground.config, ground.config.profit_tracker.report_every
     quiet = ground.sealed and ground.base is None  # a trial of a sweep has one line of its own
-    fitting = Fitting.of(ground, Checkpoints(record.checkpoints), record.history())
+    history = record.history()
+    fitting = Fitting.of(ground, Checkpoints(record.checkpoints), history)
+    if watch is not None:
+        watch_again(history, watch)
     with Console(config.most_steps, fitting.first, report_every, quiet) as console:
         for line in opening:
             console.say(line)
@@ -102,6 +107,13 @@ def fit(ground: Ground, record: RunRecord, watch: Watch | None = None, opening: 
         fitted = fitting.run(record.log, on_step)
         console.stopped(fitted.progress.step, config.training.patience)
     return fitted
+
+
+def watch_again(history: list[dict[str, float]], watch: Watch) -> None:
+    """Show a watch the probes of a run that it has not seen, since another process made them."""
+    for values in history:
+        if LOSS_TAG in values:
+            watch(int(values["step"]), values)
 
 
 def _trainer(ground: Ground, probe: ValidationProbe, checkpoints: Checkpoints) -> Trainer:

@@ -4,7 +4,6 @@ Legend: T sessions, S symbols, H horizons.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from hftraining.model.base import Forecaster, Learner
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
-from hftraining.runs.folder import CANDIDATES_FOLDER
+from hftraining.runs.record import read_manifest
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int
 def use_machine(config: ExperimentConfig) -> None:
     """Check the device and set the threads. A resumed run keeps its count: another one would give other bits.
 
-    Raises ConfigError for a run to resume that is finished or damaged.
+    Raises ConfigError for a folder that cannot be resumed.
     """
     training = config.training
     if training.device == "cuda" and not torch.cuda.is_available():
@@ -145,17 +144,9 @@ def use_machine(config: ExperimentConfig) -> None:
     if not config.resume:
         return
     folder = Path(config.resume)
-    if folder.resolve().parent.name == CANDIDATES_FOLDER:
-        raise ConfigError(
-            f"{folder} is a candidate of a fine-tune: resume the fine-tune, {folder.resolve().parents[1]}"
-        )
-    if (folder / "result.json").exists():
-        raise ConfigError(f"{folder} is finished: there is nothing to resume")
-    try:
-        threads = json.loads((folder / "run.json").read_text())["threads"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{folder} is not a run that can be resumed: run.json cannot be read ({error})") from error
-    torch.set_num_threads(threads)
+    if not (folder / "run.json").is_file():
+        raise ConfigError(f"{folder} is not a run that can be resumed: it has no run.json")
+    torch.set_num_threads(int(read_manifest(folder)["threads"]))
 
 
 def stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:

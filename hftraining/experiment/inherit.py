@@ -2,15 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hftraining.core.errors import ConfigError
-from hftraining.core.values import flatten
+from hftraining.core.values import canonical, flatten
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, typed_config
 from hftraining.model.config import HEADLESS
-from hftraining.runs.identity import config_delta, signature
+from hftraining.runs.code_version import source_digest
+from hftraining.runs.folder import read_config_diff
+from hftraining.runs.identity import cannot_change_a_number, config_delta, signature
+from hftraining.runs.record import read_manifest
 
 OWN = ("name", "output_dir", "resume", "init_from", "evidence.ledger")  # fields that are not inherited
 SYMBOLS_IN_A_NAME = 3
@@ -55,6 +59,9 @@ def check(config: ExperimentConfig, base: BaseRun) -> None:
             f"init_from={base.folder}: the base looks across its stocks (model.cross_asset=true), so it cannot "
             f"be tuned without {len(lacking)} of them: leave stocks.symbols out, or train another base model"
         )
+    facts = read_manifest(base.folder)
+    if (facts.get("code") or {}).get("digest") == source_digest():  # other code may have had other defaults
+        refuse_edited(base.folder, facts, typed_config(base.config))
     base.refuse_other(dataclasses.asdict(config))
     if config.stocks.valid_start and config.stocks.test_start:
         base.refuse_seen_days(config.stocks.valid_start, config.stocks.test_start)
@@ -90,6 +97,35 @@ def signature_of(
     delta = dict(sorted(delta.items()))
     counted = {name: value for name, value in delta.items() if config.model.kind not in HEADLESS or _is_read(name)}
     return delta, signature(counted)
+
+
+def refuse_edited(
+    folder: Path,
+    facts: Mapping[str, Any],
+    config: ExperimentConfig,
+    base: BaseRun | None = None,
+    candidate: str | None = None,
+) -> None:
+    """Raise ConfigError where the config of a run is not the one of the signature in its run.json.
+
+    facts: of run.json. base, candidate: as of signature_of.
+    """
+    delta, found = signature_of(config, base, candidate)
+    if found == facts["signature"]:
+        return
+    began = read_config_diff(folder)
+    names = sorted(name for name in delta.keys() | began.keys() if not cannot_change_a_number(name))
+    apart = [name for name in names if canonical(delta.get(name)) != canonical(began.get(name))]
+    said = [f"{name}: {_said(delta, name)} now, {_said(began, name)} when it began" for name in apart[:3]]
+    said += [f"and {len(apart) - 3} more"] if len(apart) > 3 else []
+    raise ConfigError(
+        f"{folder}: config.yaml is not the config that the run began with ({'; '.join(said) or 'by its signature'}): "
+        "put the old values back, or start a new run"
+    )
+
+
+def _said(delta: Mapping[str, Any], name: str) -> str:
+    return str(delta[name])[:60] if name in delta else "the default"
 
 
 def _is_read(name: str) -> bool:

@@ -1,7 +1,6 @@
 """Opening a run: its folder, with config and manifest before the first step, and its row in the ledger."""
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,15 +9,20 @@ import torch
 
 from hftraining.core.errors import ConfigError
 from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.finished import SEALED, is_whole
 from hftraining.experiment.ground import Ground
-from hftraining.experiment.inherit import signature_of
+from hftraining.experiment.inherit import refuse_edited, signature_of
 from hftraining.experiment.ledger_row import LedgerRow, in_the_ledger, open_ledger
 from hftraining.runs.bar_digests import digest_bars, write_digests
 from hftraining.runs.code_version import code_patch
 from hftraining.runs.folder import CANDIDATES_FOLDER
 from hftraining.runs.identity import manifest, new_id
+from hftraining.runs.ledger import Ledger
+from hftraining.runs.lock import FolderLock
 from hftraining.runs.record import RunRecord, read_manifest
 from hftraining.training.checkpoint import Checkpoints
+
+REPEATS = "repeats"  # in run.json of a replay: the id of the run that it repeats
 
 
 @contextmanager
@@ -29,16 +33,21 @@ def opened(
     name: str,
     called: str | None = None,
     part_of: str | None = None,
+    repeats: str | None = None,
 ) -> Iterator[tuple[RunRecord, LedgerRow]]:
     """The folder outputs/kind/name/called of a new run, or that of a resumed one, and its ledger row while it runs.
 
-    called: the date and time unless given. part_of: the uuid of the trial that this run is a fold or seed of.
+    called: the date and time unless given. part_of: the uuid of the trial that this run is a fold or seed of. repeats:
+    the id of the run that a replay repeats.
     """
     config = ground.config
     ledger = open_ledger(config.evidence, _outputs_of(config))  # before there is a folder that it might not count
     if config.evidence.ledger:  # so that the run is resumed and replayed with it from any folder
         config.evidence.ledger = str(ledger.path)
-    record = _reopened(ground) if config.resume else _created(ground, ledger.path, argv, kind, name, called)
+    if config.resume:
+        record = _reopened(ground, Path(config.resume), ledger)
+    else:
+        record = _created(ground, ledger.path, argv, kind, name, called, repeats)
     with (
         record,
         in_the_ledger(ledger, record, ground.periods, ground.whole, bool(config.resume), part_of) as row,
@@ -48,19 +57,18 @@ def opened(
 
 @contextmanager
 def opened_candidate(ground: Ground, folder: Path, method: str) -> Iterator[tuple[RunRecord, LedgerRow]]:
-    """The folder of a candidate inside its fine-tune's; without a whole checkpoint the candidate starts over."""
+    """The folder of a candidate inside its fine-tune's, which a killed fine-tune may have begun."""
     path = folder / CANDIDATES_FOLDER / method
-    step = Checkpoints(path / "checkpoints").newest()
-    if step:
-        record = RunRecord.reopen(path, step)
+    ledger = open_ledger(ground.config.evidence, _outputs_of(ground.config))
+    is_begun = path.is_dir()
+    if is_begun:
+        record = _reopened(ground, path, ledger, method)
     else:
-        shutil.rmtree(path, ignore_errors=True)
         delta, signature = signature_of(ground.config, ground.base, method)
         own = {"id": new_id(), "signature": signature, "kind": "finetuned", "name": f"{ground.config.name} {method}"}
         facts, values = read_manifest(folder) | own, dataclasses.asdict(ground.config)
         record = RunRecord.create(folder.parent, folder.name, CANDIDATES_FOLDER, values, delta, facts, called=method)
-    ledger = open_ledger(ground.config.evidence, _outputs_of(ground.config))
-    with record, in_the_ledger(ledger, record, ground.periods, ground.whole, step > 0) as row:
+    with record, in_the_ledger(ledger, record, ground.periods, ground.whole, is_begun) as row:
         yield record, row
 
 
@@ -76,20 +84,34 @@ def _fingerprints(ground: Ground) -> dict[str, str]:
     return traded | {"universe": ground.universe.fingerprint()} if ground.base else traded
 
 
-def _reopened(ground: Ground) -> RunRecord:
-    folder = Path(str(ground.config.resume))
-    known = read_manifest(folder)["data"]
-    for what, found in _fingerprints(ground).items():
-        if known.get(what) != found:
-            raise ConfigError(
-                f"{folder}: the bars are not those that the run began with ({what} {found} where run.json says "
-                f"{known.get(what)}): start a new run"
-            )
-    return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest())
+def _reopened(ground: Ground, folder: Path, ledger: Ledger, candidate: str | None = None) -> RunRecord:
+    """The record of a run that has begun, whatever of it is there: only this process may write into its folder."""
+    lock = FolderLock(folder)
+    try:
+        if is_whole(folder, ledger):  # by another process, since this one has looked
+            raise ConfigError(f"{folder} is finished: there is nothing to resume")
+        facts = read_manifest(folder)
+        for what, found in _fingerprints(ground).items():
+            if (known := facts["data"].get(what)) != found:
+                raise ConfigError(
+                    f"{folder}: the bars are not those that the run began with ({what} {found} where run.json says "
+                    f"{known}): start a new run"
+                )
+        refuse_edited(folder, facts, ground.config, ground.base, candidate)
+        return RunRecord.reopen(folder, Checkpoints(folder / "checkpoints").newest(), lock)
+    except BaseException:
+        lock.release()
+        raise
 
 
 def _created(
-    ground: Ground, ledger: Path, argv: list[str] | None, kind: str, name: str, called: str | None
+    ground: Ground,
+    ledger: Path,
+    argv: list[str] | None,
+    kind: str,
+    name: str,
+    called: str | None,
+    repeats: str | None,
 ) -> RunRecord:
     config, base, bars = ground.config, ground.base, ground.whole
     prints = _fingerprints(ground)
@@ -105,10 +127,15 @@ def _created(
     }
     threads = torch.get_num_threads()
     facts = manifest(signature=signature, seed=config.seed, threads=threads, data=data, argv=argv, patch=patch)
-    facts["ledger"] = str(ledger)
+    facts |= {"ledger": str(ledger), SEALED: ground.sealed}
     if base:
         facts["base"] = {"folder": str(base.folder), "signature": base.signature, "weights": base.weights}
+    if repeats:
+        facts[REPEATS] = repeats
     outputs = Path(config.output_dir)
-    record = RunRecord.create(outputs, kind, name, dataclasses.asdict(config), delta, facts, patch[0], called)
-    write_digests(digest_bars(bars), record.folder, outputs / ".bars" / f"{prints['fingerprint']}.npz")
-    return record
+
+    def write_bars(folder: Path) -> None:
+        write_digests(digest_bars(bars), folder, outputs / ".bars" / f"{prints['fingerprint']}.npz")
+
+    values = dataclasses.asdict(config)
+    return RunRecord.create(outputs, kind, name, values, delta, facts, patch[0], called, write_bars)

@@ -21,6 +21,7 @@ import torch
 from hftraining.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OURS, EXIT_USER, Ending, Interrupted
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.finetune import run
+from hftraining.experiment.finished import finished_result
 from hftraining.runs.record import read_manifest
 from hftraining.runs.result import RunResult, read_result
 
@@ -63,7 +64,7 @@ def exit_code(outcomes: list[Outcome]) -> int:
 def attempt(symbol: str, config: ExperimentConfig, argv: list[str] | None = None) -> Outcome:
     """Run a config in this process. A run to resume that is already finished stays as it is."""
     try:
-        if config.resume and (known := read_result(Path(config.resume))):
+        if config.resume and (known := finished_result(Path(config.resume), config.evidence)):
             return Outcome(symbol, DONE, config.resume, f"finished already: {_came_of(known)}")
         finished = run(config, argv)
     except KeyboardInterrupt:

@@ -15,8 +15,12 @@ import torch
 from hftraining.core.bars import Bars
 from hftraining.core.errors import UserError
 from hftraining.core.values import flatten
+from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.config import ExperimentConfig, load_config
 from hftraining.experiment.finetune import run_finetune
+from hftraining.experiment.finished import REPORT
+from hftraining.experiment.inherit import refuse_edited
+from hftraining.experiment.opening import REPEATS
 from hftraining.experiment.run import run_experiment
 from hftraining.market.config import MarketDataError
 from hftraining.market.prices import load_bars
@@ -25,6 +29,8 @@ from hftraining.runs.bitwise import Bits, compare_bits
 from hftraining.runs.code_version import PATCH_FILE, SOURCE_TREE, code_version, git_environment, source_digest
 from hftraining.runs.environment import environment
 from hftraining.runs.folder import CANDIDATES_FOLDER, RunFolder, read_run
+from hftraining.runs.lock import is_in_use
+from hftraining.runs.record import read_manifest
 
 LINES_SHOWN = 10  # of changed bars
 LIKELIEST = ("code", "threads", "machine", "library")  # causes of a difference, the likeliest first
@@ -87,17 +93,45 @@ def replay(folder: Path, outputs: Path | None = None, say: Callable[[str], None]
     if isinstance(threads, int) and threads > 0:
         torch.set_num_threads(threads)
     causes = known_causes(run, config)
+    refuse_edited_run(run, config, causes)
     for cause in causes:
         say(f"{cause.kind}: {cause.text}")
     bars = the_same_bars(run, config, code_differs=any(cause.kind == "code" for cause in causes))
     argv = ["python", "-m", "hftraining", "replay", str(folder)]
+    kind, name = run.manifest["kind"], run.manifest["name"]
+    repeats = identity_of(run)
+    if begun := killed_replay(Path(config.output_dir) / kind / name, repeats):
+        say(f"going on with {begun}, a repetition of this run that was killed")
+        config.resume = str(begun)
     if config.init_from:
-        again = run_finetune(config, argv)
+        again = run_finetune(config, argv, repeats)
     else:
         sealed = run.result is not None and run.result.test is None  # a trial of a sweep
-        kind, name = run.manifest["kind"], run.manifest["name"]
-        again = run_experiment(config, argv, bars, kind=kind, name=name, sealed=sealed)
+        again = run_experiment(config, argv, bars, kind=kind, name=name, sealed=sealed, repeats=repeats)
     return judged(run, again.folder, causes)
+
+
+def identity_of(run: RunFolder) -> str:
+    """By what a repetition names its run: the id or, in earlier versions, signature and time."""
+    facts = run.manifest
+    return str(facts.get("id") or f"{facts.get('signature')} {facts.get('started')}")
+
+
+def killed_replay(place: Path, repeats: str) -> Path | None:
+    """The newest unfinished repetition of a run by the code of today, which no process is at; None without one."""
+    for path in sorted(place.glob("*/run.json"), reverse=True):
+        facts, folder = read_manifest(path.parent), path.parent
+        is_ours = facts.get(REPEATS) == repeats and facts["code"]["digest"] == source_digest()
+        if is_ours and not (folder / REPORT).is_file() and not is_in_use(folder):
+            return folder
+    return None
+
+
+def refuse_edited_run(run: RunFolder, config: ExperimentConfig, causes: list[Cause]) -> None:
+    """Raise ConfigError where config.yaml is not that of the signature; other code may have had other defaults."""
+    if not any(cause.kind == "code" for cause in causes):
+        base = BaseRun.open(config.init_from, config.training.device) if config.init_from else None
+        refuse_edited(run.path, run.manifest, config, base)
 
 
 def judged(run: RunFolder, again: Path, causes: list[Cause]) -> Replay:

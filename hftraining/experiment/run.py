@@ -1,13 +1,17 @@
 """One run from bars to report: prepare, fit, conclude."""
 
+from pathlib import Path
+
 from hftraining.core.bars import Bars
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
-from hftraining.experiment.fit import Watch, fit
+from hftraining.experiment.finished import finished_result, is_sealed
+from hftraining.experiment.fit import Watch, fit, watch_again
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.opening import opened
 from hftraining.experiment.prepare import prepare
 from hftraining.reports.console import Console
+from hftraining.runs.record import read_metrics
 from hftraining.runs.result import FinishedRun
 
 
@@ -22,17 +26,25 @@ def run_experiment(
     sealed: bool = False,
     watch: Watch | None = None,
     part_of: str | None = None,
+    repeats: str | None = None,
 ) -> FinishedRun:
     """Train, judge and record one run.
 
     bars: those of the config, if they are already loaded, as by a replay. The run folder is outputs/kind/name/called;
     name is config.name and called the date and time unless given. A sealed run sees no bar of the test days and has no
-    test results. watch: see fit. part_of: see opened. Raises as prepare before anything is written, and as fit
-    afterwards.
+    test results, whoever resumes it. watch: see fit. part_of, repeats: see opened. A run to resume that lacks its
+    report alone gets it. Raises as prepare before anything is written, and as fit afterwards.
     """
     assert not config.init_from, "experiment/finetune.py runs fine-tunes"
+    if config.resume:
+        folder = Path(config.resume)
+        if known := finished_result(folder, config.evidence):
+            if watch is not None:
+                watch_again(read_metrics(folder), watch)
+            return FinishedRun(folder, known)
+        sealed = sealed or is_sealed(folder)
     ground = prepare(config, bars, sealed=sealed)
-    with opened(ground, argv, kind, name or config.name, called, part_of) as (record, row):
+    with opened(ground, argv, kind, name or config.name, called, part_of, repeats) as (record, row):
         fitted = fit(ground, record, watch, opening_lines(ground))
         conclusion = conclude(ground, fitted, record, row)
         console = Console(fitted.progress.step, 0, config.profit_tracker.report_every, quiet=sealed)

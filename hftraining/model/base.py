@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import UserError
-from hftraining.core.files import sha256
+from hftraining.core.files import filling, sha256
 from hftraining.core.forecast import Forecast
 from hftraining.market.features import FEATURES, Features, Scaler, make_features
 from hftraining.model.config import WEIGHTS, ModelConfig
@@ -142,19 +142,19 @@ class Forecaster:
 
     def save(self, folder: Path) -> None:
         """Write the model's files, scaler.json, and config.json with their sha256 into a folder, made if absent."""
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [*self.model.save(folder), SCALER]
-        (folder / SCALER).write_text(json.dumps(dataclasses.asdict(self.scaler), indent=2) + "\n")
-        config = {
-            "format": FORMAT,
-            "model": dataclasses.asdict(self.model.config),
-            "horizons": self.horizons,
-            "quantiles": self.levels,
-            "symbols": self.symbols,
-            "days": self.days,
-            "sha256": {name: sha256(folder / name) for name in names},
-        }
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        with filling(folder, CONFIG) as temporary:
+            names = [*self.model.save(temporary), SCALER]
+            (temporary / SCALER).write_text(json.dumps(dataclasses.asdict(self.scaler), indent=2) + "\n")
+            config = {
+                "format": FORMAT,
+                "model": dataclasses.asdict(self.model.config),
+                "horizons": self.horizons,
+                "quantiles": self.levels,
+                "symbols": self.symbols,
+                "days": self.days,
+                "sha256": {name: sha256(temporary / name) for name in names},
+            }
+            (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Forecaster":

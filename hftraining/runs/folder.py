@@ -77,7 +77,7 @@ def read_run(folder: Path) -> RunFolder:
     return RunFolder(
         path=folder,
         config=_with_added_fields(_mapping(folder / "config.yaml", yaml.safe_load)),
-        config_diff=_mapping(folder / "config_diff.yaml", yaml.safe_load),
+        config_diff=read_config_diff(folder),
         manifest=_mapping(folder / "run.json", json.loads),
         history=read_metrics(folder),
         result=read_result(folder),
@@ -85,6 +85,11 @@ def read_run(folder: Path) -> RunFolder:
         trades=_frame(folder / "trades.parquet"),
         null_band=_frame(folder / "null_band.parquet"),
     )
+
+
+def read_config_diff(folder: Path) -> dict[str, Any]:
+    """What differed from the defaults when a run began; empty without the file. Raises UserError for a damaged one."""
+    return _mapping(folder / "config_diff.yaml", yaml.safe_load)
 
 
 def find_runs(places: Sequence[str | Path]) -> list[Path]:

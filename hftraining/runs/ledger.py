@@ -170,15 +170,7 @@ class Ledger:
         """
         place = Path(folder).resolve()
         with writing(self.path) as connection:
-            if uuid:
-                row = connection.execute("SELECT id, folder FROM runs WHERE uuid = ?", (uuid,)).fetchone()
-            else:  # a ledger of an earlier version, opened where it lies, has folders relative to itself
-                home = self.path.parent.resolve()
-                inside = str(place.relative_to(home)) if place.is_relative_to(home) else str(place)
-                row = connection.execute(
-                    "SELECT id, folder FROM runs WHERE uuid IS NULL AND folder IN (?, ?) ORDER BY id DESC",
-                    (str(place), inside),
-                ).fetchone()
+            row = self._find(connection, place, uuid)
             if row is None:
                 return None
             here = row["folder"] if (self.path.parent / row["folder"]).is_dir() else str(place)
@@ -188,23 +180,32 @@ class Ledger:
             )
             return int(row["id"])
 
+    def is_done(self, folder: Path, uuid: str | None) -> bool:
+        """Whether a run, found as by `resume`, is known here with its result."""
+        with connected(self.path) as connection:
+            row = self._find(connection, folder, uuid)
+            return row is not None and row["status"] == "done"
+
     def open_test(self, row_id: int) -> int:
         """Record an opening of the run's sealed test period; returns how many there are, this one included.
 
-        The same config, code and data again, such as a replay or a run resumed during its last step, repeat known
-        numbers and count once. Openings by any run count whose test days and symbols overlap.
+        The same config, code and data again, such as a replay, repeat known numbers and count once; a run that is
+        resumed during its last step has its opening already. Openings by any run count whose test days and symbols
+        overlap.
         """
         with writing(self.path) as connection:
             row = self._row(connection, row_id)
+            opening = {
+                "run_id": row_id,
+                "fingerprint": row["fingerprint"],
+                "test_window": json.loads(row["windows"]).get("test", ""),
+                "look": f"{row['signature']} {row['code']}",
+            }
             connection.execute(
-                "INSERT INTO openings (run_id, fingerprint, test_window, opened, look) VALUES (?, ?, ?, ?, ?)",
-                (
-                    row_id,
-                    row["fingerprint"],
-                    json.loads(row["windows"]).get("test", ""),
-                    now(),
-                    f"{row['signature']} {row['code']}",
-                ),
+                "INSERT INTO openings (run_id, fingerprint, test_window, look, opened) "
+                "SELECT :run_id, :fingerprint, :test_window, :look, :opened WHERE NOT EXISTS "
+                "(SELECT 1 FROM openings WHERE run_id = :run_id AND test_window = :test_window AND look = :look)",
+                opening | {"opened": now()},
             )
             looks = Looks(connection, self._months)
             return looks.trials("test", looks.place(row, "test"), row, with_days=False).direct
@@ -266,6 +267,20 @@ class Ledger:
         with self._looks() as looks:
             row = self._row(looks.connection, row_id)
             return looks.trials(period, looks.place(row, period), row, own)
+
+    def _find(self, connection: sqlite3.Connection, folder: Path, uuid: str | None) -> sqlite3.Row | None:
+        place, found = folder.resolve(), None
+        if uuid:
+            found = connection.execute("SELECT id, folder, status FROM runs WHERE uuid = ?", (uuid,)).fetchone()
+        else:  # a ledger of an earlier version, opened where it lies, has folders relative to itself
+            home = self.path.parent.resolve()
+            inside = str(place.relative_to(home)) if place.is_relative_to(home) else str(place)
+            found = connection.execute(
+                "SELECT id, folder, status FROM runs WHERE uuid IS NULL AND folder IN (?, ?) ORDER BY id DESC",
+                (str(place), inside),
+            ).fetchone()
+        row: sqlite3.Row | None = found
+        return row
 
     def _row(self, connection: sqlite3.Connection, row_id: int) -> sqlite3.Row:
         row: sqlite3.Row | None = connection.execute("SELECT * FROM runs WHERE id = ?", (row_id,)).fetchone()

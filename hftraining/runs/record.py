@@ -1,13 +1,17 @@
 """RunRecord: the folder of one run, readable even when its process is killed at any moment."""
 
+import errno
 import functools
 import itertools
 import json
 import logging
 import math
+import os
 import re
+import secrets
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +21,10 @@ import pandas as pd
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import UserError
-from hftraining.core.files import replacing, write_json_atomically, write_text_atomically
+from hftraining.core.files import remove_left_over, replacing, sync, write_json_atomically, write_text_atomically
 from hftraining.core.values import flatten, plain, without_nan
 from hftraining.runs.board import Board
+from hftraining.runs.lock import FolderLock, is_in_use
 from hftraining.runs.result import RunResult, write_result
 
 LOGGER = logging.getLogger("hftraining")
@@ -28,6 +33,8 @@ TRADE_COLUMNS = tuple(
     "window symbol side shares entry_date entry_price exit_date exit_price costs pnl exit_reason".split()
 )
 NULL_BAND_COLUMNS = ("window", "date", "q05", "q25", "q50", "q75", "q95")  # quantiles of equity, in currency
+_BEGUN = ".begun-"  # what the folder of a run is called until it is whole
+_BEGINNING = 60.0  # seconds: a new one may not be locked yet
 _SAFE_NAME = re.compile(r"[\w^=+@][\w^=+@,. -]{0,119}\Z")
 
 
@@ -63,8 +70,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 class RunRecord:
     """The folder of one run. Open it with `create` or `reopen`, and close it, or use it as a context manager."""
 
-    def __init__(self, folder: Path, *, purge_step: int | None = None, seconds_before: float = 0.0) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, lock: FolderLock, *, purge_step: int | None = None, seconds_before: float = 0.0
+    ) -> None:
+        self.folder, self._lock = folder, lock
         self.last_step = -1
         self._purge_step = purge_step
         self._started = time.monotonic() - seconds_before
@@ -87,37 +96,57 @@ class RunRecord:
         manifest: dict,
         code_patch: bytes = b"",
         called: str | None = None,
+        more: Callable[[Path], None] = lambda folder: None,
     ) -> "RunRecord":
         """A new folder outputs/kind/name/called with config.yaml, config_diff.yaml and run.json in it.
 
-        code_patch: the changes since the commit, kept as code.patch unless empty. called: see new_folder. Raises
-        RecordError for a kind or name that is not a plain folder name, and where the folder cannot be made.
+        It appears whole: a process that is killed on the way leaves no folder of a run. code_patch: the changes since
+        the commit, kept as code.patch unless empty. called: the date and time unless given; a taken name gets _2 at
+        its end. more: writes further files into it. Raises RecordError for a kind or name that is not a plain folder
+        name, and where the folder cannot be made.
         """
         for what, text in (("kind", kind), ("name", name), ("folder", called or "by date")):
             if not _SAFE_NAME.match(text) or ".." in text or text[-1] in ". ":
                 raise RecordError(f"{what}={text!r} is not a plain folder name")
-        folder = new_folder(outputs / kind / name, called)
-        write_text_atomically(folder / "config.yaml", _yaml(config))
-        write_text_atomically(folder / "config_diff.yaml", _yaml(config_diff))
-        if code_patch:
-            with replacing(folder / "code.patch") as temporary:
-                temporary.write_bytes(code_patch)
-        write_json_atomically(folder / "run.json", {"kind": kind, "name": name} | manifest)
-        return cls(folder)
+        parent = outputs / kind / name
+        _make_parent(parent)
+        _remove_half_begun(parent)
+        begun = parent / f"{_BEGUN}{secrets.token_hex(4)}"
+        begun.mkdir()
+        lock = FolderLock(begun)
+        try:
+            write_text_atomically(begun / "config.yaml", _yaml(config))
+            write_text_atomically(begun / "config_diff.yaml", _yaml(config_diff))
+            if code_patch:
+                with replacing(begun / "code.patch") as temporary:
+                    temporary.write_bytes(code_patch)
+            write_json_atomically(begun / "run.json", {"kind": kind, "name": name} | manifest)
+            more(begun)
+            folder = _moved(begun, parent, called)
+            sync(parent)
+            return cls(folder, lock)
+        except BaseException:
+            lock.release()
+            shutil.rmtree(begun, ignore_errors=True)
+            raise
 
     @classmethod
-    def reopen(cls, folder: Path, step: int) -> "RunRecord":
+    def reopen(cls, folder: Path, step: int, lock: FolderLock | None = None) -> "RunRecord":
         """Resume in the folder of an interrupted run, from its checkpoint at `step`.
 
         Drops what was logged after `step`, from metrics.jsonl and (by a purge mark) from TensorBoard; the clock
-        continues from the last step kept. Raises RecordError for a folder that is not a run.
+        continues from the last step kept. lock: of the folder, if it is held already. Raises RecordError for a folder
+        that is not a run, and FolderInUse while another process writes there.
         """
         missing = [name for name in ("config.yaml", "run.json") if not (folder / name).is_file()]
         if missing:
             raise RecordError(f"{folder} is not a run: it has no {' and no '.join(missing)}")
+        lock = lock or FolderLock(folder)
+        remove_left_over(folder)
         kept = [row for row in read_metrics(folder) if row["step"] <= step]
         write_text_atomically(folder / "metrics.jsonl", "".join(_line(row) for row in kept))
-        record = cls(folder, purge_step=step + 1, seconds_before=kept[-1].get("seconds", 0.0) if kept else 0.0)
+        seconds = kept[-1].get("seconds", 0.0) if kept else 0.0
+        record = cls(folder, lock, purge_step=step + 1, seconds_before=seconds)
         record.last_step = int(kept[-1]["step"]) if kept else -1
         LOGGER.info("resumed from step %d", step)
         return record
@@ -157,8 +186,7 @@ class RunRecord:
         return read_metrics(self.folder)
 
     def write_result(self, result: RunResult) -> None:
-        """Write result.json, and the config beside the result as HParams in TensorBoard."""
-        write_result(self.folder, result)
+        """Write the config beside the result as HParams in TensorBoard, then result.json, which ends the run."""
         config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
         hparams = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in flatten(config).items()}
         metrics = {"result/eval_loss": result.eval_loss, "result/deflated_sharpe": result.deflated_sharpe}
@@ -169,6 +197,7 @@ class RunRecord:
                 metrics[f"result/{name}_{metric}"] = period.profit.get(metric)
         known = {tag: float(v) for tag, v in metrics.items() if v is not None and math.isfinite(v)}
         self._tensorboard().hparams(max(self.last_step, 0), hparams, known)
+        write_result(self.folder, result)
 
     def write_equity(self, frame: pd.DataFrame) -> None:
         """Write equity.parquet: one row a day; the column `window` names the period, valid or test."""
@@ -190,6 +219,7 @@ class RunRecord:
         if self._board is not None:
             self._board.close()
             self._board = None
+        self._lock.release()
 
     def __enter__(self) -> "RunRecord":
         return self
@@ -214,17 +244,43 @@ def new_folder(parent: Path, called: str | None = None) -> Path:
 
     Raises RecordError where `parent` cannot be made.
     """
+    _make_parent(parent)
+    for folder in _names(parent, called):
+        with suppress(FileExistsError):  # another run has it
+            folder.mkdir()
+            return folder
+    raise AssertionError("there is always a further name")
+
+
+def _names(parent: Path, called: str | None) -> Iterator[Path]:
     called = called or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return (parent / (called if number == 1 else f"{called}_{number}") for number in itertools.count(1))
+
+
+def _make_parent(parent: Path) -> None:
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordError(f"output_dir: {parent} cannot be made ({error.strerror})") from error
-    for number in itertools.count(1):
-        folder = parent / (called if number == 1 else f"{called}_{number}")
-        with suppress(FileExistsError):  # another run has it
-            folder.mkdir()
-            break
-    return folder
+
+
+def _moved(begun: Path, parent: Path, called: str | None) -> Path:
+    """Give a folder its name, unless another has it."""
+    for folder in _names(parent, called):
+        try:
+            os.rename(begun, folder)  # which replaces an empty folder, but nothing else
+            return folder
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+    raise AssertionError("there is always a further name")
+
+
+def _remove_half_begun(parent: Path) -> None:
+    """Remove what processes that were killed in `create` have left."""
+    for begun in parent.glob(f"{_BEGUN}*"):
+        if not begun.is_symlink() and not is_in_use(begun) and time.time() - begun.stat().st_mtime > _BEGINNING:
+            shutil.rmtree(begun, ignore_errors=True)
 
 
 def _yaml(values: dict) -> str:

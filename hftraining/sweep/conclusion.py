@@ -17,6 +17,7 @@ from hftraining.core.files import replacing, write_json_atomically, write_text_a
 from hftraining.evidence.deflation import probability_of_backtest_overfitting
 from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import ExperimentConfig
+from hftraining.experiment.finished import finished_result
 from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.run import run_experiment
 from hftraining.reports.words import alarm_lines, money_line
@@ -26,7 +27,7 @@ from hftraining.sweep.page import is_feasible, write_sweep_page
 from hftraining.sweep.space import Param
 from hftraining.sweep.study import Study
 from hftraining.sweep.summary import Choice, OpenedDays, Overfitting, Summary, Tally
-from hftraining.sweep.trials import daily_returns_of, metrics_of
+from hftraining.sweep.trials import daily_returns_of, metrics_of, place_of
 
 BLOCKS = 16  # of the days, for the probability of backtest overfitting
 STEPS = {"trained": "steps", "unpruned": "max_steps"}  # key in sweep.json: key in the facts of a trial
@@ -61,7 +62,7 @@ def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: P
         text = best_yaml(config, f"trial {trial.number} of {search.name}, best by {metric}: {_values(trial, search)}")
         write_text_atomically(folder / "best" / f"{metric.replace('/', '_')}.yaml", text)
     chosen = bests[search.choose]
-    runs = _train(chosen, config_of(chosen, space, composer, search), search, folder)
+    runs = _train(chosen, config_of(chosen, space, composer, search), study, folder)
     metrics = [metrics_of(run.result) for run in runs]
     opened, test = runs[0].result, runs[0].result.test
     summary = Summary(
@@ -133,19 +134,21 @@ def best_yaml(config: ExperimentConfig, comment: str) -> str:
     return f"# @package _global_\n# {comment}\n{yaml.safe_dump(nested, sort_keys=True) if nested else ''}"
 
 
-def _train(chosen: FrozenTrial, config: ExperimentConfig, search: SearchConfig, folder: Path) -> list[FinishedRun]:
+def _train(chosen: FrozenTrial, config: ExperimentConfig, study: Study, folder: Path) -> list[FinishedRun]:
     """Train the chosen configuration with each of its seeds. The first seed opens the test days.
 
-    A run that exists already is kept, so that a repeated command does not open the test days again.
+    A run that exists already is kept, and resumed if it was killed, so that a repeated command does not open the test
+    days again.
     """
-    runs = []
+    search, runs = study.search, []
     for number in range(search.final_seeds):
         seeded = dataclasses.replace(config, seed=config.seed + number)
         called = f"final-trial-{chosen.number:04d}-seed-{seeded.seed}"
         if there := read_result(folder / called):
-            runs.append(FinishedRun(folder / called, there))
-        else:
-            runs.append(run_experiment(seeded, kind="sweeps", name=search.name, called=called, sealed=number > 0))
+            runs.append(FinishedRun(folder / called, finished_result(folder / called, config.evidence) or there))
+            continue
+        called, seeded.resume = place_of(folder, called, seeded, study.definition["data"])
+        runs.append(run_experiment(seeded, kind="sweeps", name=search.name, called=called, sealed=number > 0))
     return runs
 
 

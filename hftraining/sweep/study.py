@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hftraining.core.errors import ConfigError
 from hftraining.core.values import flatten
+from hftraining.runs.identity import new_id
 from hftraining.sweep.config import SearchConfig, violation
 from hftraining.sweep.space import Param, Value
 from hftraining.sweep.storage import first_line, open_storage, without_password
@@ -87,6 +88,7 @@ class Study:
                 for point in first:
                     self.study.enqueue_trial(dict(point), skip_if_exists=True)  # there already after a kill in between
                 self.study.set_metric_names(list(self.search.objectives))  # for Optuna's own tools
+                self.study.set_user_attr("id", new_id())
                 self.study.set_user_attr("definition", json.loads(json.dumps(definition)))
                 return
         ours, theirs = flatten(json.loads(json.dumps(definition))), flatten(known)
@@ -105,6 +107,11 @@ class Study:
     def definition(self) -> dict[str, Any]:
         """The definition that the study began with."""
         return self.study.user_attrs["definition"]
+
+    @property
+    def id(self) -> str:
+        """A name for this study among all; that of a study of an earlier version is its name in the storage."""
+        return str(self.study.user_attrs.get("id", self.search.name))
 
     def trials(self) -> list[FrozenTrial]:
         """The trials so far, without those that wait."""
@@ -274,6 +281,17 @@ class Study:
         except (FileNotFoundError, BlockingIOError) as error:
             return isinstance(error, BlockingIOError)
         return False
+
+    @contextmanager
+    def concluding(self) -> Iterator[None]:
+        """Be the one process of this machine that trains and tests the choice; others wait, and then find it done."""
+        with open(self.locks / "conclude.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"sweep {self.search.name}: another process is concluding it; waiting for it", flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

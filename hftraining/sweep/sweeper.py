@@ -63,7 +63,8 @@ def run_sweep(
     of_the_search = [text for text in arguments if text.lstrip("+").startswith(("search=", "search."))]
     job = [*of_the_search, *composer.pinned, f"search.n_trials={search.n_trials}"]
     _launch(study, launcher, job, search, folder)
-    summary = conclude(study, space, composer, folder)
+    with study.concluding():
+        summary = conclude(study, space, composer, folder)
     print(f"sweep: {folder} ({folder / 'sweep.html'})\nrun: {summary.runs[0]}", flush=True)
     return summary
 

@@ -1,6 +1,8 @@
 """A trial: a config composed from a point of the space, trained on its folds and seeds, with the test days sealed."""
 
 import dataclasses
+import hashlib
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,19 +25,21 @@ from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.prices import load_bars
 from hftraining.runs.code_version import source_digest
-from hftraining.runs.identity import new_id
+from hftraining.runs.lock import is_in_use
+from hftraining.runs.record import read_manifest
 from hftraining.runs.result import RunResult
 from hftraining.runs.trials import Days
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.serve import Report
 from hftraining.sweep.space import Param, Value
+from hftraining.sweep.study import Study
 
 
 class TrialRunner:
     """Runs trials; a trial is one run for each fold and seed."""
 
-    def __init__(self, search: SearchConfig, composer: Composer, outputs: Path) -> None:
-        self.search, self.composer, self.outputs = search, composer, outputs
+    def __init__(self, search: SearchConfig, composer: Composer, outputs: Path, study: Study) -> None:
+        self.search, self.composer, self.outputs, self.study = search, composer, outputs, study
         self.folder = outputs / "sweeps" / search.name
 
     def run(self, number: int, point: Mapping[str, Value], watch: Report, facts: dict[str, Any]) -> dict[str, float]:
@@ -48,17 +52,18 @@ class TrialRunner:
         started = time.monotonic()
         done: list[dict[str, float]] = []
         facts |= {"folders": [], "signature": signature_of(config)[1], "steps": 0, "max_steps": 0, "seconds": 0.0}
+        data = self.study.definition["data"]
         argv = ["train.py", *self.composer.overrides(point)]
         parts = self._parts(config)
         facts["max_steps"] = config.most_steps * len(parts)
         with self._as_one_trial(config, number, facts) as whole:
             for place, (ending, part) in enumerate(parts):
                 progress = _Progress(self.search, part, place, done, watch)
-                called = self._new_name(f"trial-{number:04d}{ending}")
+                called, to_resume = place_of(self.folder, f"trial-{number:04d}{ending}", part, data)
                 facts["folders"].append(called)
                 try:
                     finished = run_experiment(
-                        part,
+                        dataclasses.replace(part, resume=to_resume),
                         argv,
                         kind="sweeps",
                         name=self.search.name,
@@ -73,11 +78,6 @@ class TrialRunner:
                 done.append(metrics_of(finished.result))
                 progress.part_done()
         return {name: fmean(part[name] for part in done) for name in done[0]}
-
-    def _new_name(self, name: str) -> str:
-        """A new folder's name; the folder of a trial whose worker died stays beside its repetition."""
-        names = [name, *(f"{name}_{number}" for number in range(2, 1000))]
-        return next(name for name in names if not (self.folder / name).exists())
 
     def _parts(self, config: ExperimentConfig) -> list[tuple[str, ExperimentConfig]]:
         """(end of the folder's name, config) of each training of a trial."""
@@ -99,12 +99,15 @@ class TrialRunner:
             return
         bars = load_bars(config.stocks)
         valid = bars.sessions_T[splits_of(config, bars).valid]
-        ledger, uuid, fingerprint = open_ledger(config.evidence, self.outputs), new_id(), bars.fingerprint()
+        ledger, fingerprint = open_ledger(config.evidence, self.outputs), bars.fingerprint()
+        # The same for a trial that is repeated because its worker died: it stays one trial.
+        uuid = hashlib.sha256(f"{self.study.id}/{number}".encode()).hexdigest()[:32]
         remember(ledger, bars, fingerprint)
-        row = ledger.begin(
+        whole = self.folder / f"trial-{number:04d}"
+        row = ledger.resume(whole, uuid) or ledger.begin(
             kind="sweeps",
             name=self.search.name,
-            folder=self.folder / f"trial-{number:04d}",
+            folder=whole,
             signature=facts["signature"],
             fingerprint=fingerprint,
             symbols=bars.symbols_S,
@@ -118,6 +121,25 @@ class TrialRunner:
             ledger.finish(row, status=status_of(end))
             raise
         ledger.finish(row, status="done", valid=daily_returns_of([self.folder / name for name in facts["folders"]]))
+
+
+def place_of(parent: Path, called: str, config: ExperimentConfig, fingerprint: str) -> tuple[str, str | None]:
+    """The folder of a training in the folder of a sweep: its name and, if a killed worker began it, its path to resume.
+
+    A folder of other code, another config or other bars (by their fingerprint), as an earlier study of the same name
+    leaves, is not touched: the new one gets _2 at its end.
+    """
+    wanted = (signature_of(config)[1], source_digest(), fingerprint)
+    for name in itertools.chain([called], (f"{called}_{number}" for number in itertools.count(2))):
+        folder = parent / name
+        if not folder.exists():
+            return name, None
+        if not (folder / "run.json").is_file() or is_in_use(folder):
+            continue
+        facts = read_manifest(folder)
+        if (facts["signature"], facts["code"].get("digest"), facts["data"]["fingerprint"]) == wanted:
+            return name, str(folder)
+    raise AssertionError("there is always a further name")
 
 
 class _Progress:

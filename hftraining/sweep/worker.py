@@ -21,6 +21,6 @@ def work(composed: DictConfig) -> str:
     pinned = without_search(list(hydra.overrides.task))
     space = parse_space(study.definition["params"], study.definition["when"])
     composer = Composer(pinned, str(hydra.job.config_name))
-    trials = TrialRunner(search, composer, Path(composed.output_dir))
+    trials = TrialRunner(search, composer, Path(composed.output_dir), study)
     fixed = fixed_values(composer.config({}), space)
     return serve(study, space, fixed, trials.run)

@@ -20,6 +20,7 @@ from torch import Tensor, nn, optim
 from hftraining.core.files import sha256, sync
 
 KEPT = 2  # the newest, and one to fall back on when it is damaged
+WRITING = ".writing_"  # what a checkpoint's folder is called until it is whole
 TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
 
 logger = logging.getLogger("hftraining")
@@ -43,7 +44,7 @@ class Checkpoints:
 
     def write(self, step: int, write: Callable[[Path], list[str]], state: dict[str, Any]) -> None:
         """As save, of whatever `write` puts into a folder; it returns the names of its files."""
-        temporary = self.folder / f".writing_{step:08d}"
+        temporary = self.folder / f"{WRITING}{step:08d}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         hashes = {name: sha256(temporary / name) for name in write(temporary)}
@@ -79,6 +80,12 @@ class Checkpoints:
     def path(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
         return self.folder / f"step_{step:08d}"
+
+    def tidy(self, best_step: int | None) -> None:
+        """Remove what a killed process has left: half-written checkpoints, and those that it was about to remove."""
+        for path in self.folder.glob(f"{WRITING}*"):
+            shutil.rmtree(path)
+        self._remove_all_but(best_step)
 
     def _sync(self, path: Path) -> None:
         if self.durable:
