@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hftraining.core.errors import ConfigError
+from hftraining.core.files import remove_left_over
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.reports.report import write_report
 from hftraining.runs.folder import CANDIDATES_FOLDER
@@ -38,6 +39,7 @@ def finished_result(folder: Path, evidence: EvidenceConfig) -> RunResult | None:
     if not (folder / REPORT).is_file():
         lock = FolderLock(folder)
         try:
+            remove_left_over(folder)
             write_report(folder)
         finally:
             lock.release()
