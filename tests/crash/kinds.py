@@ -56,10 +56,10 @@ class Scene:
     def go(self, **settings) -> Ended:
         return self.run(*self.command, **settings)
 
-    def resume(self) -> Ended:
+    def resume(self, **settings) -> Ended:
         """What a user does after a kill: resume=FOLDER where there is a folder, else the command again."""
         begun = sorted(set(run_folders(self.cwd)) - self.before) if self.resumes_by_folder else []
-        return self.run(f"resume={begun[-1]}", by="train") if begun else self.go()
+        return self.run(f"resume={begun[-1]}", by="train", **settings) if begun else self.go(**settings)
 
     def end(self) -> dict[str, object]:
         return {**files_of(self.cwd), **ledger_of(self.cwd)}
