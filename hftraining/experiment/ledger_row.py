@@ -120,7 +120,8 @@ def in_the_ledger(
     facts = record.manifest
     data, uuid = facts["data"], facts.get("id")
     remember(ledger, bars, data["fingerprint"])
-    row = ledger.resume(record.folder, uuid) if resumed else None
+    known = {"signature": facts["signature"], "fingerprint": data["fingerprint"]}
+    row = ledger.resume(record.folder, uuid, known) if resumed else None
     if row is None:  # of another ledger, or killed before it had a row
         row = ledger.begin(
             **{name: facts[name] for name in ("kind", "name", "signature", "started")},

@@ -29,6 +29,8 @@ FACTS = (
     *("valid_sharpe_1d", "test_outcome", "test_sharpe_1d", "sharpe", "result"),
 )
 
+_OF_A_RUN = "id, folder, status, signature, fingerprint"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -163,16 +165,22 @@ class Ledger:
             changes = ", ".join(f"{name} = ?" for name in values)
             connection.execute(f"UPDATE runs SET {changes} WHERE id = ?", (*values.values(), row_id))
 
-    def resume(self, folder: Path | str, uuid: str | None = None) -> int | None:
+    def resume(self, folder: Path | str, uuid: str | None = None, facts: Mapping[str, str] | None = None) -> int | None:
         """Mark a run as running again, and return its row: it stays the same trial. None for a run not known here.
 
-        It is found by its uuid, wherever its folder lies now, and a run of an earlier version by its folder.
+        It is found by its uuid, wherever its folder lies now, and a run of an earlier version by its folder. facts: the
+        signature and fingerprint that it must have, since a folder that was handed on may name the id of another run.
         """
         place = Path(folder).resolve()
         with writing(self.path) as connection:
             row = self._find(connection, place, uuid)
             if row is None:
                 return None
+            if any(row[name] != value for name, value in (facts or {}).items()):
+                raise LedgerError(
+                    f"{place}: the id in its run.json belongs to another run in {self.path}, {row['folder']}: one of "
+                    "the two was copied and edited; start a new run"
+                )
             here = row["folder"] if (self.path.parent / row["folder"]).is_dir() else str(place)
             connection.execute(
                 "UPDATE runs SET status = ?, ended = NULL, resumed = resumed + 1, folder = ? WHERE id = ?",
@@ -271,12 +279,12 @@ class Ledger:
     def _find(self, connection: sqlite3.Connection, folder: Path, uuid: str | None) -> sqlite3.Row | None:
         place, found = folder.resolve(), None
         if uuid:
-            found = connection.execute("SELECT id, folder, status FROM runs WHERE uuid = ?", (uuid,)).fetchone()
+            found = connection.execute(f"SELECT {_OF_A_RUN} FROM runs WHERE uuid = ?", (uuid,)).fetchone()
         else:  # a ledger of an earlier version, opened where it lies, has folders relative to itself
             home = self.path.parent.resolve()
             inside = str(place.relative_to(home)) if place.is_relative_to(home) else str(place)
             found = connection.execute(
-                "SELECT id, folder, status FROM runs WHERE uuid IS NULL AND folder IN (?, ?) ORDER BY id DESC",
+                f"SELECT {_OF_A_RUN} FROM runs WHERE uuid IS NULL AND folder IN (?, ?) ORDER BY id DESC",
                 (str(place), inside),
             ).fetchone()
         row: sqlite3.Row | None = found

@@ -190,6 +190,26 @@ def test_a_run_of_an_earlier_version_is_found_by_its_folder(tmp_path, monkeypatc
     assert [entry.resumed for entry in ledger.entries()] == [2, 0] and other == 2
 
 
+def test_a_folder_with_the_id_of_another_run_is_refused_and_leaves_the_row_alone(tmp_path):
+    ledger = new_ledger(tmp_path)
+    row = begin(ledger, "aa", uuid="0123")
+    finish(ledger, row, [0.1, -0.1])
+    for facts in ({"signature": "bb", "fingerprint": "f00d"}, {"signature": "aa", "fingerprint": "beef"}):
+        with pytest.raises(LedgerError, match="belongs to another run in"):
+            ledger.resume(tmp_path / "strange", "0123", facts)
+    assert ledger.entries()[0].status == "done" and ledger.entries()[0].resumed == 0
+    assert ledger.resume(tmp_path / "own", "0123", {"signature": "aa", "fingerprint": "f00d"}) == row
+
+
+def test_an_opening_that_is_recorded_again_after_a_kill_is_one_row(tmp_path):
+    ledger = new_ledger(tmp_path)
+    row = begin(ledger, "aa", uuid="0123")
+    assert [ledger.open_test(row), ledger.open_test(row)] == [1, 1]
+    with sqlite3.connect(ledger.path) as connection:
+        assert connection.execute("SELECT count(*) FROM openings").fetchone() == (1,)
+    connection.close()
+
+
 def test_a_copy_that_is_resumed_shares_the_row_and_neither_result_is_lost(tmp_path):
     ledger = new_ledger(tmp_path)
     row = begin(ledger, "aa", uuid="0123")
