@@ -48,6 +48,7 @@ def test_a_run_ends_with_the_name_of_its_folder(undisturbed):
     assert (undisturbed / "report.html").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_bytes_and_two_started_at_once_get_two_folders(undisturbed, tmp_path):
     processes = [start_train(tmp_path, *TINY) for _ in range(2)]
     outputs = [ended(process)[1] for process in processes]

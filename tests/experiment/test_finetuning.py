@@ -111,6 +111,7 @@ def test_every_candidate_is_a_trial_and_only_the_choice_opens_the_test_days(base
     assert again["test_openings"] == 2
 
 
+@pytest.mark.slow
 def test_the_same_fine_tune_twice_gives_the_same_bits(base, tuned, tmp_path):
     again = Path(tune(base, tmp_path)["folder"])
     for name in ("full", "head", "lora", "scratch"):
@@ -131,6 +132,7 @@ def test_the_signature_depends_on_the_content_of_the_base_and_not_on_its_path(ba
     assert signature_of(config, BaseRun.open(base))[1] != signature_of(moved_config, BaseRun.open(copied))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "candidate"),
     [
@@ -148,6 +150,7 @@ def test_each_setting_of_a_fine_tune_changes_its_weights(base, tuned, tmp_path, 
     assert moved(tuned / "candidates" / candidate, other / "candidates" / candidate)
 
 
+@pytest.mark.slow
 def test_more_shrinkage_keeps_the_weights_nearer_to_the_base_and_full_shrinkage_keeps_them_there(base, tuned, tmp_path):
     def distance(run):
         ours, theirs = weights(run), weights(base)

@@ -131,6 +131,7 @@ def test_the_loss_profit_correlation_is_the_rank_correlation_with_fishers_interv
     assert np.isnan(loss_profit_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])[0])
 
 
+@pytest.mark.slow
 def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothing_changes(tmp_path):
     quick = ["model=tiny", "training.window=64", "training.learning_rate=3e-3", "training.threads=1", *FAST]
     losses = {}

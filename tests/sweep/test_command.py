@@ -36,7 +36,7 @@ SMALL = (
     "evidence.baselines=[trend]",
     "evidence.null_draws=100",
     "evidence.bootstrap_draws=100",
-    "evidence.leak_days=2",
+    "evidence.leak_days=1",
     "evidence.ledger=outputs/ledger.sqlite",  # of the working folder: the sweep of this module is made once
 )
 CANARY = "canary-5f1e"
