@@ -15,6 +15,7 @@ from curl_cffi.requests import Session
 from hftraining.market import dividends, snapshots, yahoo
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.prices import load_bars
+from hftraining.market.talk import seconds_to_wait
 from tests.commands import train_here
 from tests.yahoo_server import DOWN, NO_DATA, TOO_MANY, Answer, Chart, YahooServer, refusal, serving
 
@@ -23,7 +24,7 @@ DAYS = np.datetime_as_string(np.busday_offset("2014-01-06", np.arange(100), roll
 
 def read_adjusted(config: StocksConfig, session: Session) -> tuple:
     """Bars adjusted for dividends, events, source and notes, in the order in which load_bars asks for them."""
-    table, events, source, notes = yahoo.read_yahoo(config, session)
+    table, events, source, notes, _ = yahoo.read_yahoo(config, session)
     table, doubts = dividends.adjusted(table, events)
     return table, events, source, notes + doubts
 
@@ -151,8 +152,8 @@ def test_a_retry_after_of_an_hour_is_not_waited_for(server, fetch):
 
 def test_a_retry_after_may_be_a_date():
     soon = datetime.now(UTC) + timedelta(seconds=90)
-    assert yahoo._seconds(soon.strftime("%a, %d %b %Y %H:%M:%S GMT")) == pytest.approx(90, abs=3)
-    assert yahoo._seconds("soon") is None and yahoo._seconds(None) is None
+    assert seconds_to_wait(soon.strftime("%a, %d %b %Y %H:%M:%S GMT")) == pytest.approx(90, abs=3)
+    assert seconds_to_wait("soon") is None and seconds_to_wait(None) is None
 
 
 BODY = flat_chart("AAPL").body()
