@@ -7,7 +7,7 @@ Format: https://github.com/apache/parquet-format, thrift's compact protocol.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,10 +21,9 @@ MOST_TEXT = 64  # characters of a symbol or a date
 NUMBER_BYTES, TEXT_BYTES, SLACK_BYTES = 24, 80, 2**24
 # Real daily bars take some 15 bytes a row, compressed; a few kilobytes that claim millions of rows are a trap.
 FEWEST_BYTES_A_ROW, TRAP_ROWS = 1.0, 1_000_000
-NUMBERS = {"INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BOOLEAN"}
-DELTA_BYTE_ARRAY = (
-    7  # each text is told from the one before it, so that a few bytes can stand for any number of long ones
-)
+DATA = (0, 3)  # kinds of pages that hold values; 2 is a dictionary
+# Each text is told from the one before it, so that a few bytes can stand for any number of long ones.
+DELTA_BYTE_ARRAY = 7
 
 
 class UnsafeFile(ValueError):
@@ -140,29 +139,40 @@ def _pages(source: pa.NativeFile, chunk: Any) -> Iterator[int]:
     if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < place:
         place = chunk.dictionary_page_offset
     end, values = min(place + chunk.total_compressed_size, source.size()), 0
-    while place < end and values < chunk.num_values:
-        page, length = _page_header(source, place, end)
-        kind, unpacked, packed = page[1], page[2], page[3]
-        about = page.get({0: 5, 2: 7, 3: 8}.get(kind, 0), {})
-        count, encoding = about.get(1, 0), about.get(4 if kind == 3 else 2, 0)
-        if min(unpacked, packed, count) < 0 or (kind == 2 and count > unpacked):
+    while 0 <= place < end and values < chunk.num_values:
+        page = _page_header(source, place, end)
+        if min(page.unpacked, page.packed, page.values) < 0 or (page.kind == 2 and page.values > page.unpacked):
             raise UnsafeFile("has a page whose header contradicts itself")
-        if encoding == DELTA_BYTE_ARRAY:
+        if page.encoding == DELTA_BYTE_ARRAY:
             raise UnsafeFile("stores text as differences (DELTA_BYTE_ARRAY), whose length nothing bounds: not read")
-        values += count if kind in (0, 3) else 0
-        place += length + packed
-        yield unpacked
+        values += page.values if page.kind in DATA else 0
+        place += page.length + page.packed
+        yield page.unpacked
 
 
-def _page_header(source: pa.NativeFile, place: int, end: int) -> tuple[dict[int, Any], int]:
+class _Page(NamedTuple):
+    """The header of a page: its kind, its size unpacked and as stored, its values, and the header's own length."""
+
+    kind: int
+    unpacked: int
+    packed: int
+    values: int
+    encoding: int
+    length: int
+
+
+def _page_header(source: pa.NativeFile, place: int, end: int) -> _Page:
     for window in (256, 2**16):  # a header holds the least and the largest value, too
         source.seek(place)
         reader = _Thrift(source.read(min(window, end - place)))
         try:
-            page = reader.struct()
-            if isinstance(page[1], int) and isinstance(page[2], int) and isinstance(page[3], int):
-                return page, reader.place
-        except (IndexError, KeyError, TypeError):
+            fields = reader.struct()
+            about = fields.get({0: 5, 2: 7, 3: 8}.get(fields[1], 0), {})
+            count, encoding = about.get(1, 0), about.get(4 if fields[1] == 3 else 2, 0)
+            numbers = (fields[1], fields[2], fields[3], count, encoding, reader.place)
+            if all(isinstance(number, int) for number in numbers):
+                return _Page(*numbers)
+        except (IndexError, KeyError, TypeError, AttributeError):
             continue
     raise UnsafeFile("has a page whose header cannot be read")
 
