@@ -73,10 +73,11 @@ def _typed(column: pa.ChunkedArray, file: str) -> tuple[pa.Array, pa.Array | Non
         raise _no_date(file, pc.index(column.is_null(), True).as_py(), "nothing")
     part = PARTS[column.type.unit]
     numbers = column.cast(pa.int64())
-    within = pc.and_(pc.greater_equal(numbers, FIRST * part), pc.less_equal(numbers, LAST * part))
-    if part < PARTS["ns"] and not pc.all(within).as_py():  # nanoseconds reach from 1677 to 2262
-        row = pc.index(within, False).as_py()
-        raise _no_date(file, row, f"{numbers[row].as_py()} {column.type.unit} since 1970")
+    if part < PARTS["ns"]:  # nanoseconds reach from 1677 to 2262
+        within = pc.and_(pc.greater_equal(numbers, FIRST * part), pc.less_equal(numbers, LAST * part))
+        if not pc.all(within).as_py():
+            row = pc.index(within, False).as_py()
+            raise _no_date(file, row, f"{numbers[row].as_py()} {column.type.unit} since 1970")
     days = column.cast(pa.date32()).cast(pa.timestamp("s"))
     times = pc.subtract(numbers, pc.multiply(days.cast(pa.int64()), part))
     if not pc.any(pc.not_equal(times, 0)).as_py():
