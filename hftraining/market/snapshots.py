@@ -191,7 +191,11 @@ def _manifest(path: Path) -> dict[str, Any]:
             raise ValueError("not a file of a manifest's size")
         manifest = json.loads(path.read_text(encoding="utf-8"))
         for asked in manifest["requests"]:
-            texts = [asked["retrieved"], *asked["symbols"], *(asked[end] for end in ("start", "end") if asked[end])]
+            texts = [
+                asked["retrieved"],
+                *asked["symbols"],
+                *(asked[end] for end in ("start", "end") if asked[end] is not None),
+            ]
             if not all(isinstance(text, str) for text in texts):
                 raise ValueError("a request with something other than texts")
         for known in manifest.get("listings", {}).values():

@@ -118,11 +118,12 @@ def read_yahoo(config: StocksConfig, session: Any = None) -> Answer:
 
 def _checked_symbols(config: StocksConfig) -> list[str]:
     """The symbols to ask for, all checked before the first request, because each becomes part of a URL."""
-    for symbol in config.symbols:
-        if not SYMBOL.match(symbol):
-            upper = symbol.strip().upper()
-            hint = f"did you mean {upper}?" if SYMBOL.match(upper) else "write it as AAPL, BRK-B, 7203.T or ^GSPC"
-            raise UnknownSymbol(f"stocks.symbols: {ascii(symbol)[:60]} cannot be a symbol of Yahoo; {hint}")
+    wrong = [symbol for symbol in config.symbols if not SYMBOL.match(symbol)]
+    if wrong:
+        upper = wrong[0].strip().upper()
+        hint = f"did you mean {upper}?" if SYMBOL.match(upper) else "write it as AAPL, BRK-B, 7203.T or ^GSPC"
+        more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
+        raise UnknownSymbol(f"stocks.symbols: {ascii(wrong[0])[:60]}{more} cannot be a symbol of Yahoo; {hint}")
     symbols = [symbol for symbol in dict.fromkeys(config.symbols) if symbol not in config.exclude]
     if not symbols:
         raise MarketDataError(f"{excluding(config.exclude)} leaves no symbol")
