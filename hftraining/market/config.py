@@ -7,7 +7,7 @@ from datetime import date
 from itertools import pairwise
 
 from hftraining.core.errors import UserError
-from hftraining.market.wording import plain
+from hftraining.market.wording import plain, plain_path
 
 SOURCES = ("sample", "yahoo", "files")
 BAD_ROWS = ("refuse", "drop")
@@ -51,7 +51,7 @@ class StocksConfig:
             )
         if self.source != "files" and self.path:
             raise ValueError(
-                f"stocks.path={plain(self.path)} needs stocks.source=files (stocks=folder), not source={self.source}"
+                f"stocks.path={plain_path(self.path)} needs stocks.source=files (stocks=folder), not source={self.source}"
             )
         if self.source == "yahoo" and not self.symbols:
             raise ValueError("stocks.symbols is empty: yahoo needs a list, e.g. stocks.symbols=[AAPL,MSFT]")

@@ -25,7 +25,7 @@ from hftraining.core.errors import closest
 from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, MarketDataError
 from hftraining.market.dates import days_and_times, texts_of
 from hftraining.market.parquet import MOST_COLUMNS, Parquet, UnsafeFile, check_texts
-from hftraining.market.wording import listed, plain
+from hftraining.market.wording import listed, plain, plain_path
 
 NEEDED = ("open", "high", "low", "close", "volume")
 # Plain column names and what else they are called; "" and index_level_0 are how pandas saves an unnamed date index.
@@ -57,15 +57,17 @@ def read_files(path: Path) -> pd.DataFrame:
     """
     with _naming(path, "stocks.path="):
         if not path.exists():
-            raise MarketDataError(f"stocks.path={plain(path)} does not exist")
+            raise MarketDataError(f"stocks.path={plain_path(path)} does not exist")
         if path.is_dir():
             paths = sorted(f for f in path.iterdir() if f.name.endswith(SUFFIXES) and not f.name.startswith("."))
             if not paths:
-                raise MarketDataError(f"stocks.path={plain(path)} is a folder without any {', '.join(SUFFIXES)} file")
+                raise MarketDataError(
+                    f"stocks.path={plain_path(path)} is a folder without any {', '.join(SUFFIXES)} file"
+                )
         elif path.name.endswith(SUFFIXES):
             paths = [path]
         else:
-            raise MarketDataError(f"stocks.path={plain(path)} is not one of {', '.join(SUFFIXES)}")
+            raise MarketDataError(f"stocks.path={plain_path(path)} is not one of {', '.join(SUFFIXES)}")
     tables: list[pa.Table] = []
     rows = 0
     for file in paths:
@@ -97,14 +99,14 @@ def _read_file(path: Path, most_rows: int) -> pa.Table:
         if not raw.num_rows:
             raise UnsafeFile("has no rows")
         columns = {"symbol": _symbols(raw, path)}
-        columns["date"], times = days_and_times(raw["date"], plain(path))
+        columns["date"], times = days_and_times(raw["date"], plain_path(path))
         if times is not None:
             columns["time"] = times
     for name in (*NEEDED, "adj_close"):
         if name in raw.column_names:
             with _naming(path, place=f", column {name},"):
                 columns[name] = _numbers(raw[name])
-    columns["file"] = pa.repeat(plain(path), raw.num_rows).dictionary_encode()
+    columns["file"] = pa.repeat(plain_path(path), raw.num_rows).dictionary_encode()
     return pa.table(columns)
 
 
@@ -114,10 +116,10 @@ def _naming(path: Path, before: str = "", place: str = "") -> Iterator[None]:
     try:
         yield
     except UnsafeFile as error:
-        raise MarketDataError(f"{before}{plain(path)} {error}") from error
+        raise MarketDataError(f"{before}{plain_path(path)} {error}") from error
     except (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error, csv.Error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise MarketDataError(f"{before}{plain(path)}{place} cannot be read: {plain(said)}") from error
+        raise MarketDataError(f"{before}{plain_path(path)}{place} cannot be read: {plain(said)}") from error
 
 
 def _refuse_rows(rows: int, most: int) -> None:

@@ -20,7 +20,7 @@ from hftraining.market.wording import plain
 
 MOST_FOOTER_BYTES = 2**23
 MOST_COLUMNS, MOST_NESTING = 10_000, 64  # Arrow walks the nesting by recursion, and the stack would overflow
-MOST_PAGES = 200_000  # of the columns that are read; fifty million rows take some 20,000
+MOST_PAGES = 100_000  # of the columns that are read; fifty million rows take some 20,000
 MOST_TEXT = 64  # characters of a symbol or a date
 # What a row may take in a page, whatever the page's encoding, and what any file may take beyond it.
 NUMBER_BYTES, TEXT_BYTES, SLACK_BYTES = 24, 80, 2**24

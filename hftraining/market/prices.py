@@ -11,8 +11,9 @@ from hftraining.core.bars import Bars
 from hftraining.core.errors import did_you_mean
 from hftraining.market import audit, dividends, files, intraday, sessions, yahoo
 from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, MarketDataError, StocksConfig
-from hftraining.market.wording import excluding, listed, plain
+from hftraining.market.wording import excluding, listed, plain, plain_path
 
+MOST_BARS = files.MOST_ROWS  # also where most symbols have no bar on most days; some 2 GB
 SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holiday just outside the data
 
 
@@ -33,7 +34,8 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     else:
         if config.source == "files":
             assert config.path is not None
-            table, source = files.read_files(Path(config.path)), config.path
+            table = files.read_files(Path(config.path))
+            source = config.path if config.path.isprintable() else plain_path(config.path)
         else:
             table, source = files.read_sample(), "packaged sample"
         table = intraday.recognised(_between(_choose(table, config), config), config.resample)
@@ -98,6 +100,12 @@ def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]
     place_of_code = np.array([symbols.index(symbol) for symbol in known])
     columns = place_of_code[table["symbol"].cat.codes.to_numpy()]
     sessions_T, rows = np.unique(table["date"].to_numpy().astype("datetime64[D]"), return_inverse=True)
+    if len(sessions_T) * len(symbols) > MOST_BARS:
+        raise MarketDataError(
+            f"{len(symbols):,} symbols on {len(sessions_T):,} days, of which {len(table):,} have a bar, take more than "
+            f"the {MOST_BARS:,} places that are held in memory: choose fewer with stocks.symbols, stocks.start or "
+            "stocks.end"
+        )
     arrays = np.full((len(files.NEEDED), len(sessions_T), len(symbols)), np.nan)
     for array_TS, name in zip(arrays, files.NEEDED, strict=True):
         array_TS[rows, columns] = table[name].to_numpy()

@@ -6,6 +6,7 @@ bars of all symbols together.
 
 import functools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,6 +68,14 @@ YAHOO = {
 CALENDAR_OF = {exchange: calendar for calendar, exchanges in YAHOO.items() for exchange in exchanges.split()}
 
 
+class Calendar(NamedTuple):
+    """Sessions of an exchange, which is known from its first to its last day."""
+
+    sessions_T: np.ndarray
+    first: np.datetime64
+    last: np.datetime64
+
+
 def check_calendar(name: str | None) -> None:
     """Raise MarketDataError for a name that is no calendar's. None is any."""
     if name is None:
@@ -97,9 +106,15 @@ def notes_on_sessions(bars: Bars, calendar: str | None, exchanges: Mapping[str, 
         sessions_T = bars.sessions_T[present_TS[:, places].any(axis=1)]
         if name is None and _is_of_new_york(sessions_T):
             name = DEFAULT
-        if name:
-            expected_T, first, last = _sessions_between(name, sessions_T)
-            within_T = sessions_T[(sessions_T >= first) & (sessions_T <= last)]
+        known = _sessions_between(name, sessions_T) if name else None
+        if name and known is None:
+            if calendar:
+                raise MarketDataError(f"stocks.calendar={name} is not finished in the library exchange_calendars")
+            notes.append(f"the calendar {name} is not finished in the library exchange_calendars, and was not used")
+            name = None
+        if known:
+            expected_T = known.sessions_T
+            within_T = sessions_T[(sessions_T >= known.first) & (sessions_T <= known.last)]
             strange_T = within_T[~_among(within_T, expected_T)]
             where = f"are no sessions of {name}"
         else:
@@ -146,31 +161,34 @@ def _is_of_new_york(sessions_T: np.ndarray) -> bool:
     closed = closed[np.is_busday(closed) & (closed >= sessions_T[0]) & (closed <= sessions_T[-1])]
     if 2 * _among(closed, sessions_T).sum() > len(closed):  # which saves loading the calendar
         return False
-    known_T, _, _ = _sessions_between(DEFAULT, sessions_T)
-    return bool(_among(sessions_T, known_T).mean() >= FITS)
+    known = _sessions_between(DEFAULT, sessions_T)
+    return known is not None and bool(_among(sessions_T, known.sessions_T).mean() >= FITS)
 
 
-def _sessions_between(name: str, sessions_T: np.ndarray) -> tuple[np.ndarray, np.datetime64, np.datetime64]:
-    """The sessions of a calendar in the years of some days, and the first and the last day that it knows of them."""
+def _sessions_between(name: str, sessions_T: np.ndarray) -> Calendar | None:
+    """A calendar in the years of some days, None where the library cannot make it."""
     return _load_calendar(name, str(sessions_T[0])[:4], str(sessions_T[-1])[:4])
 
 
 @functools.lru_cache(maxsize=16)
-def _load_calendar(name: str, first_year: str, last_year: str) -> tuple[np.ndarray, np.datetime64, np.datetime64]:
+def _load_calendar(name: str, first_year: str, last_year: str) -> Calendar | None:
     import exchange_calendars
 
     first, last = np.datetime64(f"{first_year}-01-01"), np.datetime64(f"{last_year}-12-31")
     try:
-        calendar = exchange_calendars.get_calendar(name, start=str(first), end=str(last))
-    except ValueError:  # days before or after those that the calendar was made for
-        made = exchange_calendars.get_calendar(name)
-        low, high = made.bound_min(), made.bound_max()
-        first = max(first, np.datetime64(low, "D")) if low is not None else first
-        last = min(last, np.datetime64(high, "D")) if high is not None else last
-        if last - first < np.timedelta64(30, "D"):  # too few to load
-            return np.array([], "datetime64[D]"), first, first - 1
-        calendar = exchange_calendars.get_calendar(name, start=str(first), end=str(last))
-    return calendar.sessions.to_numpy().astype("datetime64[D]"), first, last
+        try:
+            calendar = exchange_calendars.get_calendar(name, start=str(first), end=str(last))
+        except ValueError:  # days before or after those that the calendar was made for
+            made = exchange_calendars.get_calendar(name)
+            low, high = made.bound_min(), made.bound_max()
+            first = max(first, np.datetime64(low, "D")) if low is not None else first
+            last = min(last, np.datetime64(high, "D")) if high is not None else last
+            if last - first < np.timedelta64(31, "D"):  # too few to load
+                return Calendar(np.array([], "datetime64[D]"), last, first)
+            calendar = exchange_calendars.get_calendar(name, start=str(first), end=str(last))
+    except (ValueError, NotImplementedError):  # some calendars of the library are unfinished
+        return None
+    return Calendar(calendar.sessions.to_numpy().astype("datetime64[D]"), first, last)
 
 
 def _sessions_of_all(sessions_T: np.ndarray) -> np.ndarray:

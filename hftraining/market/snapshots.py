@@ -19,10 +19,11 @@ import pyarrow as pa
 from hftraining.core.files import replacing, write_json_atomically
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.parquet import Parquet
-from hftraining.market.wording import excluding, listed, plain
+from hftraining.market.wording import excluding, listed, plain, plain_path
 
 SNAPSHOT = re.compile(r"[0-9a-f]{16}\Z")
 MOST_MANIFEST_BYTES = 2**26
+FIRST_DAY, LAST_DAY = pd.Timestamp("1677-12-31"), pd.Timestamp("2262-01-01")
 RAW = ("open", "high", "low", "close", "adj_close", "volume", "split", "dividend")  # beside symbol and date
 
 Listing = dict[str, str | None]  # currency, exchange and timezone, as Yahoo calls them; None where it does not
@@ -56,7 +57,7 @@ def save_snapshot(
             raw.to_parquet(temporary, index=False, compression="zstd")
         write_json_atomically(manifest_path, manifest)
     except OSError as error:
-        raise MarketDataError(f"stocks.snapshots={plain(folder)} cannot be written: {plain(error)}") from error
+        raise MarketDataError(f"stocks.snapshots={plain_path(folder)} cannot be written: {plain(error)}") from error
     return name
 
 
@@ -68,19 +69,20 @@ def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
     if not path.is_file():
         stored = sorted(file.stem for file in folder.glob("*.parquet"))
         raise MarketDataError(
-            f"stocks.snapshot={name} is not in {plain(folder)}; stored there: {listed(stored) or 'none'}"
+            f"stocks.snapshot={name} is not in {plain_path(folder)}; stored there: {listed(stored) or 'none'}"
         )
     try:
         raw = Parquet(str(path)).read(["symbol", "date", *RAW]).to_pandas()
-        raw["symbol"] = raw["symbol"].astype(str)
-        raw["date"] = raw["date"].astype("datetime64[s]")  # parquet has no seconds
+        raw = raw.astype({"symbol": str, "date": "datetime64[s]"} | dict.fromkeys(RAW, "float64"))  # whoever wrote them
+        if not raw["date"].between(FIRST_DAY, LAST_DAY).all():
+            raise ValueError("days outside the calendar")
         if len(raw) and _address(raw) == name:
             return raw
         cause = None
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         cause = error
     raise MarketDataError(
-        f"{plain(path)} was altered or damaged, since its content does not match its name: restore it, or fetch it "
+        f"{plain_path(path)} was altered or damaged, since its content does not match its name: restore it, or fetch it "
         "again with stocks.refresh=true"
     ) from cause
 
@@ -203,4 +205,4 @@ def _manifest(path: Path) -> dict[str, Any]:
                 raise ValueError("a listing with something other than texts")
         return manifest
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise MarketDataError(f"{plain(path)} is damaged: delete it, its snapshot stays usable by name") from error
+        raise MarketDataError(f"{plain_path(path)} is damaged: delete it, its snapshot stays usable by name") from error

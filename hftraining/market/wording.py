@@ -16,6 +16,11 @@ def plain(what: object, most: int = MOST_LETTERS) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def plain_path(path: object) -> str:
+    """A path as plain writes it, seldom cut, since its end says most."""
+    return plain(path, 400)
+
+
 def listed(names: Iterable[object], most: int = MOST_NAMES, between: str = ", ") -> str:
     """The first names in words, and how many more there are: "A, B and 9,990 more"."""
     rest = iter(names)

@@ -11,6 +11,7 @@ import pytest
 
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.prices import load_bars
+from hftraining.market.sessions import CALENDAR_OF, notes_on_sessions
 from tests.bars_of import load, made_bars, refused
 
 NEW_YORK = exchange_calendars.get_calendar("XNYS", start="2005-01-01", end="2006-12-31")
@@ -122,11 +123,26 @@ def test_an_unknown_calendar_is_refused_before_anything_is_read(tmp_path, name):
     assert "did you mean XNYS?" in refused(tmp_path / "nothing.csv", calendar="xnys")
 
 
+def test_every_exchange_of_yahoo_leads_to_a_calendar_of_the_library():
+    assert set(CALENDAR_OF.values()) <= set(exchange_calendars.get_calendar_names())
+
+
 def test_days_that_a_calendar_was_not_made_for_are_not_measured(tmp_path):
     bars = on(pd.bdate_range("1990-01-01", periods=400))  # Tokyo's calendar begins in 1997
     assert notes(tmp_path, bars, calendar="XTKS") == ()
     across = pd.bdate_range("1996-06-03", periods=400)
     assert all("199" in note for note in notes(tmp_path, on(across), calendar="XTKS"))
+
+
+def test_a_calendar_that_the_library_has_not_finished_is_refused_by_name_and_left_out_as_an_exchange_s(tmp_path):
+    bars = on(SESSIONS)
+    bars.to_csv(tmp_path / "bars.csv", index=False)
+    assert refused(tmp_path / "bars.csv", calendar="XBEL") == (
+        "stocks.calendar=XBEL is not finished in the library exchange_calendars"
+    )
+    loaded = load(tmp_path / "bars.csv")
+    (note,) = notes_on_sessions(loaded, None, {"S0": "ATH"})
+    assert note == "the calendar ASEX is not finished in the library exchange_calendars, and was not used"
 
 
 def test_gaps_equal_those_of_a_search_by_pandas(tmp_path):

@@ -285,7 +285,7 @@ def test_folders_inside_a_folder_of_bars_are_not_entered(tmp_path):
 @pytest.mark.parametrize("path", ["x" * 5000 + ".csv", "/dev/null/x.csv", "nul\0.csv", "a\nb\x1b[31m.csv"])
 def test_a_path_that_cannot_be_is_one_short_line(path):
     message = refused(Path(path))
-    assert message.startswith("stocks.path=") and message.isascii() and message.isprintable() and len(message) < 300
+    assert message.startswith("stocks.path=") and message.isascii() and message.isprintable() and len(message) < 500
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -478,3 +478,16 @@ def test_the_highest_and_the_lowest_true_prices_are_within_the_bounds(tmp_path):
             bars[name] *= price / 50
         bars.to_csv(tmp_path / "bars.csv", index=False)
         assert load(tmp_path / "bars.csv").warnings == ()
+
+
+def test_symbols_without_a_day_in_common_do_not_fill_the_memory(tmp_path):
+    # 300,000 rows, of which a table of days and symbols would have 60 million places.
+    symbols, days = 5_000, 60
+    first = np.arange(np.datetime64("1990-01-01"), np.datetime64("2022-12-01"))[: symbols * 2 : 2]
+    dates = (first[:, None] + np.arange(days)).ravel().astype("datetime64[s]")
+    names = np.repeat([f"S{n}" for n in range(symbols)], days)
+    bars = pd.DataFrame({"symbol": names, "date": dates} | dict.fromkeys(NEEDED, 1.0))
+    bars.to_parquet(tmp_path / "bars.parquet")
+    assert refused(tmp_path / "bars.parquet").startswith(
+        "5,000 symbols on 10,058 days, of which 300,000 have a bar, take more than the 50,000,000 places"
+    )

@@ -1,5 +1,6 @@
 """The yahoo source through the real yfinance and curl, against a server on the loopback."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -421,6 +422,36 @@ def test_a_snapshot_that_would_fill_the_memory_is_not_read(fetch, tmp_path):
     with pytest.raises(MarketDataError, match="altered or damaged") as caught:
         fetch("AAPL", snapshot="a" * 16)
     assert "claims" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw.assign(date=raw["date"].to_numpy().astype("int64") * 10**9),
+        lambda raw: raw.assign(date="2015-01-05"),
+        lambda raw: raw.assign(date=np.datetime64("9999-01-01", "ms")),
+        lambda raw: raw.assign(close=raw["close"].astype(str)),
+        lambda raw: raw.assign(symbol=[{"x": 1}] * len(raw)),
+        lambda raw: raw.assign(symbol="A" * 100_000),
+        lambda raw: raw.assign(split=True),
+    ],
+)
+def test_a_snapshot_with_the_right_name_and_strange_columns_ends_in_bars_or_in_one_line(
+    server, fetch, tmp_path, change
+):
+    """Its name is a hash of its content, which whoever writes it can compute, too."""
+    server.charts["AAPL"] = flat_chart("AAPL")
+    name = fetch("AAPL")[2].split()[-1]
+    raw = change(pd.read_parquet(tmp_path / "snapshots" / f"{name}.parquet"))
+    raw.to_parquet(tmp_path / "snapshots" / "raw.parquet")
+    with contextlib.suppress(MarketDataError, AttributeError, TypeError, ValueError):
+        name = snapshots._address(raw.astype({"date": "datetime64[s]"}))
+    (tmp_path / "snapshots" / "raw.parquet").replace(tmp_path / "snapshots" / f"{name}.parquet")
+    config = StocksConfig(source="yahoo", symbols=["AAPL"], snapshots=str(tmp_path / "snapshots"), snapshot=name)
+    try:
+        assert len(load_bars(config).sessions_T) == len(DAYS)
+    except MarketDataError as error:
+        assert str(error).isprintable() and len(str(error)) < 600
 
 
 def test_load_bars_gives_adjusted_bars_that_name_their_snapshot(server, tmp_path):
