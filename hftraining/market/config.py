@@ -51,7 +51,8 @@ class StocksConfig:
             )
         if self.source != "files" and self.path:
             raise ValueError(
-                f"stocks.path={plain_path(self.path)} needs stocks.source=files (stocks=folder), not source={self.source}"
+                f"stocks.path={plain_path(self.path)} needs stocks.source=files (stocks=folder), not "
+                f"source={self.source}"
             )
         if self.source == "yahoo" and not self.symbols:
             raise ValueError("stocks.symbols is empty: yahoo needs a list, e.g. stocks.symbols=[AAPL,MSFT]")

@@ -82,8 +82,8 @@ def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         cause = error
     raise MarketDataError(
-        f"{plain_path(path)} was altered or damaged, since its content does not match its name: restore it, or fetch it "
-        "again with stocks.refresh=true"
+        f"{plain_path(path)} was altered or damaged, since its content does not match its name: restore it, or fetch "
+        "it again with stocks.refresh=true"
     ) from cause
 
 

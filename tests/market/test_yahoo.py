@@ -626,6 +626,24 @@ def test_very_many_nested_brackets_are_one_line(server, fetch, status):
     only_line_of(caught)
 
 
+@pytest.mark.parametrize("moment", [-(2**40), 2**40, 10**30, 1e308, "x", None, [[]]])
+@pytest.mark.parametrize("place", ["bar", "dividend", "closing time"])
+def test_a_moment_that_is_none_ends_in_bars_or_in_one_line(server, fetch, moment, place):
+    regular = {"start": 0, "end": moment if place == "closing time" else 1, "gmtoffset": 0, "timezone": "E"}
+    chart = flat_chart("AAPL", dividends={DAYS[3]: 0.5}, meta={"currentTradingPeriod": {"regular": regular}})
+    answer = json.loads(chart.body())
+    (result,) = answer["chart"]["result"]
+    if place == "bar":
+        result["timestamp"][0] = moment
+    elif place == "dividend":
+        next(iter(result["events"]["dividends"].values()))["date"] = moment
+    server.always["AAPL"] = Answer(body=json.dumps(answer).encode())
+    try:
+        assert len(fetch("AAPL")[0]) >= len(DAYS) - 1
+    except MarketDataError as error:
+        assert str(error).isprintable() and len(str(error)) < 300
+
+
 def test_an_answer_that_unpacks_to_gigabytes_is_not_read(server, fetch):
     packed = gzip.compress(bytes(2**27), 9)
     server.always["AAPL"] = Answer(body=packed, headers={"Content-Encoding": "gzip"})
