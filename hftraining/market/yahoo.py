@@ -37,7 +37,7 @@ PRICES = ["open", "high", "low", "close"]
 SETTLED = pd.Timedelta(minutes=30)  # after the close, until the closing auction has reached Yahoo's bar
 OFFLINE = "stocks=sample works offline"
 LISTING = {"currency": "currency", "exchange": "exchangeName", "timezone": "exchangeTimezoneName"}  # our name, Yahoo's
-# What yfinance, pandas and we meet in an answer of another shape; nesting and years beyond all bounds are RuntimeErrors.
+# Met in an answer of another shape by yfinance, pandas and us; nesting and years beyond all bounds are RuntimeErrors.
 UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 
 
