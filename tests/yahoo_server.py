@@ -17,7 +17,7 @@ import trustme
 
 HOSTS = ("fc.yahoo.com", "guce.yahoo.com", "consent.yahoo.com", "query1.finance.yahoo.com", "query2.finance.yahoo.com")
 CHART = "/v8/finance/chart/"
-REASONS = {200: "OK", 404: "Not Found", 429: "Too Many Requests", 503: "Service Unavailable"}
+REASONS = {200: "OK", 302: "Found", 404: "Not Found", 429: "Too Many Requests", 503: "Service Unavailable"}
 
 
 @dataclass
@@ -117,6 +117,7 @@ class YahooServer(socketserver.ThreadingTCPServer):
         self.always: dict[str, Answer] = {}
         self.delay = 0.0  # seconds a chart takes
         self.requests: list[str] = []  # host and path of each
+        self.in_clear: list[str] = []  # first lines of requests without encryption, which are answered with a chart
         self.connections = 0
         self.busy, self.most_busy = 0, 0  # charts being answered at once
 
@@ -166,6 +167,9 @@ class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         first = self._head(self.request)
         if not first.startswith("CONNECT "):
+            with self.server.lock:
+                self.server.in_clear.append(first.partition("\r\n")[0])
+            self._send(self.request, "GET", Answer(body=next(iter(self.server.charts.values())).body()))
             return
         with self.server.lock:
             self.server.connections += 1

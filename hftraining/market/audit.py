@@ -9,8 +9,16 @@ import numpy as np
 import pandas as pd
 
 from hftraining.market.config import MarketDataError
+from hftraining.market.wording import excluding, listed, plain
 
 PRICES = ["open", "high", "low", "close"]
+# Wider than any stock: Berkshire trades at 8e5; before many reverse splits, stocks stand at up to 1e10 once adjusted,
+# and before many splits and dividends, as coins do, at down to 1e-7. Price times volume stays a 32-bit number.
+LEAST_PRICE, MOST_PRICE = 1e-8, 1e12
+MOST_VOLUME = 1e15  # some 1e10 shares a day are the most; what is counted in won or coins can reach 1e14
+LEAST_FACTOR, MOST_FACTOR = 1e-8, 1e10  # adj_close over close: splits and dividends of a century
+EARLIEST = np.datetime64("1900-01-01")  # no daily open, high, low and volume were written down before
+
 FEWEST_ROWS = 60  # features need 21 rows, and a symbol with less than a quarter of a year says nothing
 
 # Decimal-point slips. In 966,252 rows of 300 stocks no true open or close lies outside its own low to high, and the
@@ -32,44 +40,77 @@ CALM, CALM_FOR_3_FOR_2 = 2.5, 1.5  # traded value against the median of 20 rows 
 def check_rows(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, list[str]]:
     """The table sorted by symbol and date without rows that cannot be bars, and a note on each kind dropped.
 
-    bad_rows="refuse": raises MarketDataError at the first duplicated, incomplete or non-positive row; "drop" leaves
-    them out and keeps the last of several rows for one day.
+    bad_rows="refuse": raises MarketDataError at the first duplicated, incomplete or absurd row; "drop" leaves them out
+    and keeps the last of several rows for one day. With a column time, rows of one day may differ in it.
     """
-    table = table.sort_values(["symbol", "date"], kind="stable", ignore_index=True)
-    prices = table[[*PRICES, *(["adj_close"] if "adj_close" in table else [])]]
-    missing = prices.isna()
-    checks: list[tuple[str, np.ndarray]] = [
-        ("has no prices at all", missing.all(axis=1).to_numpy()),
-        ("lacks some prices", missing.any(axis=1).to_numpy()),
-        ("has a price that is zero or negative", (prices <= 0).any(axis=1).to_numpy()),
-        ("has an infinite price", np.isinf(prices.to_numpy()).any(axis=1)),
-        (
-            "has no volume, or one that is negative or infinite",
-            ~table["volume"].between(0, np.finfo(float).max).to_numpy(),
-        ),
-    ]
-    notes: list[str] = []
-    bad = np.zeros(len(table), bool)
-    for what, wrong in checks:
-        notes += _refuse_or_note(table, what, wrong & ~bad, bad_rows)
-        bad |= wrong
-    table = table[~bad]
-    repeated = table.duplicated(["symbol", "date"], keep="last").to_numpy()
+    key = ["symbol", "date", *(["time"] if "time" in table else [])]
+    table = table.sort_values(key, kind="stable", ignore_index=True)
+    table, notes = _check_values(table, bad_rows)
+    repeated = table.duplicated(key, keep="last").to_numpy()
+    one = "day" if len(key) == 2 else "moment"
     what = (
-        "is one of several rows for its day" if bad_rows == "refuse" else "is followed by another one for the same day"
+        f"is one of several rows for its {one}"
+        if bad_rows == "refuse"
+        else f"is followed by another one for the same {one}"
     )
     notes += _refuse_or_note(table, what, repeated, bad_rows)
     return table[~repeated].reset_index(drop=True), notes
 
 
-def _refuse_or_note(table: pd.DataFrame, what: str, wrong: np.ndarray, bad_rows: str) -> list[str]:
+def check_adjusted(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, list[str]]:
+    """The table without rows whose prices or volume are absurd once they are adjusted, and notes; as check_rows."""
+    return _check_values(table, bad_rows, "has, once adjusted,")
+
+
+def _check_values(table: pd.DataFrame, bad_rows: str, has: str = "has") -> tuple[pd.DataFrame, list[str]]:
+    names = [*PRICES, *(["adj_close"] if "adj_close" in table else [])]
+    prices, volume = table[names].to_numpy("float64"), table[["volume"]].to_numpy("float64")
+    days = table[["date"]].to_numpy().astype("datetime64[D]")
+    tomorrow = np.datetime64("now", "D") + 1  # it begins in Asia while it is still today in UTC
+    missing = np.isnan(prices)
+    # What is said, the cells that are wrong, and the columns that they are in.
+    checks: list[tuple[str, np.ndarray, list[str]]] = [
+        (f"is not between {EARLIEST} and today", (days < EARLIEST) | (days > tomorrow), ["date"]),
+        (f"{has} no prices at all", missing & missing.all(axis=1, keepdims=True), names),
+        ("lacks some prices", missing, names),
+        (f"{has} a price that is zero or negative", prices <= 0, names),
+        (f"{has} an infinite price", prices == np.inf, names),
+        (
+            f"{has} a price outside {LEAST_PRICE:g} to {MOST_PRICE:g}",
+            (prices < LEAST_PRICE) | (prices > MOST_PRICE),
+            names,
+        ),
+        (f"{has} no volume, or one that is negative or infinite", ~((volume >= 0) & (volume < np.inf)), ["volume"]),
+        (f"{has} a volume above {MOST_VOLUME:g}", volume > MOST_VOLUME, ["volume"]),
+    ]
+    if "adj_close" in table:
+        with np.errstate(all="ignore"):  # of prices that are absurd themselves
+            factor = prices[:, 4:] / prices[:, 3:4]
+        far = (factor < LEAST_FACTOR) | (factor > MOST_FACTOR)
+        said = f"has an adj_close outside {LEAST_FACTOR:g} to {MOST_FACTOR:g} times its close"
+        checks.append((said, far, ["adj_close"]))
+    notes: list[str] = []
+    bad = np.zeros(len(table), bool)
+    for what, cells, columns in checks:
+        wrong = cells.any(axis=1) & ~bad
+        if wrong.any():
+            row = int(wrong.argmax())
+            column = columns[int(cells[row].argmax())]
+            value = table[column].iloc[row]
+            said = "" if column == "date" or np.isnan(value) else f": {column} is {value:g}"
+            notes += _refuse_or_note(table, what, wrong, bad_rows, said)
+            bad |= wrong
+    return (table[~bad].reset_index(drop=True) if bad.any() else table), notes
+
+
+def _refuse_or_note(table: pd.DataFrame, what: str, wrong: np.ndarray, bad_rows: str, said: str = "") -> list[str]:
     if not wrong.any():
         return []
     if bad_rows == "refuse":
         first = table.iloc[int(wrong.argmax())]
         file = f" in {first['file']}" if "file" in table else ""
         raise MarketDataError(
-            f"{first['symbol']} on {first['date'].date()}{file} {what} ({_count(wrong, 'such row')}): "
+            f"{plain(first['symbol'])} on {first['date'].date()}{file} {what}{said} ({_count(wrong, 'such row')}): "
             "correct the data, or leave such rows out with stocks.bad_rows=drop"
         )
     return [f"{_count(wrong, 'row')} left out, since each {what}: {_places(table, wrong, 3)}"]
@@ -137,11 +178,11 @@ def refuse_splits(table: pd.DataFrame) -> None:
         ratio = first["ratio"]
         terms = f"{ratio:g} for 1" if ratio > 1 else f"1 for {1 / ratio:g}"
         symbols = splits["symbol"].unique()
-        others = f" (one of {len(splits)}, in {', '.join(symbols[:10])})" if len(splits) > 1 else ""
+        others = f" (one of {len(splits):,}, in {listed(symbols)})" if len(splits) > 1 else ""
         raise MarketDataError(
-            f"{first['symbol']} on {first['date'].date()}: the close goes from {first['before']:g} to "
+            f"{plain(first['symbol'])} on {first['date'].date()}: the close goes from {first['before']:g} to "
             f"{first['close']:g}, a split of {terms} left in{others}: use split-adjusted bars or an adj_close column, "
-            f"or leave it out with stocks.exclude=[{','.join(symbols)}]"
+            f"or leave it out with {excluding(symbols)}"
         )
     close = np.log(table["close"].to_numpy())
     change = np.concatenate([[0.0], np.diff(close)])
@@ -150,7 +191,7 @@ def refuse_splits(table: pd.DataFrame) -> None:
         symbol = table["symbol"].iloc[int(jumps.argmax())]
         raise MarketDataError(
             f"{_places(table, jumps, 1)}: the close is {np.exp(change[jumps][0]):,.3g} times the close before, "
-            f"more than any price moves in a day: correct the data, or leave it out with stocks.exclude=[{symbol}]"
+            f"more than any price moves in a day: correct the data, or leave it out with {excluding([symbol])}"
         )
 
 
@@ -186,10 +227,10 @@ def refuse_short(table: pd.DataFrame) -> None:
     counts = table["symbol"].value_counts()
     short = counts[counts < FEWEST_ROWS].sort_index()
     if len(short):
-        named = ", ".join(f"{symbol} has {count} row{'s' * (count != 1)}" for symbol, count in list(short.items())[:5])
+        named = listed((f"{plain(symbol)} has {n} row{'s' * (n != 1)}" for symbol, n in short.items()), 5)
         raise MarketDataError(
-            f"{named}{' and so on' * (len(short) > 5)}, and at least {FEWEST_ROWS} are needed: leave "
-            f"{'it' if len(short) == 1 else 'them'} out with stocks.exclude=[{','.join(map(str, short.index))}]"
+            f"{named}, and at least {FEWEST_ROWS} are needed: leave {'it' if len(short) == 1 else 'them'} out with "
+            f"{excluding(short.index)}"
         )
 
 
@@ -206,5 +247,5 @@ def _count(wrong: np.ndarray, what: str) -> str:
 
 def _places(table: pd.DataFrame, wrong: np.ndarray, most: int) -> str:
     rows = np.flatnonzero(wrong)
-    named = [f"{table['symbol'].iloc[row]} on {table['date'].iloc[row].date()}" for row in rows[:most]]
-    return ", ".join(named) + (f" and {len(rows) - most} more" if 1 < most < len(rows) else "")
+    named = [f"{plain(table['symbol'].iloc[row])} on {table['date'].iloc[row].date()}" for row in rows[:most]]
+    return ", ".join(named) + (f" and {len(rows) - most:,} more" if 1 < most < len(rows) else "")

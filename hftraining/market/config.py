@@ -1,13 +1,18 @@
 """The `stocks` group: which bars a run sees, and where training, validation and test begin."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 
 from hftraining.core.errors import UserError
+from hftraining.market.wording import plain, plain_path
 
 SOURCES = ("sample", "yahoo", "files")
 BAD_ROWS = ("refuse", "drop")
+RESAMPLE = ("1d",)
+MOST_LETTERS_OF_A_SYMBOL = 64
 
 
 class MarketDataError(UserError):
@@ -27,7 +32,11 @@ class StocksConfig:
     end: str | None = None  # last session used; null: the last there is
     valid_start: str | None = None  # first validation session; null: after 70 % of the sessions
     test_start: str | None = None  # first test session; null: after 85 % of the sessions
-    bad_rows: str = "refuse"  # duplicated, all-NaN or non-positive rows: refuse the data, or drop them with a warning
+    bad_rows: str = "refuse"  # duplicated, all-NaN or absurd rows: refuse the data, or drop them with a warning
+    resample: str | None = None  # files: 1d makes daily bars of intraday bars; null refuses intraday bars
+    # Names gaps and changes no number: an exchange's calendar, such as XNYS. null: yahoo says the exchange; else XNYS
+    # where at least 98 % of the sessions are New York's; else the sessions of all symbols together.
+    calendar: str | None = None
     snapshots: str = "outputs/snapshots"  # where immutable yahoo snapshots are kept
     snapshot: str | None = None  # yahoo: id of the stored snapshot to use; null: that of the same request, if any
     refresh: bool = False  # yahoo: ask again, although a snapshot of the same request is stored
@@ -42,22 +51,30 @@ class StocksConfig:
             )
         if self.source != "files" and self.path:
             raise ValueError(
-                f"stocks.path={self.path} needs stocks.source=files (stocks=folder), not source={self.source}"
+                f"stocks.path={plain_path(self.path)} needs stocks.source=files (stocks=folder), not "
+                f"source={self.source}"
             )
         if self.source == "yahoo" and not self.symbols:
             raise ValueError("stocks.symbols is empty: yahoo needs a list, e.g. stocks.symbols=[AAPL,MSFT]")
         if self.snapshot and self.source != "yahoo":
-            raise ValueError(f"stocks.snapshot={self.snapshot} needs stocks.source=yahoo, not source={self.source}")
+            raise ValueError(
+                f"stocks.snapshot={plain(self.snapshot)} needs stocks.source=yahoo, not source={self.source}"
+            )
         if self.snapshot and self.refresh:
             raise ValueError(
-                f"stocks.snapshot={self.snapshot} loads a stored snapshot: stocks.refresh=true contradicts it"
+                f"stocks.snapshot={plain(self.snapshot)} loads a stored snapshot: stocks.refresh=true contradicts it"
             )
         if self.refresh and self.source != "yahoo":
             raise ValueError(f"stocks.refresh=true needs stocks.source=yahoo, not source={self.source}")
+        if self.resample is not None:
+            _one_of("stocks.resample", self.resample, RESAMPLE)
+            if self.source != "files":
+                raise ValueError(
+                    f"stocks.resample={self.resample} needs stocks.source=files, not source={self.source}: its bars "
+                    "are daily"
+                )
         for name in ("symbols", "exclude"):
-            for symbol in getattr(self, name):
-                if getattr(self, name).count(symbol) > 1:
-                    raise ValueError(f"stocks.{name} names {symbol} twice")
+            _refuse_symbols(f"stocks.{name}", getattr(self, name))
         given = [(n, getattr(self, n)) for n in ("start", "valid_start", "test_start", "end") if getattr(self, n)]
         days = [(name, _iso_date(f"stocks.{name}", text)) for name, text in given]
         for (name, day), (later_name, later) in pairwise(days):
@@ -65,13 +82,21 @@ class StocksConfig:
                 raise ValueError(f"stocks.{name}={day} must come before stocks.{later_name}={later}")
 
 
+def _refuse_symbols(name: str, symbols: list[str]) -> None:
+    for symbol, count in Counter(symbols).items():
+        if count > 1:
+            raise ValueError(f"{name} names {plain(symbol, MOST_LETTERS_OF_A_SYMBOL)} twice")
+
+
 def _iso_date(name: str, text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            return date.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{name}={text} is not an ISO date such as 2011-01-03") from None
+        pass
+    raise ValueError(f"{name}={plain(text, 60)} is not an ISO date such as 2011-01-03")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ValueError(f"{name}={value} is not one of {', '.join(allowed)}")
+        raise ValueError(f"{name}={plain(value, 60)} is not one of {', '.join(allowed)}")

@@ -1,6 +1,5 @@
 """load_bars: from a StocksConfig to audited, adjusted bars aligned by date."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ import pandas as pd
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import did_you_mean
-from hftraining.market import audit, dividends, files, yahoo
-from hftraining.market.config import MarketDataError, StocksConfig
+from hftraining.market import audit, dividends, files, intraday, sessions, yahoo
+from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, MarketDataError, StocksConfig
+from hftraining.market.wording import excluding, listed, plain, plain_path
 
+MOST_BARS = files.MOST_ROWS  # also where most symbols have no bar on most days; some 2 GB
 SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holiday just outside the data
 
 
@@ -22,31 +23,37 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any symbol has
     a bar. Bars.warnings says what was repaired. session: of curl_cffi, for yahoo; by default a new one.
     """
+    sessions.check_calendar(config.calendar)
     notes: list[str] = []
+    doubts: list[str] = []
     events = None
+    exchanges: dict[str, str] = {}
     if config.source == "yahoo":
         _refuse_unknown("stocks.exclude", config.exclude, set(config.symbols), "among stocks.symbols")
-        table, events, source, notes = yahoo.read_yahoo(config, session)
+        table, events, source, notes, exchanges = yahoo.read_yahoo(config, session)
     else:
         if config.source == "files":
             assert config.path is not None
-            table, source = files.read_files(Path(config.path)), config.path
+            table = files.read_files(Path(config.path))
+            source = config.path if config.path.isprintable() else plain_path(config.path)
         else:
             table, source = files.read_sample(), "packaged sample"
-        table = _between(_choose(table, config), config)
+        table = intraday.recognised(_between(_choose(table, config), config), config.resample)
 
     table, dropped = audit.check_rows(table, config.bad_rows)
+    table, resampled = intraday.daily(table)
     if events is None:
         table = files.adjusted(table)
     else:
         table, doubts = dividends.adjusted(table, events)
-        notes += doubts
+    table, absurd = audit.check_adjusted(table, config.bad_rows)
     table, slipped = audit.drop_slips(table)
     audit.refuse_splits(table)
     if table.empty:
         raise MarketDataError("stocks: no usable row is left: check stocks.start, stocks.end and the data")
     audit.refuse_short(table)
-    bars = _align(table, config.symbols, source, [*notes, *dropped, *slipped])
+    bars = _align(table, config.symbols, source, [*notes, *dropped, *resampled, *doubts, *absurd, *slipped])
+    bars = replace(bars, warnings=(*bars.warnings, *sessions.notes_on_sessions(bars, config.calendar, exchanges)))
     return bars if events is None else replace(bars, events=events, snapshot=source.rpartition(" ")[2])
 
 
@@ -56,7 +63,7 @@ def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
     _refuse_unknown("stocks.exclude", config.exclude, known, "in the data")
     wanted = set(config.symbols or known) - set(config.exclude)
     if not wanted:
-        raise MarketDataError(f"stocks.exclude=[{','.join(config.exclude)}] leaves no symbol")
+        raise MarketDataError(f"{excluding(config.exclude)} leaves no symbol")
     table = table[table["symbol"].isin(wanted)]
     # Sorted categories, so that sorting by symbol is alphabetical.
     return table.assign(symbol=table["symbol"].cat.set_categories(sorted(wanted)))
@@ -65,9 +72,11 @@ def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
 def _refuse_unknown(name: str, asked: list[str], known: set[str], where: str) -> None:
     for symbol in asked:
         if symbol not in known:
-            other_case = [s for s in known if s.upper() == symbol.upper()]
-            hint = did_you_mean(symbol, other_case, cutoff=0.0) or did_you_mean(symbol, sorted(known))
-            raise MarketDataError(f"{name}: {symbol} is not {where}{hint or f'; there are {_some(known)}'}")
+            asked_for = symbol[:MOST_LETTERS_OF_A_SYMBOL]  # the search takes time with the square of the length
+            other_case = [s for s in known if s.upper() == asked_for.upper()]
+            hint = did_you_mean(asked_for, other_case, cutoff=0.0) or did_you_mean(asked_for, sorted(known))
+            said = plain(hint) if hint else f"; there are {listed(sorted(known))}"
+            raise MarketDataError(f"{name}: {plain(symbol, MOST_LETTERS_OF_A_SYMBOL)} is not {where}{said}")
 
 
 def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
@@ -91,18 +100,19 @@ def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]
     place_of_code = np.array([symbols.index(symbol) for symbol in known])
     columns = place_of_code[table["symbol"].cat.codes.to_numpy()]
     sessions_T, rows = np.unique(table["date"].to_numpy().astype("datetime64[D]"), return_inverse=True)
+    if len(sessions_T) * len(symbols) > MOST_BARS:
+        raise MarketDataError(
+            f"{len(symbols):,} symbols on {len(sessions_T):,} days, of which {len(table):,} have a bar, take more than "
+            f"the {MOST_BARS:,} places that are held in memory: choose fewer with stocks.symbols, stocks.start or "
+            "stocks.end"
+        )
     arrays = np.full((len(files.NEEDED), len(sessions_T), len(symbols)), np.nan)
     for array_TS, name in zip(arrays, files.NEEDED, strict=True):
         array_TS[rows, columns] = table[name].to_numpy()
     idle = (table["volume"] == 0).to_numpy()
     if idle.any():
-        named = _some(table["symbol"][idle].astype(str).unique())
+        named = listed(sorted(table["symbol"][idle].astype(str).unique()))
         notes = [*notes, f"{int(idle.sum()):,} bars have a volume of zero ({named}); they are kept"]
     open_TS, high_TS, low_TS, close_TS, volume_TS = arrays
     bars = Bars(tuple(symbols), sessions_T, open_TS, high_TS, low_TS, close_TS, volume_TS, source=source)
     return replace(bars, warnings=tuple(notes))
-
-
-def _some(names: Iterable[str], most: int = 10) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")

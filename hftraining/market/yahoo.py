@@ -4,31 +4,41 @@ Yahoo rewrites adjusted closes at every dividend, so a snapshot holds what does 
 alone (as Yahoo's Close is), with their splits and dividends. dividends.py adjusts them for the dividends.
 """
 
-import email.utils
 import json
 import logging
 import random
 import re
-import threading
-import time
 import warnings
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from hftraining.market.config import MarketDataError, StocksConfig
-from hftraining.market.snapshots import asked_span, load_snapshot, newest_snapshot, refuse_uncovered, save_snapshot
+from hftraining.market.snapshots import (
+    Listing,
+    asked_span,
+    listings_of,
+    load_snapshot,
+    newest_snapshot,
+    refuse_changed_listings,
+    refuse_currencies,
+    refuse_uncovered,
+    save_snapshot,
+)
+from hftraining.market.talk import Over, Politeness, Refused, Talk, curl_words, no_connection, why_unsafe
+from hftraining.market.wording import excluding, plain
 
 SYMBOL = re.compile(r"\^?[A-Z0-9]{1,10}(?:[.\-=][A-Z0-9]{1,6}){0,2}\Z")
 PRICES = ["open", "high", "low", "close"]
 SETTLED = pd.Timedelta(minutes=30)  # after the close, until the closing auction has reached Yahoo's bar
-CHART, COOKIE = "/v8/finance/chart/", "https://fc.yahoo.com"
 OFFLINE = "stocks=sample works offline"
+LISTING = {"currency": "currency", "exchange": "exchangeName", "timezone": "exchangeTimezoneName"}  # our name, Yahoo's
+# Met in an answer of another shape by yfinance, pandas and us; nesting and years beyond all bounds are RuntimeErrors.
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class SourceUnreachable(MarketDataError):
@@ -47,30 +57,29 @@ class BadResponse(MarketDataError):
     """Yahoo answered without usable bars."""
 
 
-@dataclass
-class Politeness:
-    """How often and how fast Yahoo is asked. Waits are in seconds."""
-
-    tries: int = 4  # for each symbol
-    first_wait: float = 1.0  # before the second try; doubles with each, plus up to as much again at random
-    longest_wait: float = 60.0  # a Retry-After beyond it ends the fetch
-    connect_seconds: float = 4.0
-    answer_seconds: float = 15.0
-    workers: int = 4
-
-
 POLITENESS = Politeness()
 
 
-def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame, pd.DataFrame, str, list[str]]:
+class Answer(NamedTuple):
+    """What read_yahoo returns."""
+
+    table: pd.DataFrame
+    events: pd.DataFrame
+    source: str
+    notes: list[str]
+    exchanges: dict[str, str]
+
+
+def read_yahoo(config: StocksConfig, session: Any = None) -> Answer:
     """Bars not yet adjusted for dividends, from a stored snapshot or, where none fits, from Yahoo.
 
     table: symbol (categorical), date (session, without time zone), open, high, low, close, volume, adj_close (Yahoo's
     own), sorted by symbol and date, from stocks.start to stocks.end inclusive. events: symbol, date, split (new
     shares for an old one, 0 if none), dividend (currency a share, 0 if none). source: "yahoo snapshot " and its name.
-    notes: one sentence each.
+    notes: one sentence each. exchanges: by symbol, as Yahoo calls them.
     session: a curl_cffi Session to use instead of a new one. Raises SourceUnreachable, UnknownSymbol, RateLimited,
-    BadResponse, or their parent MarketDataError for a snapshot that cannot be used.
+    BadResponse, or their parent MarketDataError for a snapshot that cannot be used, for symbols in several currencies,
+    and for a symbol whose currency or time zone is another than in the snapshots of it.
     """
     symbols = _checked_symbols(config)
     folder, notes = Path(config.snapshots), []
@@ -83,12 +92,16 @@ def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame,
         retrieved, name = stored
         raw = load_snapshot(folder, name)
         notes = [
-            f"snapshot {name}, retrieved {retrieved[:10]}, was reused for the same request; "
+            f"snapshot {name}, retrieved {plain(retrieved[:10])}, was reused for the same request; "
             "stocks.refresh=true asks Yahoo again"
         ]
     else:
-        raw, notes = _download(symbols, config, session)
-        name = save_snapshot(folder, raw, request)
+        raw, notes, listings = _download(symbols, config, session)
+        refuse_currencies(listings, symbols)  # before it is stored
+        notes += refuse_changed_listings(folder, listings)
+        name = save_snapshot(folder, raw, request, listings)
+    listings = listings_of(folder, name)
+    notes += refuse_currencies(listings, symbols)
     raw = _between(raw[raw["symbol"].isin(symbols)], config)
     raw = raw.assign(symbol=pd.Categorical(raw["symbol"], sorted(symbols)))
     happened = (raw["split"] != 0) | (raw["dividend"] != 0)
@@ -98,19 +111,23 @@ def read_yahoo(config: StocksConfig, session: Any = None) -> tuple[pd.DataFrame,
     for symbol in symbols:
         if not (table["symbol"] == symbol).any():
             raise _no_bars(symbol, config)
-    return table.reset_index(drop=True), events.reset_index(drop=True), f"yahoo snapshot {name}", notes
+    exchanges = {symbol: place for symbol in symbols if (place := listings.get(symbol, {}).get("exchange"))}
+    return Answer(
+        table.reset_index(drop=True), events.reset_index(drop=True), f"yahoo snapshot {name}", notes, exchanges
+    )
 
 
 def _checked_symbols(config: StocksConfig) -> list[str]:
     """The symbols to ask for, all checked before the first request, because each becomes part of a URL."""
-    for symbol in config.symbols:
-        if not SYMBOL.match(symbol):
-            upper = symbol.strip().upper()
-            hint = f"did you mean {upper}?" if SYMBOL.match(upper) else "write it as AAPL, BRK-B, 7203.T or ^GSPC"
-            raise UnknownSymbol(f"stocks.symbols: {ascii(symbol)[:60]} cannot be a symbol of Yahoo; {hint}")
+    wrong = [symbol for symbol in config.symbols if not SYMBOL.match(symbol)]
+    if wrong:
+        upper = wrong[0].strip().upper()
+        hint = f"did you mean {upper}?" if SYMBOL.match(upper) else "write it as AAPL, BRK-B, 7203.T or ^GSPC"
+        more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
+        raise UnknownSymbol(f"stocks.symbols: {ascii(wrong[0])[:60]}{more} cannot be a symbol of Yahoo; {hint}")
     symbols = [symbol for symbol in dict.fromkeys(config.symbols) if symbol not in config.exclude]
     if not symbols:
-        raise MarketDataError(f"stocks.exclude=[{','.join(config.exclude)}] leaves no symbol")
+        raise MarketDataError(f"{excluding(config.exclude)} leaves no symbol")
     return symbols
 
 
@@ -127,17 +144,21 @@ def _no_bars(symbol: str, config: StocksConfig, reason: str = "") -> UnknownSymb
 # Asking Yahoo.
 
 
-def _download(symbols: list[str], config: StocksConfig, session: Any) -> tuple[pd.DataFrame, list[str]]:
-    """Raw bars and events of all symbols, or the first failure."""
+def _download(
+    symbols: list[str], config: StocksConfig, session: Any
+) -> tuple[pd.DataFrame, list[str], dict[str, Listing]]:
+    """Raw bars and events of all symbols, notes, and their listings; or the first failure."""
     from curl_cffi.requests import Session
+    from yfinance.const import _BASE_URL_
 
     _tame_yfinance()
     with (
         Session(impersonate="chrome") if session is None else nullcontext(session) as used,
-        _Talk(used, POLITENESS) as talk,
+        Talk(used, POLITENESS) as talk,
         ThreadPoolExecutor(talk.manners.workers) as pool,
     ):
-        talk.knock()
+        if closed := talk.knock(f"{_BASE_URL_}/"):
+            raise _unreachable(closed) from closed
         try:
             answers = [pool.submit(_ask_until_answered, symbol, config, talk) for symbol in symbols]
             done, _ = wait(answers, return_when=FIRST_EXCEPTION)
@@ -145,11 +166,11 @@ def _download(symbols: list[str], config: StocksConfig, session: Any) -> tuple[p
             talk.over.set()
             pool.shutdown(wait=False, cancel_futures=True)
         failures = [failure for answer in done if (failure := answer.exception())]
-        if failures:  # an _Over only says that another symbol failed
-            raise min(failures, key=lambda failure: isinstance(failure, _Over))
-        bars, notes = zip(*(answer.result() for answer in answers), strict=True)
+        if failures:  # an Over only says that another symbol failed
+            raise min(failures, key=lambda failure: isinstance(failure, Over))
+        bars, notes, listings = zip(*(answer.result() for answer in answers), strict=True)
     raw = pd.concat(bars).sort_values(["symbol", "date"], kind="stable", ignore_index=True)
-    return raw, sorted({note for note in notes if note})
+    return raw, sorted({note for note in notes if note}), dict(zip(symbols, listings, strict=True))
 
 
 def _tame_yfinance() -> None:
@@ -166,75 +187,7 @@ def _tame_yfinance() -> None:
     logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # our errors say it, in one line
 
 
-class _Over(Exception):
-    """Another symbol has failed; nothing more is asked."""
-
-
-class _Refused(Exception):
-    """The server answered a chart request with an error status."""
-
-    def __init__(self, status: int, retry_after: float | None, reason: str) -> None:
-        super().__init__(f"HTTP {status} {reason}".strip())
-        self.status, self.retry_after, self.reason = status, retry_after, reason
-
-
-class _Talk:
-    """What the threads of one download share: the session, whose every request passes here, and the pauses.
-
-    yfinance hides status and Retry-After, and answers a 429 by asking again at once; so we watch its requests.
-    """
-
-    def __init__(self, session: Any, manners: Politeness) -> None:
-        self.session, self.manners = session, manners
-        self.over = threading.Event()
-        self.quiet_until = 0.0  # time.monotonic()
-        self._request = session.request
-        self._cookie: Any = None
-
-    def __enter__(self) -> "_Talk":
-        self.session.request = self._listened
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        del self.session.request
-
-    def knock(self) -> None:
-        """Raise SourceUnreachable if no connection to Yahoo can be made; any answer will do."""
-        from curl_cffi.requests.exceptions import RequestException, Timeout
-        from yfinance.const import _BASE_URL_
-
-        try:
-            self._request("HEAD", f"{_BASE_URL_}/", timeout=(self.manners.connect_seconds,) * 2)
-        except RequestException as error:
-            if _no_connection(error) or isinstance(error, Timeout):
-                raise _unreachable(error) from error
-
-    def pause(self, seconds: float) -> None:
-        """Let no thread send a request for some seconds."""
-        self.quiet_until = max(self.quiet_until, time.monotonic() + seconds)
-
-    def await_turn(self) -> None:
-        """Wait until the pauses are over."""
-        while (left := self.quiet_until - time.monotonic()) > 0:
-            if self.over.wait(left):
-                raise _Over
-
-    def _listened(self, method: str, url: str, **options: Any) -> Any:
-        if self.over.is_set():
-            raise _Over
-        if self._cookie is not None and url.rstrip("/") == COOKIE:
-            return self._cookie  # without its cache on disk, yfinance would ask for it before each chart
-        options["timeout"] = (self.manners.connect_seconds, self.manners.answer_seconds)
-        response = self._request(method, url, **options)
-        status = response.status_code
-        if url.rstrip("/") == COOKIE:
-            self._cookie = response
-        if CHART in url and status >= 400 and status not in (401, 403):  # which a new cookie may cure
-            raise _Refused(status, _seconds(response.headers.get("Retry-After")), _reason(response))
-        return response
-
-
-def _ask_until_answered(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, str]:
+def _ask_until_answered(symbol: str, config: StocksConfig, talk: Talk) -> tuple[pd.DataFrame, str, Listing]:
     from curl_cffi.requests.exceptions import RequestException
     from yfinance.data import YfData
     from yfinance.exceptions import YFException
@@ -245,11 +198,11 @@ def _ask_until_answered(symbol: str, config: StocksConfig, talk: _Talk) -> tuple
         YfData.cache_get.cache_clear()  # else yfinance would repeat a bad answer from memory
         try:
             return _ask(symbol, config, talk)
-        except (RequestException, YFException, _Refused, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (RequestException, YFException, Refused, *UNREADABLE) as error:
             failure = error if isinstance(error, MarketDataError) else _failure(symbol, config, error, attempt)
             if not isinstance(failure, (RateLimited, BadResponse)):
                 raise failure from error
-            asked_for = error.retry_after if isinstance(error, _Refused) else None
+            asked_for = error.retry_after if isinstance(error, Refused) else None
             backoff = manners.first_wait * 2 ** (attempt - 1) * (1 + random.random())
             if attempt == manners.tries or (asked_for or 0) > manners.longest_wait:
                 raise failure from error
@@ -257,8 +210,8 @@ def _ask_until_answered(symbol: str, config: StocksConfig, talk: _Talk) -> tuple
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _ask(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, str]:
-    """Raw bars and events of one symbol, and a note if today's session, not yet over, was left out."""
+def _ask(symbol: str, config: StocksConfig, talk: Talk) -> tuple[pd.DataFrame, str, Listing]:
+    """Raw bars and events of one symbol, a note if today's session, not yet over, was left out, and the listing."""
     import yfinance
 
     ticker = yfinance.Ticker(symbol, session=talk.session)
@@ -273,7 +226,7 @@ def _ask(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, 
     )
     about = ticker.history_metadata
     if about.get("symbol", symbol) != symbol or about.get("dataGranularity", "1d") != "1d":
-        what = f"{_plain(about.get('dataGranularity'))} bars of {_plain(about.get('symbol'))}"
+        what = f"{plain(about.get('dataGranularity'))} bars of {plain(about.get('symbol'))}"
         raise UnknownSymbol(f"{symbol}: Yahoo answered with {what}: leave it out of stocks.symbols")
     answer, note = _without_today(answer, about)
     if answer["Close"].isna().all():
@@ -290,7 +243,13 @@ def _ask(symbol: str, config: StocksConfig, talk: _Talk) -> tuple[pd.DataFrame, 
     if bars["close"].isna().all():
         raise _no_bars(symbol, config)
     last = bars["date"][bars["close"].notna()].max()
-    return bars[bars["date"] <= last], note  # Yahoo may still change an event after the last bar
+    # Yahoo may still change an event after the last bar.
+    return bars[bars["date"] <= last], note, {ours: _word(about.get(theirs)) for ours, theirs in LISTING.items()}
+
+
+def _word(value: object) -> str | None:
+    """A name that Yahoo gave, None where it gave none or something that is no name."""
+    return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_/+\-]{1,40}", value) else None
 
 
 def _without_today(answer: pd.DataFrame, about: Any) -> tuple[pd.DataFrame, str]:
@@ -311,7 +270,7 @@ def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) ->
     from yfinance.exceptions import YFRateLimitError
 
     asked = f"asked {tries} times" if tries > 1 else "asked once"
-    status, reason = (error.status, error.reason) if isinstance(error, _Refused) else (0, "")
+    status, reason = (error.status, error.reason) if isinstance(error, Refused) else (0, "")
     if status == 429 or isinstance(error, YFRateLimitError):
         pause = getattr(error, "retry_after", None)
         when = f"in {pause:.0f} s, as Yahoo asks" if pause else "in some minutes"
@@ -321,11 +280,13 @@ def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) ->
     if 400 <= status < 500 and reason:
         return _no_bars(symbol, config, f" ({reason})")
     if isinstance(error, RequestException):
-        if _no_connection(error):
+        if no_connection(error):
             return _unreachable(error)
-        return BadResponse(f"{symbol}: Yahoo's answer broke off ({_curl(error)}, {asked}): try again; {OFFLINE}")
-    what = f"HTTP {status}" if status else _plain(error)
-    if isinstance(error, (LookupError, TypeError, ValueError, AttributeError)):  # met while yfinance read it
+        if unsafe := why_unsafe(error):
+            return BadResponse(f"{symbol}: Yahoo's answer {unsafe}, and was not followed or read: {OFFLINE}")
+        return BadResponse(f"{symbol}: Yahoo's answer broke off ({curl_words(error)}, {asked}): try again; {OFFLINE}")
+    what = f"HTTP {status}" if status else plain(error)
+    if isinstance(error, UNREADABLE):
         what = "no JSON" if isinstance(error, json.JSONDecodeError) else "a part of it is missing"
     return BadResponse(
         f"{symbol}: Yahoo answered with something other than a chart ({what}, {asked}): try again later; {OFFLINE}"
@@ -334,45 +295,5 @@ def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) ->
 
 def _unreachable(error: Exception) -> SourceUnreachable:
     return SourceUnreachable(
-        f"the source, Yahoo, could not be reached ({_curl(error)}): check the network or proxy; {OFFLINE}"
+        f"the source, Yahoo, could not be reached ({curl_words(error)}): check the network or proxy; {OFFLINE}"
     )
-
-
-def _no_connection(error: Exception) -> bool:
-    """Whether no connection was made at all, which an immediate retry will not change."""
-    from curl_cffi import CurlECode
-    from curl_cffi.requests.exceptions import DNSError, ProxyError, SSLError
-
-    return isinstance(error, (DNSError, ProxyError, SSLError)) or getattr(error, "code", 0) == CurlECode.COULDNT_CONNECT
-
-
-def _curl(error: Exception) -> str:
-    """Curl's message without its advice."""
-    return _plain(re.sub(r"^.*?curl: \(\d+\) |\.? See https?://\S+.*$", "", str(error), flags=re.DOTALL))
-
-
-def _plain(what: object) -> str:
-    """Foreign text as one short printable ASCII line."""
-    text = " ".join(str(what).split()).encode("ascii", "replace").decode()
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:160]
-
-
-def _reason(response: Any) -> str:
-    """The description in an error answer of Yahoo; empty if it is not Yahoo's JSON."""
-    try:
-        return _plain(response.json()["chart"]["error"]["description"])
-    except (ValueError, LookupError, TypeError):
-        return ""
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which is a number or a date; None if it is neither."""
-    try:
-        return max(0.0, float(retry_after or ""))
-    except ValueError:
-        pass
-    try:
-        moment = email.utils.parsedate_to_datetime(retry_after or "")
-        return max(0.0, (moment - datetime.now(moment.tzinfo)).total_seconds())
-    except (ValueError, TypeError):
-        return None

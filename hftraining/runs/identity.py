@@ -22,6 +22,7 @@ CANNOT_CHANGE_A_NUMBER = (
     "resume",  # bit-exact by construction
     "init_from",  # where the base model lies; base.signature and base.weights count
     "stocks.snapshots",  # where snapshots lie; stocks.snapshot, which names one, counts
+    "stocks.calendar",  # names gaps in the bars, and fills none
     "stocks.path",  # where files lie; run.json and the ledger know the bars in them by their fingerprint
     "evidence.ledger",  # where the trials are counted
     # The exception: another device rounds differently. It belongs to the machine, and a config is the same trial on

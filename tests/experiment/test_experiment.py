@@ -151,6 +151,8 @@ SHOWN_ELSEWHERE = {
     "stocks.source",  # every test of this file runs source=files; tests/experiment/test_pipeline.py runs the sample
     "stocks.path",  # likewise
     "stocks.bad_rows",  # tests/market/test_files.py
+    "stocks.resample",  # tests/market/test_sessions.py
+    "stocks.calendar",  # likewise; test_signature.py shows that it changes no bit of a run
     "stocks.snapshots",  # tests/market/test_yahoo.py
     "stocks.snapshot",  # likewise
     "stocks.refresh",  # likewise

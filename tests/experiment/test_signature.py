@@ -60,6 +60,7 @@ def test_every_pattern_of_the_list_matches_a_field():
 SHOWN_HERE = {
     "output_dir": "test_where_the_outputs_go_changes_no_bit",
     "profit_tracker.report_every": "test_how_often_the_report_is_printed_changes_no_bit",
+    "stocks.calendar": "test_naming_gaps_by_another_calendar_changes_no_bit",
     "stocks.path": "test_where_the_bars_lie_changes_no_bit",
     "stocks.snapshots": "test_where_snapshots_are_kept_changes_no_bit",
     "evidence.ledger": "test_where_trials_are_counted_changes_no_bit",
@@ -84,6 +85,14 @@ def test_where_the_outputs_go_changes_no_bit(folder, reference, tmp_path):
 def test_where_the_bars_lie_changes_no_bit(folder, reference, tmp_path):
     elsewhere = own_copy(folder, tmp_path / "other" / "bars")
     assert fingerprint(run(elsewhere, tmp_path / "out")) == fingerprint(reference)
+
+
+def test_naming_gaps_by_another_calendar_changes_no_bit(folder, reference, tmp_path):
+    again = run(folder, tmp_path, "stocks.calendar=XTKS")
+    assert fingerprint(again) == fingerprint(reference)
+    assert again["signature"] == reference["signature"]
+    named = [warning for warning in again["warnings"] if "no sessions of XTKS" in warning]
+    assert named and not set(named) & set(reference["warnings"])
 
 
 def test_where_trials_are_counted_changes_no_bit(folder, reference, tmp_path):

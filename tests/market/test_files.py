@@ -136,7 +136,7 @@ def test_a_missing_empty_or_unreadable_file_is_refused(tmp_path):
     (tmp_path / "bars.xlsx").write_text("")
     assert "is not one of .csv" in refused(tmp_path / "bars.xlsx")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and then nothing")
-    assert "broken.parquet cannot be read" in refused(tmp_path / "broken.parquet")
+    assert "broken.parquet is no parquet file, or was cut short" in refused(tmp_path / "broken.parquet")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

@@ -1,12 +1,16 @@
 """The yahoo source through the real yfinance and curl, against a server on the loopback."""
 
+import contextlib
+import gzip
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import exchange_calendars
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +19,7 @@ from curl_cffi.requests import Session
 from hftraining.market import dividends, snapshots, yahoo
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.prices import load_bars
+from hftraining.market.talk import seconds_to_wait
 from tests.commands import train_here
 from tests.yahoo_server import DOWN, NO_DATA, TOO_MANY, Answer, Chart, YahooServer, refusal, serving
 
@@ -23,7 +28,7 @@ DAYS = np.datetime_as_string(np.busday_offset("2014-01-06", np.arange(100), roll
 
 def read_adjusted(config: StocksConfig, session: Session) -> tuple:
     """Bars adjusted for dividends, events, source and notes, in the order in which load_bars asks for them."""
-    table, events, source, notes = yahoo.read_yahoo(config, session)
+    table, events, source, notes, _ = yahoo.read_yahoo(config, session)
     table, doubts = dividends.adjusted(table, events)
     return table, events, source, notes + doubts
 
@@ -151,8 +156,8 @@ def test_a_retry_after_of_an_hour_is_not_waited_for(server, fetch):
 
 def test_a_retry_after_may_be_a_date():
     soon = datetime.now(UTC) + timedelta(seconds=90)
-    assert yahoo._seconds(soon.strftime("%a, %d %b %Y %H:%M:%S GMT")) == pytest.approx(90, abs=3)
-    assert yahoo._seconds("soon") is None and yahoo._seconds(None) is None
+    assert seconds_to_wait(soon.strftime("%a, %d %b %Y %H:%M:%S GMT")) == pytest.approx(90, abs=3)
+    assert seconds_to_wait("soon") is None and seconds_to_wait(None) is None
 
 
 BODY = flat_chart("AAPL").body()
@@ -419,6 +424,36 @@ def test_a_snapshot_that_would_fill_the_memory_is_not_read(fetch, tmp_path):
     assert "claims" in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw.assign(date=raw["date"].to_numpy().astype("int64") * 10**9),
+        lambda raw: raw.assign(date="2015-01-05"),
+        lambda raw: raw.assign(date=np.datetime64("9999-01-01", "ms")),
+        lambda raw: raw.assign(close=raw["close"].astype(str)),
+        lambda raw: raw.assign(symbol=[{"x": 1}] * len(raw)),
+        lambda raw: raw.assign(symbol="A" * 100_000),
+        lambda raw: raw.assign(split=True),
+    ],
+)
+def test_a_snapshot_with_the_right_name_and_strange_columns_ends_in_bars_or_in_one_line(
+    server, fetch, tmp_path, change
+):
+    """Its name is a hash of its content, which whoever writes it can compute, too."""
+    server.charts["AAPL"] = flat_chart("AAPL")
+    name = fetch("AAPL")[2].split()[-1]
+    raw = change(pd.read_parquet(tmp_path / "snapshots" / f"{name}.parquet"))
+    raw.to_parquet(tmp_path / "snapshots" / "raw.parquet")
+    with contextlib.suppress(MarketDataError, AttributeError, TypeError, ValueError):
+        name = snapshots._address(raw.astype({"date": "datetime64[s]"}))
+    (tmp_path / "snapshots" / "raw.parquet").replace(tmp_path / "snapshots" / f"{name}.parquet")
+    config = StocksConfig(source="yahoo", symbols=["AAPL"], snapshots=str(tmp_path / "snapshots"), snapshot=name)
+    try:
+        assert len(load_bars(config).sessions_T) == len(DAYS)
+    except MarketDataError as error:
+        assert str(error).isprintable() and len(str(error)) < 600
+
+
 def test_load_bars_gives_adjusted_bars_that_name_their_snapshot(server, tmp_path):
     server.charts["AAPL"] = flat_chart("AAPL", 40.0, dividends={DAYS[50]: 2.0})
     server.charts["MSFT"] = flat_chart("MSFT", 30.0, days=DAYS[10:])
@@ -465,3 +500,215 @@ def test_the_command_line_without_a_network_ends_with_one_line_and_leaves_nothin
     (line,) = err.splitlines()
     assert "could not be reached" in line and "stocks=sample works offline" in line
     assert not list(tmp_path.iterdir())
+
+
+# A hostile or careless source.
+
+
+def listing(symbol: str, **meta: object) -> Chart:
+    return flat_chart(symbol, meta=meta)
+
+
+@pytest.mark.parametrize("currency", ["JPY", None, "", ["USD"], "\x1b[31m"])
+def test_a_symbol_that_comes_in_another_currency_than_before_is_refused(server, fetch, tmp_path, currency):
+    server.charts["AAPL"] = listing("AAPL")
+    name = fetch("AAPL")[2].split()[-1]
+    server.charts["AAPL"] = listing("AAPL", currency=currency)
+    with pytest.raises(MarketDataError) as caught:
+        fetch("AAPL", refresh=True)
+    now = "JPY" if currency == "JPY" else "left out"
+    assert only_line_of(caught) == (
+        f"AAPL: Yahoo now answers with the currency {now}, but the stored snapshot {name} has USD: another listing; "
+        "name another folder as stocks.snapshots to begin anew, or leave it out with stocks.exclude=[AAPL]"
+    )
+    assert [path.stem for path in (tmp_path / "snapshots").glob("*.parquet")] == [name]
+    with pytest.raises(MarketDataError, match="another listing"):
+        fetch("AAPL", start=DAYS[1])  # another request of the same symbol
+
+
+def test_another_folder_begins_anew_in_the_new_currency(server, fetch, tmp_path):
+    server.charts["AAPL"] = listing("AAPL")
+    fetch("AAPL")
+    server.charts["AAPL"] = listing("AAPL", currency="JPY")
+    config = StocksConfig(source="yahoo", symbols=["AAPL"], snapshots=str(tmp_path / "anew"))
+    with Session(impersonate="chrome", verify=server.ca_file, proxies={"https": server.proxy}) as session:
+        assert len(yahoo.read_yahoo(config, session).table) == len(DAYS)
+
+
+def test_another_time_zone_is_another_listing_and_another_exchange_is_a_note(server, fetch):
+    server.charts["AAPL"] = listing("AAPL", exchangeName="NYQ")
+    name = fetch("AAPL")[2].split()[-1]
+    server.charts["AAPL"] = listing("AAPL", exchangeName="NMS")
+    assert f"AAPL: its exchange is NMS, in snapshot {name} it was NYQ" in fetch("AAPL", refresh=True)[3]
+    server.charts["AAPL"] = listing("AAPL", exchangeTimezoneName="Asia/Tokyo")
+    with pytest.raises(MarketDataError, match=r"AAPL: Yahoo now answers with the timezone Asia/Tokyo, but the stored"):
+        fetch("AAPL", refresh=True)
+
+
+def test_currency_and_exchange_are_kept_beside_the_snapshot(server, fetch, tmp_path):
+    server.charts["AAPL"] = listing("AAPL", exchangeName="NMS")
+    fetch("AAPL")
+    (manifest,) = (tmp_path / "snapshots").glob("*.json")
+    known = {"currency": "USD", "exchange": "NMS", "timezone": "America/New_York"}
+    assert json.loads(manifest.read_text())["listings"] == {"AAPL": known}
+
+
+def test_symbols_in_several_currencies_are_refused_and_nothing_is_stored(server, fetch, tmp_path):
+    server.charts |= {"AAPL": listing("AAPL"), "MSFT": listing("MSFT"), "7203.T": listing("7203.T", currency="JPY")}
+    with pytest.raises(MarketDataError) as caught:
+        fetch("AAPL", "7203.T", "MSFT")
+    assert only_line_of(caught) == (
+        "AAPL, MSFT trade in USD, but 7203.T in JPY: one account cannot add them up; leave some out, e.g. with "
+        "stocks.exclude=[7203.T]"
+    )
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert len(fetch("AAPL", "7203.T", "MSFT", exclude=["7203.T"])[0]) == 2 * len(DAYS)
+
+
+def test_a_stored_snapshot_in_several_currencies_is_refused_too(server, fetch, tmp_path):
+    server.charts |= {symbol: listing(symbol) for symbol in ("AAPL", "MSFT")}
+    name = fetch("AAPL", "MSFT")[2].split()[-1]
+    manifest = tmp_path / "snapshots" / f"{name}.json"
+    content = json.loads(manifest.read_text())
+    content["listings"]["MSFT"]["currency"] = "GBp"
+    manifest.write_text(json.dumps(content))
+    for settings in ({}, {"snapshot": name}):
+        with pytest.raises(MarketDataError, match="AAPL trade in USD, but MSFT in GBp: one account"):
+            fetch("AAPL", "MSFT", **settings)
+    assert len(fetch("AAPL", snapshot=name)[0]) == len(DAYS)
+
+
+def test_a_currency_that_is_not_named_gives_a_note(server, fetch):
+    server.charts |= {"AAPL": listing("AAPL"), "MSFT": listing("MSFT", currency=None)}
+    assert fetch("AAPL", "MSFT")[3] == ["the currency of MSFT is not known and taken to be USD"]
+    assert fetch("MSFT")[3] == ["the currency of MSFT is not known and taken to be one and the same"]
+
+
+def test_days_that_are_missing_from_an_answer_are_named(server, tmp_path):
+    calendar = exchange_calendars.get_calendar("XTKS", start="2012-01-04", end="2016-12-31")
+    days = [str(day.date()) for day in calendar.sessions[:900]]
+    kept = [day for n, day in enumerate(days) if not 301 <= n < 401 and n % 30 != 29]
+    meta = {"exchangeName": "JPX", "currency": "JPY", "exchangeTimezoneName": "Asia/Tokyo"}
+    server.charts["7203.T"] = flat_chart("7203.T", days=[f"{day}T00:00:00" for day in kept], meta=meta)
+    config = StocksConfig(source="yahoo", symbols=["7203.T"], snapshots=str(tmp_path))
+    with Session(impersonate="chrome", verify=server.ca_file, proxies={"https": server.proxy}) as session:
+        bars = load_bars(config, session)
+    (note,) = [note for note in bars.warnings if "missing" in note]
+    assert note.startswith(f"7203.T: 100 sessions missing from {days[301]} to {days[400]}; ")
+    scattered = sum(n % 30 == 29 and not 301 <= n < 401 for n in range(899))  # the last day is no gap
+    assert f"7203.T: {scattered} of 899 sessions missing, scattered from {days[29]} to {days[869]}" in note
+    assert note.endswith("(sessions of XTKS)")
+
+
+def test_a_redirect_to_an_address_without_encryption_is_not_followed(server, fetch):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    server.always["AAPL"] = Answer(302, headers={"Location": "http://query2.finance.yahoo.com/v8/finance/chart/AAPL"})
+    with pytest.raises(
+        yahoo.BadResponse, match="AAPL: Yahoo's answer leads to an address without encryption"
+    ) as caught:
+        fetch("AAPL")
+    assert "stocks=sample works offline" in only_line_of(caught)
+    assert server.in_clear == []
+
+
+def test_a_redirect_to_another_https_address_is_followed(server, fetch):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    there = "https://query1.finance.yahoo.com/v8/finance/chart/AAPL?interval=1d"
+    server.before["AAPL"] = [Answer(302, headers={"Location": there})]
+    assert len(fetch("AAPL")[0]) == len(DAYS)
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_very_many_nested_brackets_are_one_line(server, fetch, status):
+    server.always["AAPL"] = Answer(status, b"[" * 200_000)
+    with pytest.raises(yahoo.BadResponse, match=r"^AAPL: Yahoo answered with something other than a chart") as caught:
+        fetch("AAPL")
+    only_line_of(caught)
+
+
+@pytest.mark.parametrize("moment", [-(2**40), 2**40, 10**30, 1e308, "x", None, [[]]])
+@pytest.mark.parametrize("place", ["bar", "dividend", "closing time"])
+def test_a_moment_that_is_none_ends_in_bars_or_in_one_line(server, fetch, moment, place):
+    regular = {"start": 0, "end": moment if place == "closing time" else 1, "gmtoffset": 0, "timezone": "E"}
+    chart = flat_chart("AAPL", dividends={DAYS[3]: 0.5}, meta={"currentTradingPeriod": {"regular": regular}})
+    answer = json.loads(chart.body())
+    (result,) = answer["chart"]["result"]
+    if place == "bar":
+        result["timestamp"][0] = moment
+    elif place == "dividend":
+        next(iter(result["events"]["dividends"].values()))["date"] = moment
+    server.always["AAPL"] = Answer(body=json.dumps(answer).encode())
+    try:
+        assert len(fetch("AAPL")[0]) >= len(DAYS) - 1
+    except MarketDataError as error:
+        assert str(error).isprintable() and len(str(error)) < 300
+
+
+def test_an_answer_that_unpacks_to_gigabytes_is_not_read(server, fetch):
+    packed = gzip.compress(bytes(2**27), 9)
+    server.always["AAPL"] = Answer(body=packed, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(yahoo.BadResponse, match="AAPL: Yahoo's answer is larger than 67,108,864 bytes"):
+        fetch("AAPL")
+
+
+@pytest.mark.parametrize("price", [1e308, 1e-320, float("nan"), -5.0])
+def test_an_absurd_price_of_yahoo_is_refused_by_symbol_and_day(server, tmp_path, price):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    day, o, h, lo, _, a, v = server.charts["AAPL"].rows[50]
+    server.charts["AAPL"].rows[50] = (day, o, h, lo, price, a, v)
+    config = StocksConfig(source="yahoo", symbols=["AAPL"], snapshots=str(tmp_path))
+    with (
+        Session(impersonate="chrome", verify=server.ca_file, proxies={"https": server.proxy}) as session,
+        pytest.raises(MarketDataError, match=f"^AAPL on {day} ") as caught,
+    ):
+        load_bars(config, session)
+    only_line_of(caught)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(requests=[{"symbols": ["AAPL"], "start": [], "end": None, "retrieved": "2020"}]),
+        lambda m: m.update(requests=[{"symbols": ["AAPL"], "start": None, "end": None, "retrieved": 5}]),
+        lambda m: m.update(requests={"a": 1}),
+        lambda m: m.update(listings=[1]),
+        lambda m: m.update(listings={"AAPL": "USD"}),
+        lambda m: m.update(listings={"AAPL": {"currency": {"x": 1}}}),
+    ],
+)
+def test_a_manifest_of_another_shape_is_one_line(server, fetch, tmp_path, change):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    fetch("AAPL")
+    (manifest,) = (tmp_path / "snapshots").glob("*.json")
+    content = json.loads(manifest.read_text())
+    change(content)
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(MarketDataError, match="is damaged: delete it, its snapshot stays usable by name") as caught:
+        fetch("AAPL")
+    only_line_of(caught)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "{}", "null", "\x00", '{"requests": null}'])
+def test_a_manifest_that_is_no_manifest_is_one_line_and_a_pipe_is_not_waited_for(server, fetch, tmp_path, text):
+    server.charts["AAPL"] = flat_chart("AAPL")
+    fetch("AAPL")
+    (manifest,) = (tmp_path / "snapshots").glob("*.json")
+    manifest.write_text(text)
+    with pytest.raises(MarketDataError, match="is damaged"):
+        fetch("AAPL")
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(MarketDataError, match="is damaged"):
+        fetch("AAPL")
+
+
+def test_ten_thousand_bad_symbols_give_a_short_line(server, fetch):
+    bad = [f"bad{n}" for n in range(10_000)]
+    with pytest.raises(MarketDataError) as caught:
+        fetch(*bad)
+    assert len(only_line_of(caught)) < 200 and "and 9,999 more" in str(caught.value)
+    server.charts["AAPL"] = flat_chart("AAPL")
+    name = fetch("AAPL")[2].split()[-1]
+    with pytest.raises(MarketDataError) as caught:
+        fetch(*(f"BAD{n}" for n in range(10_000)), snapshot=name)
+    assert len(only_line_of(caught)) < 200 and "and 9,990 more" in str(caught.value)
