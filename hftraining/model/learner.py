@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from hftraining.core.errors import UserError
+from hftraining.core.tensor_file import difference, shapes_of
 from hftraining.model.config import WEIGHTS, ModelConfig
 
 TUNING_SHARE = 0.2  # of the training days, the last ones: they choose the penalty and the number of trees
@@ -142,11 +143,12 @@ class MeanModel(ABC, Generic[Mean]):
 
     def load(self, folder: Path) -> None:
         """Read what save wrote. Raises OSError, SafetensorError or ValueError for a file of another model."""
-        arrays = load_file(folder / WEIGHTS)
-        found = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
         wanted = {name: ("float64", array.shape) for name, array in self._arrays().items()}
-        if found != wanted:
-            raise ValueError(f"it holds {found}, where this model has {wanted}")
+        if unlike := difference(shapes_of(folder / WEIGHTS), wanted):
+            raise ValueError(unlike)
+        arrays = load_file(folder / WEIGHTS)
+        if strange := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+            raise ValueError(f"{strange[0]} holds numbers that are not finite")
         self.residual_QH = arrays.pop("residual_QH")
         self.mean = replace(self.mean, **arrays)
 

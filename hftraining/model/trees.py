@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from hftraining.core.untrusted import MB, read_text
 from hftraining.model.learner import MeanModel, MissingDependency
+from hftraining.model.tree_text import what_is_wrong
 
+MOST_LEAVES = 8
 TREES = {
     "objective": "regression",
-    "num_leaves": 8,
+    "num_leaves": MOST_LEAVES,
     "learning_rate": 0.05,
     "feature_fraction": 0.5,
     "max_bin": 63,
@@ -23,6 +26,7 @@ TREES = {
     "num_threads": 1,  # on a busy machine threads wait seconds for each other
 }
 MOST_TREES, PATIENCE = 100, 20
+TEXT_MOST = MB  # of a horizon: ten times the text of MOST_TREES
 LEAF_SHARE = 0.01  # least share of the rows in a leaf: a few rows are noise
 
 
@@ -96,7 +100,9 @@ class TreesModel(MeanModel[Trees]):
         lightgbm = _lightgbm()
         boosters = []
         for name in self._names():
-            text = (folder / name).read_text(encoding="utf-8")
+            text = read_text(folder / name, TEXT_MOST)
+            if wrong := what_is_wrong(text, self.n_features, MOST_TREES, MOST_LEAVES):
+                raise ValueError(f"{name} cannot be read: {wrong}")
             try:
                 boosters.append(lightgbm.Booster(model_str=text))
             except lightgbm.basic.LightGBMError as error:
