@@ -36,7 +36,9 @@ class Untrusted(UserError):
 
 def shown(text: object, most: int = 80) -> str:
     """Any text as one printable piece of at most so many characters."""
-    printable = "".join(c if c.isprintable() else " " for c in str(text)[: 4 * most]).encode("ascii", "replace").decode()
+    printable = (
+        "".join(c if c.isprintable() else " " for c in str(text)[: 4 * most]).encode("ascii", "replace").decode()
+    )
     words = " ".join(printable.split())
     return words if len(words) <= most else words[: most - 3] + "..."
 
@@ -187,7 +189,12 @@ def is_there(path: Path) -> bool:
 
 
 def _kind(mode: int) -> str:
-    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFSOCK: "a socket",
+    }
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 

@@ -16,6 +16,7 @@ import torch
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import Interrupted, UserError
+from hftraining.core.untrusted import refuse_links
 from hftraining.evidence.leaks import Known, LeakReport, Outcome, changed, moved, unmoved
 from hftraining.evidence.noise import half_of, other_future, rescaled_past
 from hftraining.experiment.base_run import BaseRun
@@ -66,7 +67,11 @@ def prove(ground: Ground, days: int, seed: int, trained: Forecaster | None = Non
 
 
 def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
-    """The leak proof of a finished run, with its own config, bars and trained model, and many more days swept."""
+    """The leak proof of a finished run, with its own config, bars and trained model, and many more days swept.
+
+    Raises UserError for a folder that is damaged, or whose config and model are not of one run.
+    """
+    refuse_links(folder)
     config = load_config(folder / "config.yaml")
     config.training.device = "cpu"  # of the machine that proves
     trained = Forecaster.load(folder / "model")

@@ -20,7 +20,7 @@ from hftraining.core.errors import UserError
 from hftraining.core.files import sha256
 from hftraining.core.forecast import Forecast
 from hftraining.core.tensor_file import TENSORS_MOST, shapes_of
-from hftraining.core.untrusted import Untrusted, digest, is_there, read_json_object, refuse_links, shown
+from hftraining.core.untrusted import MB, Untrusted, digest, is_there, read_json_object, refuse_links, shown
 from hftraining.market.features import FEATURES, Features, Scaler, make_features
 from hftraining.model.config import WEIGHTS, ModelConfig, ObjectiveConfig, count_weights
 from hftraining.model.learner import LearningError, Lesson
@@ -35,6 +35,7 @@ READ = (2, FORMAT)  # format 2 has only transformers, and does not name their ki
 CONFIG, SCALER = "config.json", "scaler.json"
 PERIODS = ("train", "valid", "test")
 HORIZON_MOST, HORIZONS_MOST, QUANTILES_MOST = 10_000, 64, 99  # what a folder may ask for
+FILE_MOST = 8 * MB  # of a file in the folder, beside the weights of a transformer
 SCALE_MOST = 1e12  # of a feature's mean and deviation
 
 
@@ -171,7 +172,10 @@ class Forecaster:
         Raises ModelFolderError for a folder that is incomplete, damaged, of another format or for other features, and
         MissingDependency for a kind of model whose library is not installed.
         """
-        refuse_links(folder)
+        try:
+            refuse_links(folder)
+        except Untrusted as error:
+            raise ModelFolderError(str(error)) from None
         config = _read_json(folder / CONFIG)
         if (found := config.get("format")) not in READ:
             newer = isinstance(found, int) and found > FORMAT
@@ -182,8 +186,8 @@ class Forecaster:
             facts = _FACTS.validate_python(config)
         except ValidationError as error:
             raise ModelFolderError(f"{folder / CONFIG} cannot be read as a model: {first_wrong(error)}") from None
-        _check_size(folder, facts)
         _check_files(folder, facts)
+        _check_size(folder, facts)
         try:
             forecaster = cls.fresh(facts.model, _read_scaler(folder), facts.horizons, facts.quantiles, device)
         except (ModelFolderError, LearningError):
@@ -231,26 +235,29 @@ class _Facts:
 _FACTS = TypeAdapter(Annotated[_Facts, AfterValidator(_check_objective)])
 
 
+def _weights_of(facts: _Facts) -> int:
+    return count_weights(facts.model, len(FEATURES), len(facts.horizons) * len(facts.quantiles))
+
+
 def _check_size(folder: Path, facts: _Facts) -> None:
     """Refuse a shape that the weights in the folder do not fill, before a network of that shape is made."""
-    if facts.model.kind != "transformer":
-        return
-    shapes = shapes_of(folder / WEIGHTS) if is_there(folder / WEIGHTS) else {}
-    held = sum(math.prod(shape) for _, shape in shapes.values())
-    wanted = count_weights(facts.model, len(FEATURES), len(facts.horizons) * len(facts.quantiles))
-    if shapes and held != wanted:
-        raise ModelFolderError(
-            f"{folder / WEIGHTS} cannot be read as this model: it holds {held:,} weights, where {CONFIG} describes "
-            f"{wanted:,}"
-        )
+    if facts.model.kind == "transformer":
+        held = sum(math.prod(shape) for _, shape in shapes_of(folder / WEIGHTS).values())
+        if held != _weights_of(facts):
+            raise ModelFolderError(
+                f"{folder / WEIGHTS} cannot be read as this model: it holds {held:,} weights, where {CONFIG} describes "
+                f"{_weights_of(facts):,}"
+            )
 
 
 def _check_files(folder: Path, facts: _Facts) -> None:
     """Refuse a folder with a missing or changed file, before any is parsed."""
+    wanted = 4 * _weights_of(facts) if facts.model.kind == "transformer" else 0
+    most = min(TENSORS_MOST, wanted + FILE_MOST)
     for name in dict.fromkeys((WEIGHTS, SCALER, *facts.sha256)):
         if not is_there(folder / name):
             raise ModelFolderError(f"{folder / name} is missing: not a whole model folder")
-        if digest(folder / name, TENSORS_MOST) != facts.sha256.get(name):
+        if digest(folder / name, most) != facts.sha256.get(name):
             raise ModelFolderError(f"{folder / name} is damaged: its sha256 is not the one in {CONFIG}")
 
 

@@ -115,8 +115,13 @@ class Checkpoints:
         return next((step for step in reversed(self.steps()) if self._is_whole(step)), 0)
 
     def load_model(self, step: int, model: nn.Module) -> None:
-        """Load the weights of a checkpoint into the model. Raises CheckpointError for those of another model."""
+        """Load the weights of a checkpoint into the model.
+
+        Raises CheckpointError for a checkpoint that is missing, damaged, or of another model.
+        """
         path = self.path(step) / TENSOR_FILES[0]
+        if not self._is_whole(step):
+            raise CheckpointError(f"{self.path(step)} is missing or damaged, and the run needs it: start a new run")
         try:
             model.load_state_dict(read_weights(path, model))
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:

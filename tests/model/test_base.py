@@ -160,7 +160,7 @@ def test_trees_for_other_features_are_refused_in_one_line(bars, tmp_path):
     with pytest.raises(ValueError, match=r"trees_1\.txt cannot be read: it has 3 features, not 15"):
         model.load(tmp_path)
     (tmp_path / "trees_1.txt").write_text("no trees")
-    with pytest.raises(ValueError, match=r"trees_1\.txt: "):
+    with pytest.raises(ValueError, match=r"trees_1\.txt cannot be read: it is not a model of LightGBM"):
         model.load(tmp_path)
 
 
