@@ -138,7 +138,7 @@ def _help(overrides: list[str]) -> None:
 
 
 def _with_the_folder_of_best(arguments: list[str]) -> list[str]:
-    """+best=PATH as overrides before all others: its values, which are data, and never its folder, which is not ours."""
+    """+best=PATH as overrides before all others: its values, which are data. Hydra never sees its folder."""
     for number, text in enumerate(arguments):
         if text.startswith("+best=") and "/" in text:
             from hftraining.experiment.best import overrides_of

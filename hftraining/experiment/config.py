@@ -45,6 +45,7 @@ MOST = {
 }
 TEXT_MOST, LIST_MOST, LEVELS_MOST = 4096, 20_000, 64
 WEIGHTS_MOST, BARS_MOST = 10**9, 2**24
+SIZES = ("model.num_layers", "model.hidden_size", "training.batch_size", "training.window")
 
 
 @dataclass
@@ -149,18 +150,19 @@ def plain_values(path: Path) -> dict[str, Any]:
 def refuse_huge(values: Mapping[str, Any], path: Path) -> None:
     """Refuse a network or a batch that no machine of ours holds, before any of it is made. Raises ConfigError."""
     flat = flatten(values)
-    shape = {name: flat.get(f"model.{name}") for name in ("hidden_size", "num_layers")}
-    if all(type(value) is int for value in shape.values()):
-        weights = 12 * shape["num_layers"] * shape["hidden_size"] ** 2
-        if weights > WEIGHTS_MOST:
-            raise ConfigError(f"{path}: a model of {weights:,} weights is above {WEIGHTS_MOST:,}, the most")
-    bars = [flat.get(f"training.{name}") for name in ("batch_size", "window")]
-    if all(type(value) is int for value in bars) and bars[0] * bars[1] > BARS_MOST:
-        raise ConfigError(f"{path}: a step on {bars[0] * bars[1]:,} bars is above {BARS_MOST:,}, the most")
+    layers, width, batch, window = (_whole(flat.get(name)) for name in SIZES)
+    if (weights := 12 * layers * width**2) > WEIGHTS_MOST:
+        raise ConfigError(f"{path}: a model of {weights:,} weights is above {WEIGHTS_MOST:,}, the most")
+    if batch * window > BARS_MOST:
+        raise ConfigError(f"{path}: a step on {batch * window:,} bars is above {BARS_MOST:,}, the most")
     for name in ("horizons", "quantiles"):
         found = flat.get(f"objective.{name}")
         if isinstance(found, list) and len(found) > LEVELS_MOST:
             raise ConfigError(f"{path}: objective.{name} has {len(found)} entries, the most is {LEVELS_MOST}")
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int else 0  # another type is refused as such
 
 
 def explain(error: BaseException) -> str:

@@ -264,7 +264,8 @@ def _check_files(folder: Path, facts: _Facts) -> None:
 def _read_scaler(folder: Path) -> Scaler:
     path = folder / SCALER
     scaler = _read_json(path)
-    names, *numbers = (scaler.get(name) for name in ("features", "mean_F", "std_F"))
+    names: Any = scaler.get("features")
+    numbers: list[Any] = [scaler.get("mean_F"), scaler.get("std_F")]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelFolderError(f"{path} is damaged: it names no features")
     if tuple(names) != FEATURES:

@@ -112,7 +112,7 @@ def read_digests(folder: Path) -> BarDigests | None:
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array of plain numbers or text, whose header claims no more than the archive holds and UNPACKED_MOST allows."""
+    """An array of plain numbers or text, whose header claims what the archive holds, and no more than UNPACKED_MOST."""
     entry = archive.getinfo(f"{name}.npy")
     if entry.file_size > UNPACKED_MOST:
         raise ValueError(f"{name} has {entry.file_size:,} bytes unpacked")

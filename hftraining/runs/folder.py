@@ -116,7 +116,7 @@ def find_runs(places: Sequence[str | Path]) -> list[Path]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    """What a pattern matches; ** goes down folders, and through no link, of which a stranger's folder may make a ring."""
+    """What a pattern matches. ** goes through no link, of which a stranger's folder may make a ring."""
     whole = Path(pattern)
     parts = whole.parts
     first = next(number for number, part in enumerate(parts) if glob.has_magic(part))

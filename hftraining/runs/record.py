@@ -56,8 +56,10 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
 def _logged(line: bytes, name: str) -> dict[str, float]:
     """One line of metrics.jsonl. Raises ValueError or UserError."""
-    row = parse_json(line.decode("utf-8"), name) if len(line) <= LINE_MOST else None
-    step = row.get("step") if isinstance(row, dict) else None
+    row = parse_json(line.decode("utf-8"), name) if len(line) <= LINE_MOST else {}
+    if not isinstance(row, dict):
+        raise ValueError("no object")
+    step = row.get("step")
     if type(step) is not int or not 0 <= step <= MOST_COUNT:
         raise ValueError("no step")
     if any(type(value) not in (int, float, type(None)) or not is_printable(tag) for tag, value in row.items()):
@@ -174,7 +176,7 @@ class RunRecord:
     def write_result(self, result: RunResult) -> None:
         """Write result.json, and the config beside the result as HParams in TensorBoard."""
         write_result(self.folder, result)
-        config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        config = read_yaml(self.folder / "config.yaml")
         hparams = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in flatten(config).items()}
         metrics = {"result/eval_loss": result.eval_loss, "result/deflated_sharpe": result.deflated_sharpe}
         if valid := result.periods.get("valid"):
