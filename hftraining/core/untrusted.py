@@ -28,6 +28,7 @@ DEPTH = 24  # of nested values; the deepest of ours is 8
 NUMBER_LENGTH = 64  # characters of a number
 MOST_ENTRIES = 100_000  # files and folders in a run folder
 BLOCK = 2**20
+FILES = (".json", ".jsonl", ".yaml", ".log", ".parquet", ".npz", ".safetensors", ".html", ".js", ".patch", ".lock")
 
 
 class Untrusted(UserError):
@@ -162,7 +163,8 @@ def refuse_strange(value: Any, name: str) -> None:
 def refuse_links(folder: Path) -> None:
     """Refuse a folder that holds a symbolic link, a pipe or a device, at any depth; the folder itself may be a link.
 
-    What is written into it, resumed or removed then stays within it. Raises Untrusted, naming the first.
+    A folder in the place of a file, by its name, is refused, too. What is written into the folder, resumed or removed
+    then stays within it. Raises Untrusted, naming the first.
     """
     waiting, count = [(folder, 0)], 0
     while waiting:
@@ -177,7 +179,7 @@ def refuse_links(folder: Path) -> None:
         for entry in entries:
             with suppress(FileNotFoundError):  # a temporary file of a run at work
                 mode = entry.stat(follow_symlinks=False).st_mode
-                if stat.S_ISDIR(mode):
+                if stat.S_ISDIR(mode) and not entry.name.endswith(FILES):
                     waiting.append((Path(entry.path), depth + 1))
                 elif not stat.S_ISREG(mode):
                     raise Untrusted(f"{shown(entry.path, 300)} is {_kind(mode)}: put a copy in its place, or remove it")

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hftraining.core.errors import ConfigError, did_you_mean
-from hftraining.core.untrusted import is_printable, is_there, read_yaml, shown
+from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig
@@ -44,7 +44,7 @@ MOST = {
     "seed": 2**63 - 1,
 }
 TEXT_MOST, LIST_MOST, LEVELS_MOST = 4096, 20_000, 64
-WEIGHTS_MOST, BARS_MOST = 10**9, 2**24
+WEIGHTS_MOST, BARS_MOST = 10**9, 2**22
 SIZES = ("model.num_layers", "model.hidden_size", "training.batch_size", "training.window")
 
 
@@ -113,12 +113,13 @@ def typed_config(values: Any) -> ExperimentConfig:
 
 
 def load_config(path: Path) -> ExperimentConfig:
-    """The config of a run folder's config.yaml, which a stranger may have written. Raises UserError.
+    """The config of a run folder's config.yaml, which a stranger may have written. Raises UserError, for links, too.
 
     Values alone count: nothing is interpolated, and no field asks for more than a machine can give.
     """
     if not is_there(path):
         raise ConfigError(f"{path} does not exist: resume wants a run folder, e.g. resume=outputs/base/NAME/DATE_TIME")
+    refuse_links(path.parent)
     return typed_config(plain_values(path))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hftraining.core.untrusted import MB, read_text
+from hftraining.core.untrusted import MB, Untrusted, read_text, shown
 from hftraining.model.learner import MeanModel, MissingDependency
 from hftraining.model.tree_text import what_is_wrong
 
@@ -95,20 +95,18 @@ class TreesModel(MeanModel[Trees]):
         return [*written, *self._names()]
 
     def load(self, folder: Path) -> None:
-        """Read what save wrote. Raises OSError, SafetensorError or ValueError for files of another model."""
+        """Read what save wrote. Raises UserError for files of another model."""
         super().load(folder)
         lightgbm = _lightgbm()
         boosters = []
         for name in self._names():
             text = read_text(folder / name, TEXT_MOST)
             if wrong := what_is_wrong(text, self.n_features, MOST_TREES, MOST_LEAVES):
-                raise ValueError(f"{name} cannot be read: {wrong}")
+                raise Untrusted(f"{folder / name} cannot be read: {wrong}")
             try:
                 boosters.append(lightgbm.Booster(model_str=text))
-            except lightgbm.basic.LightGBMError as error:
-                raise ValueError(f"{name}: {error}") from error
-            if boosters[-1].num_feature() != self.n_features:
-                raise ValueError(f"{name} has {boosters[-1].num_feature()} features, not {self.n_features}")
+            except (lightgbm.basic.LightGBMError, ValueError) as error:
+                raise Untrusted(f"{folder / name} cannot be read: {shown(error, 120)}") from error
         self.mean = Trees(boosters)
 
     def _names(self) -> list[str]:
