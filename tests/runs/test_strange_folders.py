@@ -527,7 +527,7 @@ def test_a_best_file_of_more_than_fields_is_refused_in_one_line(tmp_path, text, 
 def test_a_model_of_another_task_than_its_config_is_refused_by_the_leak_proof(copy_of, templates):
     run = copy_of("base")
     edit_yaml(run / "config.yaml", "objective.horizons", [1, 2, 3])
-    with pytest.raises(UserError, match="are not of one run: objective.horizons"):
+    with pytest.raises(UserError, match=r"are not of one run: objective\.horizons"):
         prove_run(run, 1)
 
 
