@@ -33,6 +33,15 @@ TEMPLATES = {
     "leaks": ("base", "ridge", "tune"),
     "load_model": ("base", "trees", "ridge", "tune"),
 }
+READ = {  # parts of the names of the files that a command reads
+    "resume": ("run.json", "config.yaml", "metrics", "checkpoints/"),
+    "replay": ("run.json", "config.yaml", "result", "metrics", "model/", "equity", "trades"),
+    "init_from": ("run.json", "config.yaml", "result", "model/"),
+    "compare": ("run.json", "config", "result", "metrics", ".parquet", "bars.npz"),
+    "report": ("run.json", "config", "result", "metrics", ".parquet"),
+    "leaks": ("config.yaml", "model/"),
+    "load_model": ("model/",),
+}
 NUMBERS = (-1, 0, 1, 3, 2**31, 10**9, 2**63, 10**400, 0.5, 1e-320, 1e308, float("nan"), float("inf"))
 VALUES = (
     None,
@@ -105,20 +114,27 @@ def mutated(seed: int, templates: dict[str, Path], outputs: Path) -> tuple[str, 
     source = templates[template]
     copy = outputs / f"case-{seed}" / source.parts[-3] / source.parts[-2] / source.name
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("plotly.min.js", "events.*"))
-    files = sorted(path for path in copy.rglob("*") if path.is_file())
-    if "candidates" not in command and draw.random() < 0.7:
-        files = [path for path in files if "candidates" not in path.parts]
-    kinds = sorted({path.suffix for path in files})
-    kind = draw.choice(kinds)
+    done = [_change(draw, command, copy) for _ in range(draw.choice((1, 1, 2, 3)))]
+    return command, copy, f"{template}: {'; '.join(done)}"
+
+
+def _change(draw: random.Random, command: str, copy: Path) -> str:
+    """Change one file of a copy, most often one that the command reads."""
+    files = sorted(path for path in copy.rglob("*") if path.is_file() and not path.is_symlink())
+    if draw.random() < 0.9:
+        files = [path for path in files if any(word in str(path.relative_to(copy)) for word in READ[command])] or files
+    kind = draw.choice(sorted({path.suffix for path in files}))
     path = draw.choice([file for file in files if file.suffix == kind])
     changes: list[Callable[[random.Random, Path], str]] = [_bytes, _places]
-    changes += {".json": [_json] * 5, ".jsonl": [_json_line] * 3, ".yaml": [_yaml] * 4 + [_yaml_text] * 2}.get(
-        kind, [_bytes] * 3
-    )
-    what = draw.choice(changes)(draw, path)
-    if draw.random() < 0.5:  # whoever changes a model knows how to write its checksum
+    by_kind = {".json": [_json] * 5, ".jsonl": [_json_line] * 3, ".yaml": [_yaml] * 4 + [_yaml_text] * 2}
+    changes += by_kind.get(kind, [_bytes] * 3)
+    try:
+        what = draw.choice(changes)(draw, path)
+    except (ValueError, yaml.YAMLError):  # an earlier change has left nothing to swap in it
+        what = _bytes(draw, path)
+    if draw.random() < 0.5 and path.is_file():  # whoever changes a model knows how to write its checksum
         _seal(path)
-    return command, copy, f"{template}: {path.relative_to(copy)}: {what}"
+    return f"{path.relative_to(copy)}: {what}"
 
 
 def tried(seed: int, templates: dict[str, Path], outputs: Path) -> Outcome:
