@@ -138,14 +138,12 @@ def _help(overrides: list[str]) -> None:
 
 
 def _with_the_folder_of_best(arguments: list[str]) -> list[str]:
-    """+best=PATH as Hydra reads it: an option of a config group, and the folder of the group."""
+    """+best=PATH as overrides before all others: its values, which are data. Hydra never sees its folder."""
     for number, text in enumerate(arguments):
         if text.startswith("+best=") and "/" in text:
-            path = Path(text.removeprefix("+best="))
-            if not path.is_file() or path.suffix != ".yaml" or path.parent.name != "best":
-                raise ConfigError(f"{text}: there is no such file best/*.yaml of a sweep")
-            folder = str(path.parent.parent.resolve())
-            return ["--config-dir", folder, *arguments[:number], f"+best={path.stem}", *arguments[number + 1 :]]
+            from hftraining.experiment.best import overrides_of
+
+            return [*overrides_of(text), *arguments[:number], *arguments[number + 1 :]]
     return arguments
 
 

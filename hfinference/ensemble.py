@@ -10,6 +10,7 @@ import numpy as np
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
+from hftraining.core.untrusted import Untrusted, is_there, refuse_links
 from hftraining.market.features import make_features
 from hftraining.model.base import Forecaster, ModelFolderError
 
@@ -26,7 +27,11 @@ def load_model(path: Path | str, device: str = "cpu") -> Forecaster:
     folder = Path(path)
     if not folder.is_dir():
         raise ModelFolderError(f"{folder} does not exist: give a run folder, outputs/base/NAME/DATE_TIME")
-    if (folder / "run.json").is_file():
+    if is_there(folder / "run.json"):
+        try:
+            refuse_links(folder)
+        except Untrusted as error:
+            raise ModelFolderError(str(error)) from None
         if not (folder / "model").is_dir():
             raise ModelFolderError(f"{folder} has no model yet: python train.py resume={folder} finishes it")
         folder = folder / "model"

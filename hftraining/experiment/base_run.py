@@ -1,18 +1,21 @@
 """The base run that a fine-tune starts from: finished, verified, and checked against the config of the fine-tune."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
-
-from hftraining.core.errors import ConfigError
-from hftraining.core.files import sha256
+from hftraining.core.errors import ConfigError, UserError
+from hftraining.core.tensor_file import TENSORS_MOST
+from hftraining.core.untrusted import digest, is_there, refuse_links, shown
 from hftraining.core.values import flatten
-from hftraining.model.base import Forecaster, ModelFolderError
+from hftraining.experiment.config import plain_values
+from hftraining.model.base import PERIODS, Forecaster
 from hftraining.model.config import WEIGHTS
+from hftraining.model.learner import MissingDependency
+from hftraining.runs.manifest import MANIFEST
+from hftraining.runs.record import read_manifest
+from hftraining.runs.result import RESULT_FILE
 
 # The weights and the scaler were made for these fields; a fine-tune may choose every other one.
 FIXED = ("objective.horizons", "objective.quantiles", "objective.label", "objective.relative", "profit_tracker.lag")
@@ -41,24 +44,29 @@ class BaseRun:
         folder = Path(folder)
         if folder.name in ("model", "checkpoints") and (folder.parent / "run.json").is_file():
             folder = folder.parent
-        if not (folder / "run.json").is_file():
+        if not is_there(folder / MANIFEST):
             raise ConfigError(f"init_from={folder} is not a run: give its folder, outputs/base/NAME/DATE_TIME")
-        if not (folder / "result.json").is_file():
+        if not is_there(folder / RESULT_FILE):
             raise ConfigError(f"init_from={folder} is not finished: python train.py resume={folder} finishes it")
         try:
-            facts = json.loads((folder / "run.json").read_text())
-            config = yaml.safe_load((folder / "config.yaml").read_text())
+            refuse_links(folder)
+            facts = read_manifest(folder)
+            config = plain_values(folder / "config.yaml")
             forecaster = Forecaster.load(folder / "model", device)
-            weights = sha256(folder / "model" / WEIGHTS)
-            base = cls(folder, forecaster, config, facts["signature"], weights, facts["data"]["fingerprint"])
-            further = config.get("init_from")
-        except ModelFolderError as error:
+            weights = digest(folder / "model" / WEIGHTS, TENSORS_MOST)
+        except MissingDependency:
+            raise
+        except UserError as error:
             raise ConfigError(f"init_from={folder}: {error}") from error
-        except (OSError, ValueError, KeyError, AttributeError, yaml.YAMLError) as error:
-            raise ConfigError(f"init_from={folder} cannot be read as a run: {' '.join(str(error).split())}") from error
-        if further:
-            raise ConfigError(f"init_from={folder} is itself a fine-tune: start from its base, init_from={further}")
-        return base
+        missing = [name for name in PERIODS if name not in forecaster.days]
+        if missing or not forecaster.symbols:
+            what = f"the days of {missing[0]}" if missing else "its stocks"
+            raise ConfigError(f"init_from={folder}: its model does not say {what}: train another base model")
+        if further := config.get("init_from"):
+            raise ConfigError(
+                f"init_from={folder} is itself a fine-tune: start from its base, init_from={shown(further, 300)}"
+            )
+        return cls(folder, forecaster, config, facts["signature"], weights, facts["data"]["fingerprint"])
 
     def refuse_other(self, config: Mapping[str, Any]) -> None:
         """Raise ConfigError where a config asks for another model or another task than the base has.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import ConfigError, did_you_mean
+from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig
@@ -23,6 +24,28 @@ from hftraining.training.config import TrainingConfig
 _PACKAGE = Path(__file__).resolve().parents[1]
 # The folder of the config groups: within an installed package, or beside the package of a checkout.
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+
+# What a file that a stranger may have written may ask for; on the command line it is the user's own affair.
+MOST = {
+    "hidden_size": 65_536,
+    "num_layers": 1024,
+    "num_heads": 4096,
+    "context": 16_384,
+    "max_steps": 10**8 - 1,
+    "batch_size": 65_536,
+    "window": 65_536,
+    "symbols_per_window": 4096,
+    "threads": 1024,
+    "lora_rank": 4096,
+    "null_draws": 100_000,
+    "bootstrap_draws": 100_000,
+    "leak_days": 1000,
+    "horizons": 10_000,
+    "seed": 2**63 - 1,
+}
+TEXT_MOST, LIST_MOST, LEVELS_MOST = 4096, 20_000, 64
+WEIGHTS_MOST, BARS_MOST = 10**9, 2**22
+SIZES = ("model.num_layers", "model.hidden_size", "training.batch_size", "training.window")
 
 
 @dataclass
@@ -90,14 +113,57 @@ def typed_config(values: Any) -> ExperimentConfig:
 
 
 def load_config(path: Path) -> ExperimentConfig:
-    """The config of a run folder's config.yaml."""
-    if not path.is_file():
+    """The config of a run folder's config.yaml, which a stranger may have written. Raises UserError, for links, too.
+
+    Values alone count: nothing is interpolated, and no field asks for more than a machine can give.
+    """
+    if not is_there(path):
         raise ConfigError(f"{path} does not exist: resume wants a run folder, e.g. resume=outputs/base/NAME/DATE_TIME")
-    try:
-        values = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is damaged ({str(error).splitlines()[0]})") from error
-    return typed_config(values)
+    refuse_links(path.parent)
+    return typed_config(plain_values(path))
+
+
+def plain_values(path: Path) -> dict[str, Any]:
+    """The nested values of a file of config fields, as data. Raises UserError, naming the file and the field.
+
+    A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused.
+    """
+    values = read_yaml(path)
+    known = flatten(dataclasses.asdict(ExperimentConfig()))
+    for name, value in flatten(values).items():
+        if name not in known:
+            raise ConfigError(f"{path}: {unknown_key(shown(name))}")
+        most = MOST.get(name.rpartition(".")[2])
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str) and ("${" in item or len(item) > TEXT_MOST or not is_printable(item)):
+                what = "a reference, which is not followed here" if "${" in item else "no text of a config"
+                raise ConfigError(f"{path}: {name}={shown(item)} is {what}: write the value itself")
+            if isinstance(item, list | dict):
+                raise ConfigError(f"{path}: {name} holds values within values, which no field takes")
+            if most is not None and type(item) in (int, float) and abs(item) > most:
+                raise ConfigError(f"{path}: {name}={shown(item)} is above {most:,}, the most that a file may ask for")
+        if isinstance(value, list) and len(value) > LIST_MOST:
+            raise ConfigError(f"{path}: {name} has {len(value):,} entries, the most is {LIST_MOST:,}")
+    refuse_huge(values, path)
+    return values
+
+
+def refuse_huge(values: Mapping[str, Any], path: Path) -> None:
+    """Refuse a network or a batch that no machine of ours holds, before any of it is made. Raises ConfigError."""
+    flat = flatten(values)
+    layers, width, batch, window = (_whole(flat.get(name)) for name in SIZES)
+    if (weights := 12 * layers * width**2) > WEIGHTS_MOST:
+        raise ConfigError(f"{path}: a model of {weights:,} weights is above {WEIGHTS_MOST:,}, the most")
+    if batch * window > BARS_MOST:
+        raise ConfigError(f"{path}: a step on {batch * window:,} bars is above {BARS_MOST:,}, the most")
+    for name in ("horizons", "quantiles"):
+        found = flat.get(f"objective.{name}")
+        if isinstance(found, list) and len(found) > LEVELS_MOST:
+            raise ConfigError(f"{path}: objective.{name} has {len(found)} entries, the most is {LEVELS_MOST}")
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int else 0  # another type is refused as such
 
 
 def explain(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hftraining.core.errors import ConfigError
 from hftraining.core.files import remove_left_over
+from hftraining.core.untrusted import refuse_links
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.reports.report import write_report
 from hftraining.runs.folder import CANDIDATES_FOLDER
@@ -37,6 +38,7 @@ def finished_result(folder: Path, evidence: EvidenceConfig) -> RunResult | None:
     if not (folder / RESULT_FILE).is_file() or not path.is_file() or not is_scored(folder, Ledger(path)):
         return None
     if not (folder / REPORT).is_file():
+        refuse_links(folder)
         lock = FolderLock(folder)
         try:
             remove_left_over(folder)

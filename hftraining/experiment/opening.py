@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from hftraining.core.errors import ConfigError
+from hftraining.core.untrusted import refuse_links
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.finished import SEALED, is_whole
 from hftraining.experiment.ground import Ground
@@ -86,6 +87,7 @@ def _fingerprints(ground: Ground) -> dict[str, str]:
 
 def _reopened(ground: Ground, folder: Path, ledger: Ledger, candidate: str | None = None) -> RunRecord:
     """The record of a run that has begun, whatever of it is there: only this process may write into its folder."""
+    refuse_links(folder)  # before anything is written or removed: a link would lead out of it
     lock = FolderLock(folder)
     try:
         if is_whole(folder, ledger):  # by another process, since this one has looked

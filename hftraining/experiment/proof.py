@@ -16,10 +16,11 @@ import torch
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import Interrupted, UserError
+from hftraining.core.untrusted import refuse_links
 from hftraining.evidence.leaks import Known, LeakReport, Outcome, changed, moved, unmoved
 from hftraining.evidence.noise import half_of, other_future, rescaled_past
 from hftraining.experiment.base_run import BaseRun
-from hftraining.experiment.config import load_config
+from hftraining.experiment.config import ExperimentConfig, load_config
 from hftraining.experiment.ground import Ground, lay, stocks_of
 from hftraining.experiment.outcome import (
     batches_of,
@@ -66,15 +67,32 @@ def prove(ground: Ground, days: int, seed: int, trained: Forecaster | None = Non
 
 
 def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
-    """The leak proof of a finished run, with its own config, bars and trained model, and many more days swept."""
+    """The leak proof of a finished run, with its own config, bars and trained model, and many more days swept.
+
+    Raises UserError for a folder that is damaged, or whose config and model are not of one run.
+    """
+    refuse_links(folder)
     config = load_config(folder / "config.yaml")
     config.training.device = "cpu"  # of the machine that proves
     trained = Forecaster.load(folder / "model")
+    _refuse_other(folder, config, trained)
     base = None
     if config.init_from:  # its universe and scaler are the base's, and so is its architecture
         base = BaseRun(Path(config.init_from), trained, asdict(config), signature="", weights="", fingerprint="")
     ground = lay(config, load_bars(stocks_of(config, base)), base=base)
     return prove(ground, days, seed, trained, swept=SWEPT * days)
+
+
+def _refuse_other(folder: Path, config: ExperimentConfig, trained: Forecaster) -> None:
+    """Refuse a model that is not the one of the config beside it. Raises UserError."""
+    shape = vars(config.model) | {"name": trained.model.config.name}
+    for what, asked, found in (
+        ("model", shape, vars(trained.model.config)),
+        ("objective.horizons", tuple(config.objective.horizons), trained.horizons),
+        ("objective.quantiles", tuple(config.objective.quantiles), trained.levels),
+    ):
+        if asked != found:
+            raise UserError(f"{folder}: config.yaml and model/config.json are not of one run: {what} differs")
 
 
 @contextmanager

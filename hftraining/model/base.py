@@ -5,29 +5,38 @@ Legend: T sessions, S symbols, F features, H horizons, Q quantiles.
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import UserError
 from hftraining.core.files import filling, sha256
 from hftraining.core.forecast import Forecast
+from hftraining.core.tensor_file import TENSORS_MOST, shapes_of
+from hftraining.core.untrusted import MB, Untrusted, digest, is_there, read_json_object, refuse_links, shown
 from hftraining.market.features import FEATURES, Features, Scaler, make_features
-from hftraining.model.config import WEIGHTS, ModelConfig
+from hftraining.model.config import WEIGHTS, ModelConfig, ObjectiveConfig, count_weights
 from hftraining.model.learner import LearningError, Lesson
 from hftraining.model.linear import RidgeModel
 from hftraining.model.network import Network
 from hftraining.model.transformer import BarTransformer
 from hftraining.model.trees import TreesModel
+from hftraining.runs.manifest import MOST_SYMBOLS, Day, Sha256, Symbol, first_wrong
 
 FORMAT = 3  # of the model folder
 READ = (2, FORMAT)  # format 2 has only transformers, and does not name their kind
 CONFIG, SCALER = "config.json", "scaler.json"
+PERIODS = ("train", "valid", "test")
+HORIZON_MOST, HORIZONS_MOST, QUANTILES_MOST = 10_000, 64, 99  # what a folder may ask for
+FILE_MOST = 8 * MB  # of a file in the folder, beside the weights of a transformer
+SCALE_MOST = 1e12  # of a feature's mean and deviation
 
 
 class ModelFolderError(UserError):
@@ -163,22 +172,29 @@ class Forecaster:
         Raises ModelFolderError for a folder that is incomplete, damaged, of another format or for other features, and
         MissingDependency for a kind of model whose library is not installed.
         """
+        try:
+            refuse_links(folder)
+        except Untrusted as error:
+            raise ModelFolderError(str(error)) from None
         config = _read_json(folder / CONFIG)
         if (found := config.get("format")) not in READ:
             newer = isinstance(found, int) and found > FORMAT
             what = "was written by a newer version: update hftraining" if newer else "is not one of ours: train again"
             known = " and ".join(map(str, READ))
-            raise ModelFolderError(f"{folder}: model format {found}, where this version reads {known}, {what}")
+            raise ModelFolderError(f"{folder}: model format {shown(found)}, where this version reads {known}, {what}")
         try:
-            _check_files(folder, config["sha256"])
-            shape, scaler = ModelConfig(**config["model"]), _read_scaler(folder)
-            forecaster = cls.fresh(shape, scaler, config["horizons"], config["quantiles"], device)
-            forecaster.symbols = tuple(config["symbols"])
-            forecaster.days = {name: (first, last) for name, (first, last) in config["days"].items()}
+            facts = _FACTS.validate_python(config)
+        except ValidationError as error:
+            raise ModelFolderError(f"{folder / CONFIG} cannot be read as a model: {first_wrong(error)}") from None
+        _check_files(folder, facts)
+        _check_size(folder, facts)
+        try:
+            forecaster = cls.fresh(facts.model, _read_scaler(folder), facts.horizons, facts.quantiles, device)
         except (ModelFolderError, LearningError):
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise ModelFolderError(f"{folder / CONFIG} cannot be read as a model: {_one_line(error)}") from error
+        forecaster.symbols, forecaster.days = tuple(facts.symbols), facts.days
         try:
             forecaster.model.load(folder)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -186,34 +202,98 @@ class Forecaster:
         return forecaster
 
 
-def _check_files(folder: Path, hashes: dict[str, str]) -> None:
+def _known_fields(values: object) -> object:
+    if isinstance(values, dict) and (unknown := values.keys() - ModelConfig.__dataclass_fields__.keys()):
+        raise ValueError(f"model.{shown(min(unknown))}: there is no such field")
+    return values
+
+
+def _check_objective(facts: "_Facts") -> "_Facts":
+    """Rising horizons and quantiles, as an objective has them, and days in their order."""
+    ObjectiveConfig(horizons=facts.horizons, quantiles=facts.quantiles)
+    ends = [day for name in PERIODS for day in facts.days.get(name, ())]
+    if ends != sorted(ends) or facts.days.keys() - set(PERIODS):
+        raise ValueError(f"days={facts.days} are not those of train, valid and test")
+    if len(set(facts.symbols)) < len(facts.symbols):
+        raise ValueError("symbols names one twice")
+    return facts
+
+
+@dataclass
+class _Facts:
+    """The schema of config.json; `model` checks its own shape."""
+
+    format: int
+    model: Annotated[ModelConfig, BeforeValidator(_known_fields)]
+    horizons: Annotated[list[Annotated[int, Field(strict=True, le=HORIZON_MOST)]], Field(max_length=HORIZONS_MOST)]
+    quantiles: Annotated[list[Annotated[float, Field(strict=True)]], Field(max_length=QUANTILES_MOST)]
+    symbols: Annotated[list[Symbol], Field(max_length=MOST_SYMBOLS)]
+    days: dict[str, tuple[Day, Day]]
+    sha256: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}\.(safetensors|json|txt)$")], Sha256]
+
+
+_FACTS = TypeAdapter(Annotated[_Facts, AfterValidator(_check_objective)])
+
+
+def _weights_of(facts: _Facts) -> int:
+    return count_weights(facts.model, len(FEATURES), len(facts.horizons) * len(facts.quantiles))
+
+
+def _check_size(folder: Path, facts: _Facts) -> None:
+    """Refuse a shape that the weights in the folder do not fill, before a network of that shape is made."""
+    if facts.model.kind == "transformer":
+        held = sum(math.prod(shape) for _, shape in shapes_of(folder / WEIGHTS).values())
+        if held != _weights_of(facts):
+            raise ModelFolderError(
+                f"{folder / WEIGHTS} cannot be read as this model: it holds {held:,} weights, where {CONFIG} describes "
+                f"{_weights_of(facts):,}"
+            )
+
+
+def _check_files(folder: Path, facts: _Facts) -> None:
     """Refuse a folder with a missing or changed file, before any is parsed."""
-    for name in (WEIGHTS, SCALER, *hashes):
-        if not (folder / name).is_file():
+    wanted = 4 * _weights_of(facts) if facts.model.kind == "transformer" else 0
+    most = min(TENSORS_MOST, wanted + FILE_MOST)
+    for name in dict.fromkeys((WEIGHTS, SCALER, *facts.sha256)):
+        if not is_there(folder / name):
             raise ModelFolderError(f"{folder / name} is missing: not a whole model folder")
-        if sha256(folder / name) != hashes[name]:
+        if digest(folder / name, most) != facts.sha256.get(name):
             raise ModelFolderError(f"{folder / name} is damaged: its sha256 is not the one in {CONFIG}")
 
 
 def _read_scaler(folder: Path) -> Scaler:
-    scaler = _read_json(folder / SCALER)
-    if tuple(scaler["features"]) != FEATURES:
-        unlike = sorted(set(scaler["features"]) ^ set(FEATURES)) or "their order"
-        raise ModelFolderError(f"{folder}: the model was trained on other features; they differ in {unlike}")
-    return Scaler(FEATURES, tuple(scaler["mean_F"]), tuple(scaler["std_F"]))
+    path = folder / SCALER
+    scaler = _read_json(path)
+    names: Any = scaler.get("features")
+    numbers: list[Any] = [scaler.get("mean_F"), scaler.get("std_F")]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelFolderError(f"{path} is damaged: it names no features")
+    if tuple(names) != FEATURES:
+        unlike = sorted(set(names) ^ set(FEATURES)) or "their order"
+        raise ModelFolderError(
+            f"{folder}: the model was trained on other features; they differ in {shown(unlike, 300)}"
+        )
+    for values in numbers:
+        if not isinstance(values, list) or len(values) != len(FEATURES) or not all(map(_is_number, values)):
+            raise ModelFolderError(f"{path} is damaged: it does not hold a mean and a deviation of each feature")
+    mean_F, std_F = (tuple(map(float, values)) for values in numbers)
+    if min(std_F) <= 0.0:
+        raise ModelFolderError(f"{path} is damaged: a standard deviation is not positive")
+    return Scaler(FEATURES, mean_F, std_F)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= SCALE_MOST  # type: ignore[arg-type]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if not is_there(path):
+        raise ModelFolderError(f"{path} is missing: not a model folder")
     try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ModelFolderError(f"{path} is missing: not a model folder") from None
-    except ValueError as error:
-        raise ModelFolderError(f"{path} is damaged: {error}") from None
-    if not isinstance(value, dict):
-        raise ModelFolderError(f"{path} is damaged: it holds no JSON object")
-    return value
+        return read_json_object(path)
+    except Untrusted as error:
+        raise ModelFolderError(str(error)) from None
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return shown(error, 300)

@@ -79,5 +79,14 @@ class ObjectiveConfig:
             raise ValueError(f"objective.label={self.label} is not one of {', '.join(LABELS)}")
 
 
+def count_weights(config: ModelConfig, n_features: int, n_outputs: int) -> int:
+    """How many weights the transformer of a config has, without building it. n_outputs: horizons times quantiles."""
+    width = config.hidden_size
+    attention = 4 * width**2 + 5 * width  # with its norm
+    mlp = 8 * width**2 + 6 * width
+    block = attention * (2 if config.cross_asset else 1) + mlp
+    return (n_features + 1) * width + config.num_layers * block + width + (n_outputs + 1) * (width + 1)
+
+
 def _rises(values: list[int] | list[float]) -> bool:
     return all(low < high for low, high in itertools.pairwise(values))

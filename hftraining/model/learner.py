@@ -13,9 +13,12 @@ from statistics import NormalDist
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hftraining.core.errors import UserError
+from hftraining.core.tensor_file import difference, shapes_of
+from hftraining.core.untrusted import Untrusted, shown
 from hftraining.model.config import WEIGHTS, ModelConfig
 
 TUNING_SHARE = 0.2  # of the training days, the last ones: they choose the penalty and the number of trees
@@ -141,12 +144,17 @@ class MeanModel(ABC, Generic[Mean]):
         return [WEIGHTS]
 
     def load(self, folder: Path) -> None:
-        """Read what save wrote. Raises OSError, SafetensorError or ValueError for a file of another model."""
-        arrays = load_file(folder / WEIGHTS)
-        found = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
+        """Read what save wrote. Raises UserError for a file of another model."""
+        path = folder / WEIGHTS
         wanted = {name: ("float64", array.shape) for name, array in self._arrays().items()}
-        if found != wanted:
-            raise ValueError(f"it holds {found}, where this model has {wanted}")
+        if unlike := difference(shapes_of(path), wanted):
+            raise Untrusted(f"{path} is of another model: {unlike}")
+        try:
+            arrays = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise Untrusted(f"{path} is damaged ({shown(error, 120)})") from None
+        if strange := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+            raise Untrusted(f"{path} is damaged ({strange[0]} holds numbers that are not finite)")
         self.residual_QH = arrays.pop("residual_QH")
         self.mean = replace(self.mean, **arrays)
 

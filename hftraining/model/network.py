@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from hftraining.core.tensor_file import difference, shapes_of
 from hftraining.model.config import WEIGHTS, ModelConfig
 
 TOKENS_AT_ONCE = 65_536  # bars of all symbols in one pass, which bounds memory
@@ -67,5 +68,16 @@ class Network(nn.Module, ABC):
         return [WEIGHTS]
 
     def load(self, folder: Path) -> None:
-        """Read what save wrote. Raises OSError, SafetensorError or RuntimeError for other files."""
-        self.load_state_dict(load_file(folder / WEIGHTS))
+        """Read what save wrote. Raises OSError, SafetensorError, RuntimeError or ValueError for other files."""
+        self.load_state_dict(read_weights(folder / WEIGHTS, self))
+
+
+def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a file that fit a model in name, type and shape, all finite. Raises ValueError for others."""
+    wanted = {name: (str(w.dtype).removeprefix("torch."), tuple(w.shape)) for name, w in model.state_dict().items()}
+    if unlike := difference(shapes_of(path), wanted):
+        raise ValueError(unlike)
+    tensors = load_file(path)
+    if strange := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise ValueError(f"{strange[0]} holds numbers that are not finite")
+    return tensors

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from hftraining.core.untrusted import MB, Untrusted, read_text, shown
 from hftraining.model.learner import MeanModel, MissingDependency
+from hftraining.model.tree_text import what_is_wrong
 
+MOST_LEAVES = 8
 TREES = {
     "objective": "regression",
-    "num_leaves": 8,
+    "num_leaves": MOST_LEAVES,
     "learning_rate": 0.05,
     "feature_fraction": 0.5,
     "max_bin": 63,
@@ -23,6 +26,7 @@ TREES = {
     "num_threads": 1,  # on a busy machine threads wait seconds for each other
 }
 MOST_TREES, PATIENCE = 100, 20
+TEXT_MOST = MB  # of a horizon: ten times the text of MOST_TREES
 LEAF_SHARE = 0.01  # least share of the rows in a leaf: a few rows are noise
 
 
@@ -91,18 +95,18 @@ class TreesModel(MeanModel[Trees]):
         return [*written, *self._names()]
 
     def load(self, folder: Path) -> None:
-        """Read what save wrote. Raises OSError, SafetensorError or ValueError for files of another model."""
+        """Read what save wrote. Raises UserError for files of another model."""
         super().load(folder)
         lightgbm = _lightgbm()
         boosters = []
         for name in self._names():
-            text = (folder / name).read_text(encoding="utf-8")
+            text = read_text(folder / name, TEXT_MOST)
+            if wrong := what_is_wrong(text, self.n_features, MOST_TREES, MOST_LEAVES):
+                raise Untrusted(f"{folder / name} cannot be read: {wrong}")
             try:
                 boosters.append(lightgbm.Booster(model_str=text))
-            except lightgbm.basic.LightGBMError as error:
-                raise ValueError(f"{name}: {error}") from error
-            if boosters[-1].num_feature() != self.n_features:
-                raise ValueError(f"{name} has {boosters[-1].num_feature()} features, not {self.n_features}")
+            except (lightgbm.basic.LightGBMError, ValueError) as error:
+                raise Untrusted(f"{folder / name} cannot be read: {shown(error, 120)}") from error
         self.mean = Trees(boosters)
 
     def _names(self) -> list[str]:

@@ -3,18 +3,27 @@
 Legend: T sessions, S symbols.
 """
 
+import io
+import math
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from hftraining.core.bars import Bars
+from hftraining.core.errors import UserError
 from hftraining.core.files import linked, replacing
+from hftraining.core.untrusted import MB, is_printable, is_there, open_regular, shown
 from hftraining.runs.record import RecordError
 
 DIGESTS_FILE = "bars.npz"
 DAYS_NAMED = 5  # of each symbol
+ARRAYS = ("symbols_S", "sessions_T", "digest_TS")
+FILE_MOST, UNPACKED_MOST = 256 * MB, 512 * MB  # bytes of the file, and of an array in it
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+BROKEN = (zipfile.BadZipFile, zlib.error, SyntaxError)  # what the libraries raise for broken files
 
 
 @dataclass(frozen=True)
@@ -89,13 +98,47 @@ def write_digests(digests: BarDigests, folder: Path, shared: Path | None = None)
 def read_digests(folder: Path) -> BarDigests | None:
     """The digests of a run folder, None where it has none. Raises RecordError for a damaged file."""
     path = folder / DIGESTS_FILE
-    if not path.is_file():
+    if not is_there(path):
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return BarDigests(*(stored[name] for name in ("symbols_S", "sessions_T", "digest_TS")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RecordError(f"{path} is damaged ({error})") from error
+        with open_regular(path, FILE_MOST) as file, zipfile.ZipFile(file) as archive:
+            found = BarDigests(*(_array(archive, name) for name in ARRAYS))
+        _check(found)
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, *BROKEN) as error:
+        if isinstance(error, UserError):
+            raise
+        raise RecordError(f"{path} is damaged ({shown(error, 120)})") from None
+    return found
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array of plain numbers or text, whose header claims what the archive holds, and no more than UNPACKED_MOST."""
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.file_size > UNPACKED_MOST:
+        raise ValueError(f"{name} has {entry.file_size:,} bytes unpacked")
+    with archive.open(entry) as packed:
+        content = packed.read(UNPACKED_MOST + 1)  # whatever the archive says
+    file = io.BytesIO(content)
+    read_header = HEADERS.get(np.lib.format.read_magic(file))
+    if read_header is None:
+        raise ValueError(f"{name} is of another format")
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"{name} does not hold what it claims")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _check(found: BarDigests) -> None:
+    symbols_S, sessions_T, digest_TS = found.symbols_S, found.sessions_T, found.digest_TS
+    if (symbols_S.ndim, sessions_T.ndim) != (1, 1) or digest_TS.shape != (len(sessions_T), len(symbols_S)):
+        raise ValueError("its arrays do not fit together")
+    if symbols_S.dtype.kind != "U" or sessions_T.dtype != "datetime64[D]" or digest_TS.dtype != np.uint32:
+        raise ValueError("its arrays are of other types")
+    if len(set(symbols_S.tolist())) < len(symbols_S) or not all(map(is_printable, symbols_S.tolist())):
+        raise ValueError("its symbols are not names, each there once")
+    if not (sessions_T[:-1] < sessions_T[1:]).all() or np.isnat(sessions_T).any():
+        raise ValueError("its sessions do not rise")
 
 
 def data_delta(first: BarDigests, second: BarDigests) -> DataDelta:

@@ -9,12 +9,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from hftraining.core.errors import UserError
+from hftraining.core.tensor_file import shapes_of
+from hftraining.core.untrusted import MB, digest, is_there, refuse_links, shown
 from hftraining.core.values import canonical
+from hftraining.runs.frames import read_table
 from hftraining.runs.record import read_metrics
 
 WALL_CLOCK = "seconds"  # of a logged step
 NOT_LEARNED = "config.json"  # of model/: describes the model and names its days
 NAMED = 3  # tensors in a line
+FILE_MOST = 256 * MB  # of a file that holds no tensors, such as trees
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def compare_bits(first: Path, second: Path) -> Bits:
     """
     for folder in (first, second):
         for name in ("model/model.safetensors", "metrics.jsonl", "equity.parquet"):
-            if not (folder / name).is_file():
+            if not is_there(folder / name):
                 raise UserError(f"{folder} has no {name}: the run is not finished, or the file was removed")
     weights, tensors = _model(first / "model", second / "model")
     metrics, first_step, steps, losses_alike = _metrics(first, second)
@@ -65,15 +69,17 @@ def compare_bits(first: Path, second: Path) -> Bits:
 
 def _model(first: Path, second: Path) -> tuple[str, int]:
     """The text, and how many tensors the first model has."""
+    refuse_links(first)
+    refuse_links(second)
     names = [{path.name for path in folder.iterdir()} - {NOT_LEARNED} for folder in (first, second)]
-    differing, tensors = [f"{name} is in one of them only" for name in sorted(names[0] ^ names[1])], 0
+    differing, tensors = [f"{shown(name)} is in one of them only" for name in sorted(names[0] ^ names[1])], 0
     for name in sorted(names[0] & names[1]):
         ours, theirs = first / name, second / name
         if ours.suffix == ".safetensors":
             text, count = _tensors(ours, theirs)
             tensors += count
         else:
-            text = f"{name} differs" if ours.read_bytes() != theirs.read_bytes() else ""
+            text = f"{shown(name)} differs" if digest(ours, FILE_MOST) != digest(theirs, FILE_MOST) else ""
         differing += [text] if text else []
     return "; ".join(differing), tensors
 
@@ -81,7 +87,7 @@ def _model(first: Path, second: Path) -> tuple[str, int]:
 def _tensors(first: Path, second: Path) -> tuple[str, int]:
     ours, theirs = (_read_tensors(path) for path in (first, second))
     if lone := sorted(ours.keys() ^ theirs.keys()):
-        return f"{len(lone)} tensors are in one of them only, such as {lone[0]}", len(ours)
+        return f"{len(lone)} tensors are in one of them only, such as {shown(lone[0])}", len(ours)
     pairs = {name: (ours[name], theirs[name]) for name in ours}
     apart = [n for n, (a, b) in pairs.items() if (a.dtype, a.shape, a.tobytes()) != (b.dtype, b.shape, b.tobytes())]
     if not apart:
@@ -89,14 +95,15 @@ def _tensors(first: Path, second: Path) -> tuple[str, int]:
     alike = [(a.astype(float), b.astype(float)) for a, b in (pairs[name] for name in apart) if a.shape == b.shape]
     largest = max((float(np.abs(a - b).max()) for a, b in alike), default=np.nan)
     named = ", ".join(apart[:NAMED]) + (" and so on" if len(apart) > NAMED else "")
-    return f"{len(apart)} of {len(ours)} tensors differ, by up to {largest:.3g} ({named})", len(ours)
+    return f"{len(apart)} of {len(ours)} tensors differ, by up to {largest:.3g} ({shown(named, 200)})", len(ours)
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    shapes_of(path)
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error})") from error
+        raise UserError(f"{path} is damaged ({shown(error, 120)})") from None
 
 
 def _metrics(first: Path, second: Path) -> tuple[str, int | None, int, bool]:
@@ -119,8 +126,15 @@ def _metrics(first: Path, second: Path) -> tuple[str, int | None, int, bool]:
     return text, first_step, len(ours), alike
 
 
+def _read_equity(folder: Path) -> pd.DataFrame:
+    found = read_table(folder, "equity.parquet")
+    if found is None:
+        raise UserError(f"{folder} has no equity.parquet: the run is not finished, or the file was removed")
+    return found
+
+
 def _equity(first: Path, second: Path) -> tuple[str, int]:
-    ours, theirs = (pd.read_parquet(folder / "equity.parquet") for folder in (first, second))
+    ours, theirs = (_read_equity(folder) for folder in (first, second))
     if list(ours.columns) != list(theirs.columns) or len(ours) != len(theirs):
         return f"{len(ours):,} and {len(theirs):,} rows, or other columns", len(ours)
     for column in ours.columns:

@@ -1,20 +1,24 @@
 """Run folders read back: what a folder holds, and which folders below a path are runs."""
 
 import glob
-import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import UserError
+from hftraining.core.untrusted import is_there, read_yaml, refuse_links, shown
+from hftraining.runs.frames import VALUE_MOST, read_table
+from hftraining.runs.manifest import MANIFEST, read_facts
 from hftraining.runs.record import read_metrics
 from hftraining.runs.result import RunResult, read_result
 
 CANDIDATES_FOLDER = "candidates"  # of what a fine-tune tried, within its own folder
+GROUPS = ("model", "stocks", "training", "profit_tracker", "objective", "evidence")
+WALK_MOST = 2_000_000  # files and folders below a folder that is searched for runs
 
 
 @dataclass
@@ -71,51 +75,90 @@ class RunFolder:
 
 
 def read_run(folder: Path) -> RunFolder:
-    """All files of a run, finished or interrupted. Raises UserError for a folder that is not a run, or damaged."""
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{folder} is not a run: it has no run.json")
+    """All files of a run, finished or interrupted, as data: what is read here is sound, or refused.
+
+    Raises UserError for a folder that is not a run, that is damaged, or that holds links.
+    """
+    if not is_there(folder / MANIFEST):
+        raise UserError(f"{folder} is not a run: it has no {MANIFEST}")
+    refuse_links(folder)
     return RunFolder(
         path=folder,
-        config=_with_added_fields(_mapping(folder / "config.yaml", yaml.safe_load)),
+        config=_with_added_fields(_config(folder / "config.yaml")),
         config_diff=read_config_diff(folder),
-        manifest=_mapping(folder / "run.json", json.loads),
+        manifest=read_facts(folder),
         history=read_metrics(folder),
         result=read_result(folder),
-        equity=_frame(folder / "equity.parquet"),
-        trades=_frame(folder / "trades.parquet"),
-        null_band=_frame(folder / "null_band.parquet"),
+        equity=read_table(folder, "equity.parquet"),
+        trades=read_table(folder, "trades.parquet"),
+        null_band=read_table(folder, "null_band.parquet"),
     )
 
 
 def read_config_diff(folder: Path) -> dict[str, Any]:
-    """What differed from the defaults when a run began; empty without the file. Raises UserError for a damaged one."""
-    return _mapping(folder / "config_diff.yaml", yaml.safe_load)
+    """What differed from the defaults when a run began, by dotted name. Empty without the file.
+
+    Raises UserError for a damaged one.
+    """
+    path = folder / "config_diff.yaml"
+    values = read_yaml(path) if is_there(path) else {}
+    if wrong := [name for name, value in values.items() if isinstance(value, dict)]:
+        raise UserError(f"{path} is damaged ({shown(wrong[0])} is a group, not a field)")
+    return values
 
 
 def find_runs(places: Sequence[str | Path]) -> list[Path]:
     """Run folders, each once, in the order of the places: run folders, patterns, or folders that hold runs.
 
-    Runs below one folder are sorted by name. Raises UserError for a place without a run.
+    Runs below one folder are sorted by name; no link within it is followed. Raises UserError for a place without a run.
     """
     found: dict[Path, Path] = {}
     for place in places:
         matches = [Path(place)]
         if not matches[0].exists() and glob.has_magic(str(place)):
-            matches = sorted(map(Path, glob.glob(str(place), recursive=True)))
+            matches = _matches(str(place))
         runs = [run for match in matches for run in _runs_below(match)]
         if not runs:
             there = bool(matches) and matches[0].exists()
-            what = "holds no run: no folder in it has a run.json" if there else "does not exist"
+            what = f"holds no run: no folder in it has a {MANIFEST}" if there else "does not exist"
             raise UserError(f"{place} {what}")
         for run in runs:
             found.setdefault(run.resolve(), run)
     return list(found.values())
 
 
+def _matches(pattern: str) -> list[Path]:
+    """What a pattern matches. ** goes through no link, of which a stranger's folder may make a ring."""
+    whole = Path(pattern)
+    parts = whole.parts
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    found = Path(*parts[:first]).glob(str(Path(*parts[first:])))
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
 def _runs_below(place: Path) -> list[Path]:
-    if (place / "run.json").is_file():
+    if is_there(place / MANIFEST):
         return [place]
-    return sorted(path.parent for path in place.rglob("run.json")) if place.is_dir() else []
+    found, count = [], 0
+    for path, folders, files in os.walk(place):  # which follows no link to a folder
+        count += len(folders) + len(files)
+        if count > WALK_MOST:
+            raise UserError(f"{place} holds more than {WALK_MOST:,} files: name the folders of the runs")
+        folders[:] = [name for name in folders if not name.startswith(".")]  # of runs that are not whole yet
+        found += [Path(path)] if MANIFEST in files else []
+    return sorted(found)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """config.yaml: groups of fields, whatever the version. Empty without the file."""
+    values = read_yaml(path) if is_there(path) else {}
+    groups = {name: group for name, group in values.items() if name in GROUPS}
+    if wrong := [name for name, group in groups.items() if not isinstance(group, dict)]:
+        raise UserError(f"{path} is damaged ({wrong[0]} is no group of fields)")
+    capital = groups.get("profit_tracker", {}).get("initial_capital")
+    if capital is not None and (type(capital) not in (int, float) or not 0 < capital < VALUE_MOST):
+        raise UserError(f"{path} is damaged (profit_tracker.initial_capital is {shown(capital)})")
+    return values
 
 
 def _with_added_fields(config: dict[str, Any]) -> dict[str, Any]:
@@ -123,22 +166,3 @@ def _with_added_fields(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(config.get("model"), dict):
         config["model"].setdefault("kind", "transformer")
     return config
-
-
-def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """An object of a JSON or YAML file, empty without the file."""
-    try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        values = parse(text) if text else {}
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]})") from error
-    if values is not None and not isinstance(values, dict):
-        raise UserError(f"{path} is damaged (it holds no mapping)")
-    return values or {}
-
-
-def _frame(path: Path) -> pd.DataFrame | None:
-    try:
-        return pd.read_parquet(path) if path.exists() else None
-    except ValueError as error:  # pyarrow's own are ValueErrors
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]})") from error

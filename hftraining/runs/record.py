@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import re
 import secrets
 import shutil
 import time
@@ -22,9 +21,11 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import UserError
 from hftraining.core.files import remove_left_over, replacing, sync, write_json_atomically, write_text_atomically
+from hftraining.core.untrusted import MB, is_printable, is_there, parse_json, read_bytes, read_yaml, shown
 from hftraining.core.values import flatten, plain, without_nan
 from hftraining.runs.board import Board
 from hftraining.runs.lock import FolderLock, is_in_use
+from hftraining.runs.manifest import MANIFEST, MOST_COUNT, NAME, read_facts, refuse_partial
 from hftraining.runs.result import RunResult, write_result
 
 LOGGER = logging.getLogger("hftraining")
@@ -35,7 +36,8 @@ TRADE_COLUMNS = tuple(
 NULL_BAND_COLUMNS = ("window", "date", "q05", "q25", "q50", "q75", "q95")  # quantiles of equity, in currency
 _BEGUN = ".begun-"  # what the folder of a run is called until it is whole
 _BEGINNING = 60.0  # seconds: a new one may not be locked yet
-_SAFE_NAME = re.compile(r"[\w^=+@][\w^=+@,. -]{0,119}\Z")
+METRICS = "metrics.jsonl"
+METRICS_MOST, LINE_MOST = 512 * MB, MB // 16
 
 
 class RecordError(UserError):
@@ -45,26 +47,41 @@ class RecordError(UserError):
 def read_metrics(folder: Path) -> list[dict[str, float]]:
     """The logged steps of a run, in order, with NaN for null; none without a file.
 
-    Leaves out a last line that a kill cut short. Raises RecordError for any other line that is not a logged step.
+    Leaves out a last line that a kill cut short. Raises UserError for any other line that is not a logged step.
     """
-    path = folder / "metrics.jsonl"
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    path = folder / METRICS
+    lines = read_bytes(path, METRICS_MOST).split(b"\n") if is_there(path) else []
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-            step = int(row["step"])
-            rows.append({tag: math.nan if value is None else value for tag, value in row.items()} | {"step": step})
-        except (ValueError, KeyError, TypeError):
+            rows.append(_logged(line, f"{path}, line {number}"))
+        except (ValueError, UserError):
             if number < len(lines):  # only the last piece, which no newline ends, may be cut short
-                raise RecordError(f"{path}, line {number} is not a logged step: {line[:80]!r}") from None
+                raise RecordError(f"{path}, line {number} is not a logged step: {shown(line)}") from None
     return rows
 
 
+def _logged(line: bytes, name: str) -> dict[str, float]:
+    """One line of metrics.jsonl. Raises ValueError or UserError."""
+    row = parse_json(line.decode("utf-8"), name) if len(line) <= LINE_MOST else {}
+    if not isinstance(row, dict):
+        raise ValueError("no object")
+    step = row.get("step")
+    if type(step) is not int or not 0 <= step <= MOST_COUNT:
+        raise ValueError("no step")
+    if any(type(value) not in (int, float, type(None)) or not is_printable(tag) for tag, value in row.items()):
+        raise ValueError("a value that is no number")
+    return {tag: math.nan if value is None else value for tag, value in row.items()}
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What run.json of a run folder says."""
-    found: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return found
+    """What run.json of a run folder says: every field that a run needs is there, and every known one is sound.
+
+    Raises UserError for a folder without one, and for one that does not fit the schema of runs/manifest.py.
+    """
+    facts = read_facts(folder)
+    refuse_partial(facts, folder / MANIFEST)
+    return facts
 
 
 class RunRecord:
@@ -106,7 +123,7 @@ class RunRecord:
         name, and where the folder cannot be made.
         """
         for what, text in (("kind", kind), ("name", name), ("folder", called or "by date")):
-            if not _SAFE_NAME.match(text) or ".." in text or text[-1] in ". ":
+            if not NAME.match(text) or ".." in text or text[-1] in ". ":
                 raise RecordError(f"{what}={text!r} is not a plain folder name")
         parent = outputs / kind / name
         _make_parent(parent)
@@ -187,7 +204,7 @@ class RunRecord:
 
     def write_result(self, result: RunResult) -> None:
         """Write the config beside the result as HParams in TensorBoard, then result.json, which ends the run."""
-        config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        config = read_yaml(self.folder / "config.yaml")
         hparams = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in flatten(config).items()}
         metrics = {"result/eval_loss": result.eval_loss, "result/deflated_sharpe": result.deflated_sharpe}
         if valid := result.periods.get("valid"):

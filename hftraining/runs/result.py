@@ -3,21 +3,45 @@
 An unknown number is NaN during a run, null in the file, and None once it is read back.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from hftraining.core.errors import UserError
 from hftraining.core.files import write_json_atomically
+from hftraining.core.untrusted import MB, is_there, read_json_object, shown
 from hftraining.core.values import flatten, plain, without_nan
+from hftraining.runs.manifest import MOST_COUNT, damaged, printable
 
 RESULT_FILE = "result.json"
+RESULT_MOST = 16 * MB
 PERIODS = {"valid": "validation", "test": "test"}  # the traded periods: key -> words
-Number = float | None
-Metrics = dict[str, Number]  # by the names of core/metrics.py
+
+
+def _ends(values: list[float | None]) -> list[float | None]:
+    """None, or both ends of an interval."""
+    if len(values) not in (0, 2):
+        raise ValueError(f"{len(values)} numbers are no interval")
+    return values
+
+
+def _band(values: list[float | None]) -> list[float | None]:
+    """None, or the three lines of a band."""
+    if len(values) not in (0, 3):
+        raise ValueError(f"{len(values)} numbers are no band")
+    return values
+
+
+# What is read back from a file must lie within these; what a run makes is not checked.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e30, le=1e30)] | None
+Count = Annotated[int, Field(strict=True, ge=0, le=MOST_COUNT)]
+Text = Annotated[str, Field(strict=True, max_length=10_000), AfterValidator(printable)]
+Word = Annotated[str, Field(strict=True, max_length=200), AfterValidator(printable)]
+Ends = Annotated[list[Number], AfterValidator(_ends)]
+Band = Annotated[list[Number], AfterValidator(_band)]
+Metrics = dict[Word, Number]  # by the names of core/metrics.py
 
 
 @dataclass(frozen=True)
@@ -37,7 +61,7 @@ class Score:
     t: Number = None
     low: Number = None
     high: Number = None
-    days: int = 0
+    days: Count = 0
 
 
 @dataclass(frozen=True)
@@ -45,21 +69,21 @@ class Null:
     """The null band: see evidence/nulls.py. band, selection_band: 5, 50 and 95 % of the draws' Sharpe ratios."""
 
     p: Number = None
-    band: list[Number] = field(default_factory=list)
-    draws: int = 0
+    band: Band = field(default_factory=list)
+    draws: Count = 0
     selection_p: Number = None
-    selection_band: list[Number] = field(default_factory=list)
-    reason: str = ""
+    selection_band: Band = field(default_factory=list)
+    reason: Text = ""
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The share of outcomes at or below the quantile forecasts of one level and horizon."""
 
-    horizon: int
+    horizon: Count
     level: float
     share: Number = None
-    days: int = 0
+    days: Count = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +107,7 @@ class Against:
     alpha: Estimate = field(default_factory=Estimate)
     information_ratio: Number = None
     p: Number = None
-    n_trials: int | None = None
+    n_trials: Count | None = None
     deflated_sharpe: Number = None
     residual_volatility: Number = None
 
@@ -96,20 +120,20 @@ class PeriodResult:
     number that is too good to be true: see evidence/alarms.py. Both are empty where an older version wrote the result.
     """
 
-    days: int = 0
-    first: str = ""
-    last: str = ""
+    days: Count = 0
+    first: Text = ""
+    last: Text = ""
     profit: Metrics = field(default_factory=dict)
-    baselines: dict[str, Baseline] = field(default_factory=dict)
+    baselines: dict[Word, Baseline] = field(default_factory=dict)
     null: Null | None = None
-    interval: list[Number] = field(default_factory=list)
+    interval: Ends = field(default_factory=list)
     difference: Estimate | None = None  # the Sharpe ratio less buy and hold's
-    scores: dict[str, Score] = field(default_factory=dict)
+    scores: dict[Word, Score] = field(default_factory=dict)
     calibration: list[Calibration] = field(default_factory=list)
     benchmark: Against | None = None
-    alarms: list[str] = field(default_factory=list)
-    money: str = ""
-    verdict: str | None = None
+    alarms: list[Text] = field(default_factory=list)
+    money: Text = ""
+    verdict: Text | None = None
 
     @property
     def held(self) -> Metrics:
@@ -131,8 +155,8 @@ class Correlation:
     """The rank correlation of loss and profit over a run's probes, and its interval."""
 
     rank_correlation: Number = None
-    interval: list[Number] = field(default_factory=list)
-    probes: int = 0
+    interval: Ends = field(default_factory=list)
+    probes: Count = 0
 
 
 @dataclass(frozen=True)
@@ -140,16 +164,16 @@ class LeakProof:
     """Whether the leak proof passed, and after how many random days it replaced the future."""
 
     ok: bool | None = None
-    days: int | None = None
+    days: Count | None = None
 
 
 @dataclass(frozen=True)
 class BaseFacts:
     """The base run that a fine-tune started from. weights: sha256 of its model."""
 
-    folder: str
-    signature: str
-    weights: str
+    folder: Text
+    signature: Text
+    weights: Text
 
 
 @dataclass
@@ -159,50 +183,50 @@ class CandidateResult:
     money: as of a PeriodResult.
     """
 
-    steps: int = 0
-    best_step: int | None = None
-    moved: int = 0
+    steps: Count = 0
+    best_step: Count | None = None
+    moved: Count = 0
     loss: Number = None
     loss_difference: Estimate | None = None  # the loss less the base's
     forgetting: Estimate | None = None  # how much the loss rose on the base's other stocks
     profit: Metrics = field(default_factory=dict)
-    interval: list[Number] = field(default_factory=list)
+    interval: Ends = field(default_factory=list)
     p: Number = None
     deflated_sharpe: Number = None
     difference: Estimate | None = None  # the Sharpe ratio less the base's
-    money: str = ""
-    verdict: str | None = None
+    money: Text = ""
+    verdict: Text | None = None
 
 
 @dataclass
 class Recommendation:
     """What a fine-tune recommends, and why."""
 
-    choice: str
-    sentence: str
-    n_trials: int = 0
-    other_symbols: int = 0
-    candidates: dict[str, CandidateResult] = field(default_factory=dict)
+    choice: Text
+    sentence: Text
+    n_trials: Count = 0
+    other_symbols: Count = 0
+    candidates: dict[Word, CandidateResult] = field(default_factory=dict)
 
 
 @dataclass
 class RunResult:
     """Everything that result.json holds. periods: valid, and test unless it stayed sealed."""
 
-    signature: str | None = None
-    steps: int | None = None
-    best_step: int | None = None
-    skipped_steps: int = 0
+    signature: Text | None = None
+    steps: Count | None = None
+    best_step: Count | None = None
+    skipped_steps: Count = 0
     eval_loss: Number = None
-    loss: dict[str, Losses] = field(default_factory=dict)  # by train, valid, test
-    periods: dict[str, PeriodResult] = field(default_factory=dict)
-    n_trials: int | None = None
+    loss: dict[Word, Losses] = field(default_factory=dict)  # by train, valid, test
+    periods: dict[Word, PeriodResult] = field(default_factory=dict)
+    n_trials: Count | None = None
     deflated_sharpe: Number = None
-    test_openings: int | None = None
-    verdict: str | None = None
+    test_openings: Count | None = None
+    verdict: Text | None = None
     profit_loss_correlation: Correlation = field(default_factory=Correlation)
     leak_proof: LeakProof = field(default_factory=LeakProof)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Text] = field(default_factory=list)
     recommendation: Recommendation | None = None  # of a fine-tune; "decision" in the file
     base: BaseFacts | None = None
 
@@ -272,13 +296,12 @@ def write_result(folder: Path, result: RunResult) -> None:
 def read_result(folder: Path) -> RunResult | None:
     """Read result.json from a run folder; None without one. Raises UserError for a damaged one."""
     path = folder / RESULT_FILE
-    if not path.is_file():
+    if not is_there(path):
         return None
+    values = read_json_object(path, RESULT_MOST)
     try:
-        return RunResult.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return RunResult.from_json(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path} is damaged: {place}: {first['msg']}") from error
+        raise UserError(damaged(path, error)) from None
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({' '.join(str(error).split())})") from error
+        raise UserError(f"{path} is damaged ({shown(error, 120)})") from None

@@ -8,22 +8,61 @@ newest two are kept, and the best by the validation metric.
 
 import json
 import logging
+import math
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
+from hftraining.core.errors import UserError
 from hftraining.core.files import sha256, sync
+from hftraining.core.tensor_file import TENSORS_MOST, Shapes, difference, shapes_of
+from hftraining.core.untrusted import digest, read_json_object, shown
+from hftraining.model.network import read_weights
+from hftraining.runs.manifest import Sha256, damaged
 
+STATE_FILE = "state.json"
+STEP_FOLDER = re.compile(r"step_\d{8}")
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of Adam; the first counts
 KEPT = 2  # the newest, and one to fall back on when it is damaged
 WRITING = ".writing_"  # what a checkpoint's folder is called until it is whole
 TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
 
+Step = Annotated[int, Field(strict=True, ge=0, lt=10**8)]  # what the eight digits of a folder can name
+
 logger = logging.getLogger("hftraining")
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be used: which, why, in one line."""
+
+
+@dataclass
+class _State:
+    """The schema of state.json. A model that brings its own learning has the first three alone."""
+
+    step: Step
+    sha256: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}\.(safetensors|txt)$")], Sha256]
+    best_step: Step | None
+    best_value: Annotated[float, Field(strict=True)] | None = None
+    skipped_steps: Step = 0
+    skipped_in_a_row: Step = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a checkpoint without weights."""
+        if TENSOR_FILES[0] not in self.sha256:
+            raise ValueError(f"sha256 names no {TENSOR_FILES[0]}")
+
+
+_STATE = TypeAdapter(_State)
 
 
 class Checkpoints:
@@ -57,25 +96,47 @@ class Checkpoints:
         self._remove_all_but(state["best_step"])
 
     def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Any] | None:
-        """Load the newest whole checkpoint and return its state; None without one."""
+        """Load the newest whole checkpoint and return its state; None without one.
+
+        Raises CheckpointError where its files are whole but are not those of this model and optimiser.
+        """
         step = self.newest()
         if step == 0:
             return None
         self.load_model(step, model)
-        _load_optimizer(optimizer, load_file(self.path(step) / TENSOR_FILES[1]))
-        return json.loads((self.path(step) / "state.json").read_text())
+        path = self.path(step) / TENSOR_FILES[1]
+        try:
+            _load_optimizer(optimizer, _read_optimizer(path, optimizer))
+        except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} is not of this run: {shown(error, 200)}") from None
+        return _read_state(self.path(step), step)
 
     def newest(self) -> int:
         """The step of the newest whole checkpoint, or 0 without one. The log names the damaged ones."""
         return next((step for step in reversed(self.steps()) if self._is_whole(step)), 0)
 
     def load_model(self, step: int, model: nn.Module) -> None:
-        """Load the weights of a checkpoint into the model."""
-        model.load_state_dict(load_file(self.path(step) / TENSOR_FILES[0]))
+        """Load the weights of a checkpoint into the model.
+
+        Raises CheckpointError for a checkpoint that is missing, damaged, or of another model.
+        """
+        path = self.path(step) / TENSOR_FILES[0]
+        if not self._is_whole(step):
+            raise CheckpointError(f"{self.path(step)} is missing or damaged, and the run needs it: start a new run")
+        try:
+            model.load_state_dict(read_weights(path, model))
+        except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} is not of this run: {shown(error, 200)}") from None
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, in order."""
-        return sorted(int(path.name.removeprefix("step_")) for path in self.folder.glob("step_*"))
+        """The steps that have a checkpoint, in order. The log names whatever else lies in the folder."""
+        found = []
+        for path in sorted(self.folder.glob("step_*")):
+            if STEP_FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                found.append(int(path.name.removeprefix("step_")))
+            else:
+                logger.warning("%s is no checkpoint: left alone", path)
+        return sorted(found)
 
     def path(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
@@ -94,9 +155,9 @@ class Checkpoints:
     def _is_whole(self, step: int) -> bool:
         path = self.path(step)
         try:
-            hashes = json.loads((path / "state.json").read_text())["sha256"]
-            damaged = [name for name, digest in hashes.items() if sha256(path / name) != digest]
-        except (OSError, json.JSONDecodeError, KeyError) as error:
+            hashes = _read_state(path, step)["sha256"]
+            damaged = [name for name, known in hashes.items() if digest(path / name, TENSORS_MOST) != known]
+        except (OSError, UserError) as error:
             damaged = [str(error)]
         if damaged:
             logger.warning("checkpoint %s is damaged (%s): using the one before", path, ", ".join(damaged))
@@ -119,6 +180,44 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     return tensors
+
+
+def _read_optimizer(path: Path, optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    """The tensors of a file, each a moment of one of the optimiser's weights or a random state. Raises ValueError."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    allowed: Shapes = {
+        f"{index}.{name}": ("float32", tuple(weight.shape) if name in MOMENTS[1:] else ())
+        for index, weight in enumerate(weights)
+        for name in MOMENTS
+    }
+    shapes = shapes_of(path)
+    random = [name for name in shapes if name in ("random.cpu", "random.cuda")]
+    moments = {name: shape for name, shape in shapes.items() if name not in random}
+    owners = {name.partition(".")[0] for name in moments}
+    wanted = {name: shape for name, shape in allowed.items() if name.partition(".")[0] in owners}
+    if unlike := difference(moments, wanted):
+        raise ValueError(unlike)
+    if "random.cpu" not in random:
+        raise ValueError("it has no random state")
+    tensors = load_file(path)
+    for name in moments:  # the mean of the squares and the count are not negative
+        low = -math.inf if name.endswith(".exp_avg") else 0.0
+        if not (torch.isfinite(tensors[name]) & (tensors[name] >= low)).all():
+            raise ValueError(f"{name} holds numbers that are no moments")
+    return tensors
+
+
+def _read_state(folder: Path, step: int) -> dict[str, Any]:
+    """state.json of a checkpoint, once it fits its schema and its folder. Raises UserError."""
+    path = folder / STATE_FILE
+    values = read_json_object(path)
+    try:
+        state = _STATE.validate_python(values)
+    except ValidationError as error:
+        raise CheckpointError(damaged(path, error)) from None
+    if state.step != step or (state.best_step or 0) > step:
+        raise CheckpointError(f"{path} is damaged (step: it is of step {state.step}, best step {state.best_step})")
+    return values
 
 
 def _load_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:

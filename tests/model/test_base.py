@@ -157,10 +157,10 @@ def test_trees_for_other_features_are_refused_in_one_line(bars, tmp_path):
     narrow = KINDS["lightgbm"](ModelConfig(kind="lightgbm"), 3, HORIZONS, LEVELS)
     model = KINDS["lightgbm"](ModelConfig(kind="lightgbm"), len(FEATURES), HORIZONS, LEVELS)
     narrow.save(tmp_path)
-    with pytest.raises(ValueError, match=r"trees_1\.txt has 3 features, not 15"):
+    with pytest.raises(ValueError, match=r"trees_1\.txt cannot be read: it has 3 features, not 15"):
         model.load(tmp_path)
     (tmp_path / "trees_1.txt").write_text("no trees")
-    with pytest.raises(ValueError, match=r"trees_1\.txt: "):
+    with pytest.raises(ValueError, match=r"trees_1\.txt cannot be read: it is not a model of LightGBM"):
         model.load(tmp_path)
 
 

@@ -22,7 +22,8 @@ def runs(tmp_path):
     for name in ("scaler.json", "trees_5.txt", "config.json"):
         (first / "model" / name).write_text(f"{name} as saved\n")
     (first / "metrics.jsonl").write_text(json.dumps({"step": 1, "seconds": 2.0, "train/loss": 0.5}) + "\n")
-    pd.DataFrame({"window": ["valid"], "date": ["2020-01-02"], "equity": [1.0]}).to_parquet(first / "equity.parquet")
+    day = {"window": ["valid"], "date": pd.to_datetime(["2020-01-02"]), "equity": [1.0], "buy_and_hold": [1.0]}
+    pd.DataFrame(day).to_parquet(first / "equity.parquet")
     return first, shutil.copytree(first, tmp_path / "second")
 
 
