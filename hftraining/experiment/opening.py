@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from hftraining.core.endings import in_the_run
 from hftraining.core.errors import ConfigError
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.ground import Ground
@@ -40,6 +41,7 @@ def opened(
         config.evidence.ledger = str(ledger.path)
     record = _reopened(ground) if config.resume else _created(ground, ledger.path, argv, kind, name, called)
     with (
+        in_the_run(record.folder),
         record,
         in_the_ledger(ledger, record, ground.periods, ground.whole, bool(config.resume), part_of) as row,
     ):
@@ -60,7 +62,7 @@ def opened_candidate(ground: Ground, folder: Path, method: str) -> Iterator[tupl
         facts, values = read_manifest(folder) | own, dataclasses.asdict(ground.config)
         record = RunRecord.create(folder.parent, folder.name, CANDIDATES_FOLDER, values, delta, facts, called=method)
     ledger = open_ledger(ground.config.evidence, _outputs_of(ground.config))
-    with record, in_the_ledger(ledger, record, ground.periods, ground.whole, step > 0) as row:
+    with in_the_run(path), record, in_the_ledger(ledger, record, ground.periods, ground.whole, step > 0) as row:
         yield record, row
 
 
