@@ -1,6 +1,6 @@
 """A thousand random command lines: each ends with exit code 0, 2 or 3, in a few lines and a few seconds.
 
-    python experiments/2026-11-26_Strangers/overrides.py --cases 1000 --first 0
+python experiments/2026-11-26_Strangers/overrides.py --cases 1000 --first 0
 """
 
 import argparse

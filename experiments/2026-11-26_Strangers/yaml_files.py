@@ -1,6 +1,6 @@
 """Three hundred damaged files of conf/: each ends with exit code 0, 2 or 3, in a few lines and a few seconds.
 
-    python experiments/2026-11-26_Strangers/yaml_files.py --cases 300 --first 0
+python experiments/2026-11-26_Strangers/yaml_files.py --cases 300 --first 0
 """
 
 import argparse

@@ -21,7 +21,16 @@ from types import FrameType
 
 from platformdirs import user_state_path
 
-from hftraining.core.errors import EXIT_INTERRUPTED, Ending, Fault, Interrupted, UserError, in_a_line
+from hftraining.core.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OURS,
+    EXIT_USER,
+    Ending,
+    Fault,
+    Interrupted,
+    UserError,
+    in_a_line,
+)
 
 # Explains an exception that only one place can understand, such as one of Hydra; None: somebody else may.
 Explain = Callable[[Exception], Ending | None]
@@ -62,6 +71,10 @@ _MEMORY = "not enough memory: choose a smaller model, batch, window or set of st
 _THREADS = "no more threads or processes can be started: lower training.threads, or raise the limit (ulimit -u)"
 
 
+class _Ended(SystemExit):
+    """Our own end of the process, which nobody changes."""
+
+
 @contextmanager
 def in_the_run(folder: Path) -> Iterator[None]:
     """An exception that leaves a run remembers its folder, that of the outermost run."""
@@ -86,9 +99,11 @@ def one_line_endings(explain: Explain | None = None, goes_on: str = _RESUMES) ->
             _flush()
         except BrokenPipeError as error:
             stopped.code = end_with(error)
+        if stopped.code == EXIT_OURS and not isinstance(stopped, _Ended):
+            stopped.code = EXIT_USER  # a library that has said in a line of its own what it refuses
         raise
     except BaseException as error:
-        sys.exit(end_with(error, explain, goes_on))
+        raise _Ended(end_with(error, explain, goes_on)) from None
 
 
 def end_with(error: BaseException, explain: Explain | None = None, goes_on: str = _RESUMES) -> int:

@@ -43,7 +43,9 @@ class Pruned(Ending):
 
 
 class Diverged(Ending):
-    """The loss or the gradient was not finite for ten steps in a row."""
+    """The loss or the gradient was not finite for ten steps in a row: other settings are needed."""
+
+    exit_code = EXIT_USER
 
 
 class LeakError(Ending):
@@ -85,9 +87,7 @@ def in_a_line(text: str, most: int = MOST_CHARACTERS) -> str:
     White space becomes single spaces. What a terminal would act upon, or could not print, is escaped.
     """
     cut = f"{text[:most]} ... and {len(text) - most:,} more characters" if len(text) > most else text
-    return "".join(
-        letter if letter.isprintable() else ascii(letter).strip("'") for letter in " ".join(cut.split())
-    )
+    return "".join(letter if letter.isprintable() else ascii(letter).strip("'") for letter in " ".join(cut.split()))
 
 
 def listed(items: Iterable[object], most: int = 10) -> str:

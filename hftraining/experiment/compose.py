@@ -86,10 +86,8 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     """
     for text in arguments:
         shown = in_a_line(text, 60)
-        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        if re.search("[\0\ud800-\udfff]", text):
             raise ConfigError(f"{shown}: this argument is no UTF-8 text")
-        if "\0" in text:
-            raise ConfigError(f"{shown}: this argument has a zero byte in it")
         if text.count(",") >= MOST_VALUES:
             raise ConfigError(
                 f"{shown}: {text.count(',') + 1:,} values in one argument, more than {MOST_VALUES:,}: write them into "
@@ -129,6 +127,10 @@ def explain_composing(error: Exception, unknown: Callable[[str], str] = unknown_
         return ConfigError(str(explain_yaml(error)))
     if isinstance(error, HydraException | OmegaConfBaseException):
         return ConfigError(in_a_line(one_line(error, unknown)))
+    if isinstance(error, AssertionError) and "Unexpected type" in str(error):  # OmegaConf, of a value within null
+        return ConfigError(
+            "a setting of a group that is null: search.NAME=VALUE, say, needs a search (-m search=profit)"
+        )
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return ConfigError(f"Hydra cannot use the command line, or a file that it names ({in_a_line(said, 300)})")
 
