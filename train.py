@@ -12,7 +12,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 # Hydra would print its own traceback and exit with 1; one_line_endings prints one line and exits with 2.
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
-from hftraining.core.endings import one_line_endings, stopped_by_signals
+from hftraining.core.endings import check_memory_limit, one_line_endings, stopped_by_signals
 from hftraining.core.errors import ConfigError, in_a_line
 from hftraining.experiment.config import CONF, ExperimentConfig, load_config, typed_config, unknown_key
 from hftraining.sweep.config import Command
@@ -66,6 +66,7 @@ def job(composed: "DictConfig") -> float | str | None:
     # Here and not in main() alone: Hydra prints the overrides of a job that raises, and what fails from here on is not
     # the composing.
     with one_line_endings(explain_overrides):
+        check_memory_limit()
         if composed.search is not None:
             name = in_a_line(str(composed.search.name), 100)
             raise ConfigError(f"search={name} is a sweep: python train.py -m search=...")

@@ -8,6 +8,7 @@ run, or into a file of its own.
 import errno
 import os
 import re
+import resource
 import signal
 import sys
 import tempfile
@@ -35,6 +36,8 @@ from hftraining.core.errors import (
 # Explains an exception that only one place can understand, such as one of Hydra; None: somebody else may.
 Explain = Callable[[Exception], Ending | None]
 
+LEAST_ADDRESSES = 2 * 10**9  # bytes; with two threads torch and OpenBLAS fail at 1.5e9 and load at 3e9
+
 _RUN_FOLDER = "hftraining_run_folder"  # the attribute of an exception that left a run
 _RESUMES = "python train.py resume={folder} goes on"
 # How libraries write the errno into their text: "[errno 28]" (pyarrow), "(os error 28)" (safetensors), "Error code 12"
@@ -44,6 +47,7 @@ _NO_MEMORY = re.compile(
     r"not enough memory|can't allocate memory|out of memory|bad_alloc|Unable to allocate|failed to map segment",
     re.IGNORECASE,
 )
+_TEMPORARY = re.compile(r"/\.([^/]+)\.[0-9a-f]{8}\.tmp\Z")  # see files.py: replacing
 _NO_THREADS = re.compile(r"can't start new thread|Resource temporarily unavailable", re.IGNORECASE)
 _CLOSED_PIPE = "nobody reads the output any more"
 _SAYS = {
@@ -73,6 +77,16 @@ _THREADS = "no more threads or processes can be started: lower training.threads,
 
 class _Ended(SystemExit):
     """Our own end of the process, which nobody changes."""
+
+
+def check_memory_limit() -> None:
+    """Raise UserError where a limit on addresses would end the process while torch is loaded.
+
+    OpenBLAS, for one, then sends a signal or exits by itself, with words that help nobody.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if 0 <= limit < LEAST_ADDRESSES:
+        raise UserError(f"the limit on memory, ulimit -v {limit // 1024}, is too small to load torch: raise it")
 
 
 @contextmanager
@@ -115,7 +129,7 @@ def end_with(error: BaseException, explain: Explain | None = None, goes_on: str 
             return EXIT_INTERRUPTED  # a listing, say, cut by `| head`: nobody needs a word
     end = ending_of(error, explain)
     text = str(end)
-    if folder is not None and isinstance(end, UserError | Interrupted) and folder.is_dir():
+    if folder is not None and isinstance(end, UserError | Interrupted) and _is_run(folder):
         once = "; " if isinstance(end, Interrupted) else "; once that is mended, "
         text += once + goes_on.format(folder=folder)
     _say(f"{end.word}: {in_a_line(text)}")
@@ -133,15 +147,22 @@ def ending_of(error: BaseException, explain: Explain | None = None) -> Ending:
         return Interrupted(f"stopped by {error.args[0]}" if error.args else "stopped")
     if _is_closed_pipe(error):
         return Interrupted(_CLOSED_PIPE)
-    for cause in _causes(error):
-        if isinstance(cause, Ending):
-            return cause
-        if text := _foreseen(cause, _folder_of(error)):
-            return UserError(text)
+    if end := foreseen(error):
+        return end
     if explain and isinstance(error, Exception) and (end := explain(error)):
         return end
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return Fault(f"unforeseen, and our fault: {in_a_line(said, 400)} ({_where_in_code(error)}; {_write(error)})")
+
+
+def foreseen(error: BaseException) -> Ending | None:
+    """The ending of what the disk, the memory or a limit has done, in the exception or in one that caused it."""
+    for cause in _causes(error):
+        if isinstance(cause, Ending):
+            return cause
+        if text := _says(cause, _folder_of(error)):
+            return UserError(text)
+    return None
 
 
 @contextmanager
@@ -179,12 +200,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() and (folder / "config.yaml").is_file()
+
+
 def _folder_of(error: BaseException) -> Path | None:
     found: Path | None = getattr(error, _RUN_FOLDER, None)
     return found
 
 
-def _foreseen(error: BaseException, folder: Path | None) -> str:
+def _says(error: BaseException, folder: Path | None) -> str:
     """What the disk, the memory or a limit says, in one line; empty for any other exception."""
     text = str(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
@@ -195,11 +220,14 @@ def _foreseen(error: BaseException, folder: Path | None) -> str:
     number = error.errno if isinstance(error, OSError) and error.errno else int(found[1]) if found else 0
     if number == errno.ENOMEM:
         return _MEMORY
-    if folder is not None and number in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR) and not folder.is_dir():
+    if isinstance(error, RuntimeError) and text.startswith("Symlink loop"):  # pathlib, before Python 3.13
+        number = errno.ELOOP
+    if folder is not None and number in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR) and not _is_run(folder):
         return f"{folder} was deleted while it was written: begin again"
     if number in _SAYS:
         names = [name for name in (getattr(error, "filename2", None), getattr(error, "filename", None)) if name]
-        return _SAYS[number].format(where=names[0] if names else _somewhere(number, folder))
+        where = _TEMPORARY.sub(r"/\1", str(names[0])) if names else _somewhere(number, folder)
+        return _SAYS[number].format(where=where)
     return ""
 
 
@@ -209,10 +237,17 @@ def _somewhere(number: int, folder: Path | None) -> str:
         return "the working folder"
     if number in (errno.ENOSPC, errno.EDQUOT):
         for place in (folder, _working_folder(), Path(tempfile.gettempdir()), user_state_path("hftraining")):
-            with suppress(OSError):
-                if place is not None and os.statvfs(place).f_bavail == 0:
-                    return str(place)
+            if place is not None and is_full(place):
+                return str(place)
     return str(folder) if folder else "a file that was used"
+
+
+def is_full(path: Path) -> bool:
+    """Whether the disk of a file or folder has no space left for us."""
+    place = next((folder for folder in (path, *path.parents) if folder.exists()), None)
+    with suppress(OSError):
+        return place is not None and os.statvfs(place).f_bavail == 0
+    return False
 
 
 def _working_folder() -> Path | None:
