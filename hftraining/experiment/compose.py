@@ -73,9 +73,10 @@ def composed(
     try:
         with _hydra_on_conf() as more:
             return values_of(compose(config_name, [*more, *overrides]), resolve=resolve, search=search)
-    except (Ending, OSError, MemoryError):
-        raise
     except Exception as error:
+        is_hydras = isinstance(error, HydraException)  # one of them is an OSError, too
+        if not is_hydras and isinstance(error, Ending | OSError | MemoryError):
+            raise
         raise explain_composing(error) from error
 
 
