@@ -4,8 +4,9 @@ import random
 from pathlib import Path
 
 from hftraining.core.values import flatten
-from hftraining.experiment.compose import composed
+from hftraining.experiment.compose import composed, register
 from hftraining.experiment.config import CONF
+from hftraining.sweep.config import Command
 
 PREFIXES = ("", "", "", "", "+", "++", "~")
 VALUES = (
@@ -139,6 +140,7 @@ def _garbled(rng: random.Random) -> list[str]:
 
 def _tree() -> dict:
     if not _TREE:
+        register(Command)  # with the settings of a search
         _TREE.update(composed(["search=profit"], resolve=False, search=True))
     return _TREE
 

@@ -8,7 +8,7 @@ from hftraining.core.errors import UserError, in_a_line
 
 MOST_BYTES = 1_000_000
 MOST_DEPTH = 40  # of lists and mappings within each other; parsers of YAML recurse
-MOST_NODES = 50_000  # with every alias counted as what it stands for
+MOST_NODES = 5_000  # with every alias counted as what it stands for; OmegaConf takes milliseconds for each
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 

@@ -49,7 +49,9 @@ class FileConfigSource(_HydrasFiles):
             return super().load_config(config_path)
         except YAMLError as error:
             raise explain_yaml(error, path) from error
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
+        except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
             raise ConfigError(f"{path}: {in_a_line(explain(error), 300)}") from error
 
 
@@ -91,8 +93,8 @@ def command_line(arguments: Sequence[str]) -> list[str]:
             raise ConfigError(f"{shown}: this argument is no UTF-8 text")
         if text.count(",") >= MOST_VALUES:
             raise ConfigError(
-                f"{shown}: {text.count(',') + 1:,} values in one argument, more than {MOST_VALUES:,}: write them into "
-                "a file of conf/, such as conf/stocks/mine.yaml for stocks=mine"
+                f"{shown}: {text.count(',') + 1:,} values in one argument, more than {MOST_VALUES:,} (without "
+                "stocks.symbols, all symbols of a folder are used)"
             )
         if _depth(text) > MOST_DEPTH:
             raise ConfigError(f"{shown}: brackets lie more than {MOST_DEPTH} deep")
