@@ -221,13 +221,13 @@ def _says(error: BaseException, folder: Path | None) -> str:
     if number == errno.ENOMEM:
         return _MEMORY
     if isinstance(error, RuntimeError) and text.startswith("Symlink loop"):  # pathlib, before Python 3.13
-        number = errno.ELOOP
+        return _SAYS[errno.ELOOP].format(where=in_a_line(text.partition(" from ")[2], 200))
     if folder is not None and number in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR) and not _is_run(folder):
         return f"{folder} was deleted while it was written: begin again"
     if number in _SAYS:
         names = [name for name in (getattr(error, "filename2", None), getattr(error, "filename", None)) if name]
         where = _TEMPORARY.sub(r"/\1", str(names[0])) if names else _somewhere(number, folder)
-        return _SAYS[number].format(where=where)
+        return _SAYS[number].format(where=in_a_line(where, 200))
     return ""
 
 

@@ -230,3 +230,15 @@ def test_real_limits_of_the_size_of_a_file_and_of_open_files_are_named(capsys, t
     code, line = ended(capsys, limited(resource.RLIMIT_NOFILE, 3, lambda: (tmp_path / "f").read_bytes()))
     assert code == 2 and "ulimit -n" in line
     assert not is_full(tmp_path / "nowhere")
+
+
+def test_a_working_folder_that_was_deleted_is_named(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+
+    def act():
+        os.chdir("gone")
+        os.rmdir(tmp_path / "gone")
+        os.getcwd()
+
+    assert ended(capsys, act) == (2, "error: the working folder does not exist, or was deleted on the way\n")
