@@ -3,18 +3,17 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 # Spinning threads of torch starve each other as soon as anything else runs: ten times slower, measured. Spinning for a
 # few microseconds costs little on an idle machine and yields on a busy one.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-# Hydra would print its own traceback and exit with 1; one_line_endings() below prints one line and exits with 2.
+# Hydra would print its own traceback and exit with 1; one_line_endings prints one line and exits with 2.
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
-from hftraining.core.errors import ConfigError, Ending, Interrupted
+from hftraining.core.endings import check_memory_limit, one_line_endings, stopped_by_signals
+from hftraining.core.errors import ConfigError, in_a_line
 from hftraining.experiment.config import CONF, ExperimentConfig, load_config, typed_config, unknown_key
 from hftraining.sweep.config import Command
 
@@ -26,7 +25,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run, and turn every ending into its exit code: 0 done, 2 the user's input, 3 interrupted and saved, 1 ours."""
-    arguments = sys.argv[1:]
+    with stopped_by_signals(), one_line_endings():
+        _command(sys.argv[1:])
+
+
+def _command(arguments: list[str]) -> None:
     flags = {"--help", "-h", "--multirun", "-m"}
     if {"--help", "-h"} & set(arguments) and all(text in flags or not text.startswith("-") for text in arguments):
         return _help([text for text in arguments if text not in flags])
@@ -36,11 +39,11 @@ def main() -> None:
 
     import hydra
 
-    from hftraining.experiment.compose import CONFIG, register
+    from hftraining.experiment.compose import CONFIG, command_line, register
 
     register(Command)
-    with one_line_endings():
-        sys.argv[1:] = _options_first(_with_the_folder_of_best(arguments))
+    with one_line_endings(_explain):
+        sys.argv[1:] = command_line(_with_the_folder_of_best(arguments))
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(job)()
 
 
@@ -58,9 +61,15 @@ def job(composed: "DictConfig") -> float | str | None:
 
         return work(composed)  # the sweep that started this worker deals with how it ends
 
-    with one_line_endings():  # here, not in main(): Hydra prints the overrides of a job that raises
+    from hftraining.experiment.compose import explain_overrides
+
+    # Here and not in main() alone: Hydra prints the overrides of a job that raises, and what fails from here on is not
+    # the composing.
+    with one_line_endings(explain_overrides):
+        check_memory_limit()
         if composed.search is not None:
-            raise ConfigError(f"search={composed.search.name} is a sweep: python train.py -m search=...")
+            name = in_a_line(str(composed.search.name), 100)
+            raise ConfigError(f"search={name} is a sweep: python train.py -m search=...")
         config = _config(composed, list(hydra.overrides.task))
         from hftraining.experiment.finetune import run
 
@@ -92,49 +101,29 @@ def _config(composed: "DictConfig", overrides: list[str]) -> ExperimentConfig:
     return typed_config(values)
 
 
-@contextmanager
-def one_line_endings() -> Iterator[None]:
-    """End the process with one line and an exit code; an unforeseen error is raised."""
-    try:
-        yield
-    except Ending as end:
-        _stop(end)
-    except KeyboardInterrupt:
-        _stop(Interrupted("stopped before anything had to be saved"))
-    except Exception as error:
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-
-        if not isinstance(error, HydraException | OmegaConfBaseException):
-            raise
-        from hftraining.experiment.compose import one_line
-
-        _stop(ConfigError(one_line(error, _unknown)))
-
-
-def _stop(end: Ending) -> NoReturn:
-    print(f"{end.word}: {end}", file=sys.stderr)
-    sys.exit(end.exit_code)
-
-
-def _unknown(key: str) -> str:
+def _explain(error: Exception) -> ConfigError:
+    """The line for what goes wrong while Hydra composes the command line, or starts the runs of a multirun."""
+    from hftraining.experiment.compose import explain_composing
     from hftraining.sweep.settings import unknown_search_key
 
-    return unknown_search_key(key) if key.startswith("search.") else unknown_key(key)
+    def unknown(key: str) -> str:
+        return unknown_search_key(key) if key.startswith("search.") else unknown_key(key)
+
+    return explain_composing(error, unknown)
 
 
 def _help(overrides: list[str]) -> None:
     """Print our help. Hydra's own, which takes three times as long, answers command lines with options of Hydra."""
     from hftraining.experiment.usage import usage
 
-    with one_line_endings():
-        if not overrides:
-            print(usage(Command))
-            return
-        from hftraining.experiment.compose import composed, register
+    if not overrides:
+        print(usage(Command))
+        return
+    from hftraining.experiment.compose import command_line, composed, register
 
-        register(Command)
-        print(usage(Command, composed(overrides, search=True)))
+    register(Command)
+    with one_line_endings(_explain):
+        print(usage(Command, composed(command_line(overrides), search=True)))
 
 
 def _with_the_folder_of_best(arguments: list[str]) -> list[str]:
@@ -145,12 +134,6 @@ def _with_the_folder_of_best(arguments: list[str]) -> list[str]:
 
             return [*overrides_of(text), *arguments[:number], *arguments[number + 1 :]]
     return arguments
-
-
-def _options_first(arguments: list[str]) -> list[str]:
-    """-m before all overrides: Hydra's argparse accepts no overrides on both sides of an option."""
-    flags = [text for text in arguments if text in ("-m", "--multirun")]
-    return [*flags, *(text for text in arguments if text not in flags)]
 
 
 if __name__ == "__main__":

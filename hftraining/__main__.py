@@ -25,10 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        code, found = options.command(options)
-    except OSError as error:  # these commands only read what the user names, and write beside it
-        raise UserError(str(error)) from error
+    code, found = options.command(options)
     if options.json:
         print(json.dumps(without_nan(plain(found)), allow_nan=False))
     return int(code)

@@ -6,6 +6,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 
+from hftraining.core.endings import one_line_endings
+from hftraining.core.errors import ConfigError
+
 
 class HftrainingSweeper(BasicSweeper):
     """With search=... a study on Optuna, else Hydra's own multirun with a table at its end."""
@@ -21,18 +24,30 @@ class HftrainingSweeper(BasicSweeper):
         # Every start of Hydra imports this file, so heavy imports wait until here.
         assert self.config is not None and self.launcher is not None
         if self.config.search is not None:
-            from hftraining.sweep.settings import search_of
-
-            search = search_of(self.config)
-            from hftraining.sweep.sweeper import run_sweep
-
-            return run_sweep(self.config, search, arguments, self.n_trials, self.launcher)
+            # What goes wrong here is not the composing, with which train.py would explain it.
+            with one_line_endings(_explain, goes_on="the same command goes on with the study"):
+                return self._search(self.config, self.launcher, arguments)
         from hftraining.sweep.multirun import refuse_search_settings, show_table
 
         refuse_search_settings(self.n_trials)
         returns = super().sweep(arguments)
-        show_table(self.config.hydra.sweep.dir)
+        with one_line_endings():
+            show_table(self.config.hydra.sweep.dir)
         return returns
+
+    def _search(self, config: Any, launcher: Any, arguments: list[str]) -> Any:
+        from hftraining.sweep.settings import search_of
+
+        search = search_of(config)
+        from hftraining.sweep.sweeper import run_sweep
+
+        return run_sweep(config, search, arguments, self.n_trials, launcher)
+
+
+def _explain(error: Exception) -> ConfigError | None:
+    from hftraining.experiment.compose import explain_overrides
+
+    return explain_overrides(error)
 
 
 @dataclass

@@ -168,13 +168,15 @@ def test_a_damaged_file_of_a_run_is_named_in_one_line(tmp_path, capsys, file):
     assert (code, out, err.count("\n")) == (2, "", 1) and file in err
 
 
-def test_a_fault_of_ours_is_raised_and_not_blamed_on_the_user(outputs, monkeypatch):
+def test_a_fault_of_ours_is_one_line_exit_code_1_and_a_traceback_in_a_file(outputs, state, monkeypatch, capsys):
     def faulty(self, with_days):
         raise ValueError("nobody foresaw this")
 
     monkeypatch.setattr(Ledger, "entries", faulty)
-    with pytest.raises(ValueError, match="nobody foresaw this"):
-        main(["ledger"])
+    code, out, err = answer(capsys, "ledger")
+    assert (code, out, err.count("\n")) == (1, "", 1) and "our fault: ValueError: nobody foresaw this (at " in err
+    (log,) = (state / "faults").iterdir()
+    assert str(log) in err and "in faulty" in log.read_text() and "Traceback" in log.read_text()
 
 
 def test_the_report_is_built_again_from_the_folder(outputs, capsys):

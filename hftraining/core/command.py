@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from hftraining.core.errors import EXIT_INTERRUPTED, EXIT_USER, Ending, did_you_mean
+from hftraining.core.endings import one_line_endings, stopped_by_signals
+from hftraining.core.errors import EXIT_DONE, EXIT_USER, did_you_mean, in_a_line, listed
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,8 +20,8 @@ class Parser(argparse.ArgumentParser):
             parsers = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
             commands = [command for action in parsers for command in action.choices]
             hint = did_you_mean(given, commands)
-            message = f"{given}: there is no such command{hint} (there are {', '.join(commands)})"
-        print(f"error: {message}", file=sys.stderr)
+            message = f"{given}: there is no such command{hint} (there are {listed(commands, 30)})"
+        print(f"error: {in_a_line(message)}", file=sys.stderr)
         sys.exit(EXIT_USER)
 
 
@@ -32,13 +33,17 @@ def positive(text: str) -> int:
     return number
 
 
-def run_command(act: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. An expected ending prints one line to stderr; other errors are raised."""
+def run_command(
+    act: Callable[[Sequence[str] | None], int],
+    arguments: Sequence[str] | None = None,
+    goes_on: str = "the same command does it again",
+) -> int:
+    """Run a command and return its exit code. Whatever it raises is one line: see one_line_endings.
+
+    goes_on: what the user types after an interruption; {folder} is that of the run.
+    """
     try:
-        return act(arguments)
-    except Ending as end:
-        print(f"{end.word}: {' '.join(str(end).split())}", file=sys.stderr)
-        return end.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        with stopped_by_signals(), one_line_endings(goes_on=goes_on):
+            return act(arguments)
+    except SystemExit as stopped:
+        return stopped.code if isinstance(stopped.code, int) else EXIT_DONE

@@ -4,6 +4,11 @@ from dataclasses import dataclass, field
 
 from hftraining.core.errors import did_you_mean
 
+_MOST = {
+    "null_draws": 100_000,
+    "bootstrap_draws": 100_000,
+    "leak_days": 10_000,
+}  # more says nothing more, and fills RAM
 BASELINES = ("momentum", "trend", "reversal", "ridge", "lightgbm")
 
 
@@ -24,6 +29,9 @@ class EvidenceConfig:
         for name, least in (("null_draws", 20), ("bootstrap_draws", 100), ("leak_days", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"evidence.{name}={getattr(self, name)} must be at least {least}")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"evidence.{name}={getattr(self, name)} must be at most {most:,}")
         for baseline in self.baselines:
             if baseline not in BASELINES:
                 hint = did_you_mean(str(baseline), BASELINES)

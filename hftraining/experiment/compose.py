@@ -1,6 +1,8 @@
 """The composer: the config of `python train.py OVERRIDES`, for callers anywhere; and values in Hydra's grammar."""
 
+import contextlib
 import copy
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,24 +10,54 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource as _HydrasFiles
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.config_source import ConfigResult
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
-from hftraining.core.errors import ConfigError, did_you_mean
+from hftraining.core.errors import ConfigError, Ending, did_you_mean, in_a_line, listed
+from hftraining.core.yaml_files import check_yaml, explain_yaml
 from hftraining.experiment.config import CONF, ExperimentConfig, explain, typed_config, unknown_key
 
 CONFIG = "config"  # conf/config.yaml
 SCHEMA = "hftraining_schema"  # what conf/config.yaml calls the dataclass of the tree
+MOST_VALUES = 5_000  # in one argument: Hydra's parser needs seconds for ten thousand, and its time grows by the square
+MOST_DEPTH = 30  # of brackets within each other
 _PLAIN_WORD = re.compile(r"(?!(?:null|true|false|nan|inf)\Z)[a-z_/][\w/.-]*", re.ASCII | re.IGNORECASE)
 
 
+class FileConfigSource(_HydrasFiles):
+    """Hydra's own source of config files, which first looks whether a file can be read safely.
+
+    Named as Hydra's, which therefore leaves it in its place.
+    """
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """One file. Raises YamlFileError, which names file, line and column."""
+        path = Path(self.path, self._normalize_file_name(config_path)).resolve()
+        if path.is_file():
+            check_yaml(path)
+        try:
+            return super().load_config(config_path)
+        except YAMLError as error:
+            raise explain_yaml(error, path) from error
+        except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise ConfigError(f"{path}: {in_a_line(explain(error), 300)}") from error
+
+
 def register(schema: type[ExperimentConfig] = ExperimentConfig) -> None:
-    """Tell Hydra the dataclass that types and closes the tree. A registered subclass of it stays."""
+    """Tell Hydra the dataclass that types and closes the tree, and how files are read. A registered subclass stays."""
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
     known = ConfigStore.instance().repo.get(f"{SCHEMA}.yaml")
     if known is None or not issubclass(OmegaConf.get_type(known.node) or object, schema):
         ConfigStore.instance().store(name=SCHEMA, node=schema)
@@ -38,13 +70,72 @@ def composed(
 
     config_name: another file of conf/; an option such as "training/finetune" gives its own values alone. resolve,
     search: see values_of. A Hydra that is already initialised, ours or another application's, stays as it was. Raises
-    ConfigError.
+    ConfigError, whatever is wrong with the overrides or with conf/.
     """
     try:
         with _hydra_on_conf() as more:
             return values_of(compose(config_name, [*more, *overrides]), resolve=resolve, search=search)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error)) from error
+    except Exception as error:
+        is_hydras = isinstance(error, HydraException)  # one of them is an OSError, too
+        if not is_hydras and isinstance(error, Ending | OSError | MemoryError):
+            raise
+        raise explain_composing(error) from error
+
+
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """The arguments of train.py as Hydra's parser accepts them: -m before all overrides.
+
+    Raises ConfigError for an option that Hydra does not have, and for what its parsers are no match for.
+    """
+    for text in arguments:
+        shown = in_a_line(text, 60)
+        if re.search("[\0\ud800-\udfff]", text):
+            raise ConfigError(f"{shown}: this argument is no UTF-8 text")
+        if text.count(",") >= MOST_VALUES:
+            raise ConfigError(
+                f"{shown}: {text.count(',') + 1:,} values in one argument, more than {MOST_VALUES:,} (without "
+                "stocks.symbols, all symbols of a folder are used)"
+            )
+        if _depth(text) > MOST_DEPTH:
+            raise ConfigError(f"{shown}: brackets lie more than {MOST_DEPTH} deep")
+    flags = [text for text in arguments if text in ("-m", "--multirun")]
+    arranged = [*flags, *(text for text in arguments if text not in flags)]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = get_args_parser().parse_args(arranged)
+    except SystemExit as stopped:
+        if not stopped.code:  # --version
+            raise
+        refused = said.getvalue().partition("error: ")[2]
+        raise ConfigError(f"{in_a_line(refused, 300)} (--help, --hydra-help)") from None
+    if options.experimental_rerun is not None:  # a pickle, which runs whatever is in it
+        raise ConfigError("--experimental-rerun is not offered: resume=FOLDER goes on with a run")
+    return arranged
+
+
+def explain_overrides(error: Exception) -> ConfigError | None:
+    """The line for an error of Hydra's or OmegaConf's; None for any other."""
+    return explain_composing(error) if isinstance(error, HydraException | OmegaConfBaseException) else None
+
+
+def explain_composing(error: Exception, unknown: Callable[[str], str] = unknown_key) -> ConfigError:
+    """The line for whatever goes wrong while Hydra composes: it comes from the command line or from conf/.
+
+    Hydra and OmegaConf answer odd values with any exception that there is. unknown: see one_line.
+    """
+    if isinstance(error, RecursionError):
+        return ConfigError("the command line, or a file that it uses, refers to itself or is nested too deeply")
+    if isinstance(error, YAMLError):
+        return ConfigError(str(explain_yaml(error)))
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return ConfigError(in_a_line(one_line(error, unknown)))
+    if isinstance(error, AssertionError) and "Unexpected type" in str(error):  # OmegaConf, of a value within null
+        return ConfigError(
+            "a setting of a group that is null: search.NAME=VALUE, say, needs a search (-m search=profit)"
+        )
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return ConfigError(f"Hydra cannot use the command line, or a file that it names ({in_a_line(said, 300)})")
 
 
 def values_of(tree: DictConfig, *, resolve: bool = True, search: bool = False) -> dict[str, Any]:
@@ -128,7 +219,7 @@ def one_line(error: BaseException, unknown: Callable[[str], str] = unknown_key) 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         hint = did_you_mean(option, error.options)
-        return f"{group}={option}: there is no such option{hint} (there are {', '.join(sorted(error.options))})"
+        return f"{group}={option}: there is no such option{hint} (there are {listed(sorted(error.options), 30)})"
     refused = re.search(r"Could not override '([^']+)'", text)
     if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException):
         return unknown(refused[1]) if refused and "not in" in str(cause) else explain(cause)
@@ -139,6 +230,15 @@ def one_line(error: BaseException, unknown: Callable[[str], str] = unknown_key) 
     if isinstance(error, HydraException):  # Hydra's second line says what to do
         return " ".join(line.strip() for line in text.splitlines()[:2])
     return explain(error)
+
+
+def _depth(text: str) -> int:
+    """How deep brackets lie within each other at most, whether or not they are closed."""
+    depth = deepest = 0
+    for letter in re.findall(r"[][(){}]", text):
+        depth += 1 if letter in "[({" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 @contextmanager

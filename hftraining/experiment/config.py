@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hftraining.core.errors import ConfigError, did_you_mean
+from hftraining.core.errors import ConfigError, did_you_mean, in_a_line
 from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
@@ -22,6 +23,8 @@ from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+MOST_SEED = 2**53  # larger whole numbers are no longer exact in JSON
+MOST_STEP_BYTES = 10**12  # of what one training step has to keep: no machine has a hundredth
 # The folder of the config groups: within an installed package, or beside the package of a checkout.
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
@@ -93,8 +96,16 @@ class ExperimentConfig:
             )
         if self.training.methods and not self.init_from:
             raise ValueError(f"training.methods={self.training.methods} needs a base model: init_from=outputs/base/...")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must not be negative")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"seed={self.seed} must not be negative, and at most {MOST_SEED:,}")
+        training, model = self.training, self.model
+        about = 40 * training.batch_size * training.window * model.hidden_size * model.num_layers
+        if about > MOST_STEP_BYTES:
+            raise ValueError(
+                f"training.batch_size={training.batch_size} and window={training.window} with model.hidden_size="
+                f"{model.hidden_size} and num_layers={model.num_layers} would need about {about:.0e} bytes a step: "
+                "choose smaller ones"
+            )
 
 
 def typed_config(values: Any) -> ExperimentConfig:
@@ -106,10 +117,27 @@ def typed_config(values: Any) -> ExperimentConfig:
         plain = OmegaConf.to_container(values, resolve=False) if OmegaConf.is_config(values) else values
         merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), plain)
         config = OmegaConf.to_object(merged)
+        assert isinstance(config, ExperimentConfig)
+        _check_texts_and_lists(config)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(explain(error)) from error
-    assert isinstance(config, ExperimentConfig)
+        raise ConfigError(in_a_line(explain(error))) from error
     return config
+
+
+def _check_texts_and_lists(config: Any, prefix: str = "") -> None:
+    """Refuse a list within a typed list, which OmegaConf lets pass, and text that no file can hold."""
+    types = typing.get_type_hints(type(config))
+    for entry in dataclasses.fields(config):
+        name, value = f"{prefix}{entry.name}", getattr(config, entry.name)
+        if dataclasses.is_dataclass(value):
+            _check_texts_and_lists(value, f"{name}.")
+        items = value if isinstance(value, list) else [value]
+        wanted = typing.get_args(types[entry.name])[:1] if isinstance(value, list) else ()
+        for item in items:
+            if wanted and not isinstance(item, wanted):
+                raise ValueError(f"{name}: {in_a_line(repr(item), 60)} in the list is no {wanted[0].__name__}")
+            if isinstance(item, str) and re.search("[\0\ud800-\udfff]", item):
+                raise ValueError(f"{name}: {in_a_line(item, 60)} has a letter that no file can hold")
 
 
 def load_config(path: Path) -> ExperimentConfig:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from hftraining.core.endings import in_the_run
 from hftraining.core.errors import ConfigError
 from hftraining.core.untrusted import refuse_links
 from hftraining.experiment.config import ExperimentConfig
@@ -50,6 +51,7 @@ def opened(
     else:
         record = _created(ground, ledger.path, argv, kind, name, called, repeats)
     with (
+        in_the_run(record.folder),
         record,
         in_the_ledger(ledger, record, ground.periods, ground.whole, bool(config.resume), part_of) as row,
     ):
@@ -69,7 +71,7 @@ def opened_candidate(ground: Ground, folder: Path, method: str) -> Iterator[tupl
         own = {"id": new_id(), "signature": signature, "kind": "finetuned", "name": f"{ground.config.name} {method}"}
         facts, values = read_manifest(folder) | own, dataclasses.asdict(ground.config)
         record = RunRecord.create(folder.parent, folder.name, CANDIDATES_FOLDER, values, delta, facts, called=method)
-    with record, in_the_ledger(ledger, record, ground.periods, ground.whole, is_begun) as row:
+    with in_the_run(path), record, in_the_ledger(ledger, record, ground.periods, ground.whole, is_begun) as row:
         yield record, row
 
 

@@ -9,6 +9,9 @@ KINDS = ("transformer", "ridge", "lightgbm")
 HEADLESS = ("ridge", "lightgbm")  # without a position of their own
 WEIGHTS = "model.safetensors"  # every kind of model writes it
 LABELS = ("open", "close")
+MOST_BYTES = 10**10  # of a transformer's weights; training needs four times as much
+_MOST = {"num_layers": 1_000, "context": 100_000}
+_MOST_WEIGHT, _MOST_HORIZON, _MOST_LEVELS = 1e6, 10_000, 99
 
 
 @dataclass
@@ -38,6 +41,17 @@ class ModelConfig:
         for name in ("hidden_size", "num_layers", "num_heads", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"model.{name}={getattr(self, name)} must be at most {most:,}")
+        about = (
+            12 * 4 * self.hidden_size**2 * self.num_layers
+        )  # four projections and two layers of four times the width
+        if about > MOST_BYTES:
+            raise ValueError(
+                f"model.hidden_size={self.hidden_size} and num_layers={self.num_layers} would be weights of about "
+                f"{about:.1e} bytes, more than {MOST_BYTES:.0e}: choose a smaller model"
+            )
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
             raise ValueError(
                 f"model.hidden_size={self.hidden_size} does not divide into num_heads={self.num_heads} heads of even "
@@ -61,6 +75,9 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         """Refuse an objective without a task, or with a malformed one."""
+        for name in ("forecast_weight", "profit_weight"):
+            if not getattr(self, name) <= _MOST_WEIGHT:  # NaN, too
+                raise ValueError(f"objective.{name}={getattr(self, name)} must be at most {_MOST_WEIGHT:,.0f}")
         if self.forecast_weight < 0 or self.profit_weight < 0 or self.forecast_weight + self.profit_weight == 0:
             raise ValueError(
                 f"objective.forecast_weight={self.forecast_weight} and profit_weight={self.profit_weight} "
@@ -68,9 +85,16 @@ class ObjectiveConfig:
             )
         if not self.horizons or min(self.horizons) < 1 or not _rises(self.horizons):
             raise ValueError(f"objective.horizons={self.horizons} must be rising numbers of sessions, e.g. [1,5,20]")
+        if max(self.horizons) > _MOST_HORIZON:
+            raise ValueError(
+                f"objective.horizons: {max(self.horizons)} sessions are more than any data have, at most "
+                f"{_MOST_HORIZON:,}"
+            )
         levels = self.quantiles
         if not levels or not 0 < levels[0] or not levels[-1] < 1 or not _rises(levels) or 0.5 not in levels:
             raise ValueError(f"objective.quantiles={levels} must rise within (0, 1) and contain 0.5")
+        if len(levels) > _MOST_LEVELS:
+            raise ValueError(f"objective.quantiles names {len(levels)} levels: at most {_MOST_LEVELS}")
         if len(levels) < 3:
             raise ValueError(
                 f"objective.quantiles={levels} needs one below and one above 0.5: they give the uncertainty"

@@ -1,5 +1,6 @@
 """What the terminal shows: a run while it trains, its numbers at the end, and the tables of other commands."""
 
+import errno
 import logging
 import math
 import sys
@@ -25,9 +26,18 @@ Columns = Mapping[str, Mapping[str, Number]]  # the metrics by the heading of th
 PLAIN_LINES = 20  # about so many lines replace the progress bar outside a terminal
 
 
+class Terminal(RichConsole):
+    """Rich's console, which tells the command when nobody reads any more; Rich's own would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Be quiet from now on, so that what is closed on the way out does not fail, too."""
+        self.quiet = True
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
+
+
 def wide_console(quiet: bool = False) -> RichConsole:
     """The terminal; 160 columns wide, not 80, when the output goes to a file or another program."""
-    return RichConsole(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=quiet)
+    return Terminal(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=quiet)
 
 
 def plain_table(*heads: str) -> Table:
@@ -45,7 +55,7 @@ class Console:
     """
 
     def __init__(self, max_steps: int, first_step: int, report_every: int, quiet: bool = False):
-        self.out = RichConsole(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
+        self.out = Terminal(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
         self.max_steps, self.first_step, self.report_every = max_steps, first_step, report_every
         self.line_every = max(1, max_steps // PLAIN_LINES)
         self.sharpe = self.eval_loss = math.nan

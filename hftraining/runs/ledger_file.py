@@ -9,6 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
+from hftraining.core.endings import is_full
 from hftraining.core.errors import UserError
 from hftraining.runs.trials import outcome_of, sharpe_of
 
@@ -169,6 +170,10 @@ def connected(path: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
             connection.close()
     except sqlite3.OperationalError as error:
         locked = "locked" in str(error) or "busy" in str(error)
+        if not locked and (
+            "disk is full" in str(error) or is_full(path)
+        ):  # SQLite says "disk I/O error", or "unable to open database file"
+            raise LedgerError(f"no space left on the disk of {path}: free some, or {ANOTHER}") from error
         what = f"was locked by another process for {BUSY_SECONDS:.0f} s" if locked else f"cannot be used ({error})"
         raise LedgerError(f"{path} {what}: {ANOTHER}") from error
     except sqlite3.DatabaseError as error:

@@ -19,7 +19,10 @@ Run = Callable[[int, Mapping[str, Value], Report, dict[str, Any]], dict[str, flo
 
 
 def serve(study: Study, space: Sequence[Param], fixed: Mapping[str, Value], run: Run) -> str:
-    """Run trials until none is left ("full"), too many failed ("failing") or a signal came ("interrupted")."""
+    """Run trials until none is left ("full"), too many failed ("failing") or a signal came ("interrupted").
+
+    Raises OSError, with the trial given back: a full disk, say, is not the fault of its configuration.
+    """
     search = study.search
     with study.working():
         while (trial := study.claim(search.n_trials)) is not None:
@@ -29,6 +32,9 @@ def serve(study: Study, space: Sequence[Param], fixed: Mapping[str, Value], run:
             except (Interrupted, KeyboardInterrupt):
                 study.give_back(trial)
                 return INTERRUPTED
+            except OSError:  # the disk, which would fail the next trial, too
+                study.give_back(trial)
+                raise
             if len(study.failures()) > search.failures_allowed:
                 return FAILING
     return FULL
@@ -49,7 +55,7 @@ def _run_one(study: Study, trial: Trial, space: Sequence[Param], fixed: Mapping[
     except Pruned as end:
         study.prune(trial, str(end), facts)
         _say(trial, f"pruned after {facts.get('steps', 0)} steps: {end}")
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt, OSError):
         raise
     except Exception as error:
         # The error is stored with its trial; other trials may still succeed.

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
+from hftraining.core.endings import foreseen
 from hftraining.core.errors import ConfigError, Interrupted, SweepFailed
 from hftraining.experiment.compose import Composer, as_override, options_of, override
 from hftraining.experiment.config import ExperimentConfig
@@ -120,6 +121,8 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
         except KeyboardInterrupt as error:
             raise Interrupted(_where_it_stands(study)) from error
         except Exception as error:
+            if foreseen(error):  # new workers would meet the same disk
+                raise
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             if study.attempts() == attempts:  # no worker began a trial, and a new one would not either
                 raise SweepFailed(f"the workers of {search.name} cannot run: {reason}") from error

@@ -13,6 +13,12 @@ _LEAST = {
     **dict.fromkeys(("warmup_steps", "weight_decay", "threads", "patience", "history", "shrinkage"), 0),
     "window": 2,
 }
+# No machine has more, or nobody would wait; a slip of the finger is refused before it fills the memory.
+_MOST = {
+    **dict.fromkeys(("max_steps", "warmup_steps", "checkpoint_every", "log_every", "patience", "history"), 10**9),
+    **{"batch_size": 65_536, "symbols_per_window": 65_536, "window": 100_000, "lora_rank": 65_536, "threads": 1024},
+    **{"learning_rate": 1e6, "grad_clip": 1e12, "weight_decay": 1e6, "shrinkage": 1e6},
+}
 
 
 @dataclass
@@ -46,6 +52,9 @@ class TrainingConfig:
         for name, least in _LEAST.items():
             if not least <= getattr(self, name) < float("inf"):
                 raise ValueError(f"training.{name}={getattr(self, name)} must be at least {least}")
+        for name, most in _MOST.items():
+            if not getattr(self, name) <= most:
+                raise ValueError(f"training.{name}={getattr(self, name)} must be at most {most:,}")
         if self.batch_size % self.symbols_per_window:
             raise ValueError(
                 f"training.batch_size={self.batch_size} must be a multiple of "
