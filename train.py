@@ -15,6 +15,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 from hftraining.core.errors import ConfigError, Ending, Interrupted
+from hftraining.core.secret import masked_output, without_secrets
 from hftraining.experiment.config import CONF, ExperimentConfig, load_config, typed_config, unknown_key
 from hftraining.sweep.config import Command
 
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run, and turn every ending into its exit code: 0 done, 2 the user's input, 3 interrupted and saved, 1 ours."""
-    arguments = sys.argv[1:]
+    with masked_output():
+        _main(sys.argv[1:])
+
+
+def _main(arguments: list[str]) -> None:
     flags = {"--help", "-h", "--multirun", "-m"}
     if {"--help", "-h"} & set(arguments) and all(text in flags or not text.startswith("-") for text in arguments):
         return _help([text for text in arguments if text not in flags])
@@ -40,7 +45,7 @@ def main() -> None:
 
     register(Command)
     with one_line_endings():
-        sys.argv[1:] = _options_first(_with_the_folder_of_best(arguments))
+        sys.argv[1:] = _options_first(_with_the_folder_of_best(without_secrets(arguments)))
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(job)()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from hftraining.core.errors import EXIT_INTERRUPTED, EXIT_USER, Ending, did_you_mean
+from hftraining.core.secret import masked_output
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,6 +35,11 @@ def positive(text: str) -> int:
 
 def run_command(act: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. An expected ending prints one line to stderr; other errors are raised."""
+    with masked_output():
+        return _one_line_endings(act, arguments)
+
+
+def _one_line_endings(act: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None) -> int:
     try:
         return act(arguments)
     except Ending as end:

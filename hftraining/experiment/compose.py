@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hftraining.core.errors import ConfigError, did_you_mean
+from hftraining.core.secret import refuse_secrets
 from hftraining.experiment.config import CONF, ExperimentConfig, explain, typed_config, unknown_key
 
 CONFIG = "config"  # conf/config.yaml
@@ -52,8 +53,12 @@ def values_of(tree: DictConfig, *, resolve: bool = True, search: bool = False) -
 
     resolve: false keeps interpolations. search: true keeps the search of a sweep, which is no part of a run.
     """
-    values = OmegaConf.to_container(tree, resolve=resolve)
+    values = OmegaConf.to_container(tree, resolve=False)
     assert isinstance(values, dict)
+    refuse_secrets(values)
+    if resolve:
+        values = OmegaConf.to_container(tree, resolve=True)
+        assert isinstance(values, dict)
     return {str(name): value for name, value in values.items() if search or name != "search"}
 
 

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import ConfigError, did_you_mean
+from hftraining.core.secret import refuse_secrets
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig
@@ -81,6 +82,8 @@ def typed_config(values: Any) -> ExperimentConfig:
     """
     try:
         plain = OmegaConf.to_container(values, resolve=False) if OmegaConf.is_config(values) else values
+        if isinstance(plain, dict):
+            refuse_secrets(plain)
         merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), plain)
         config = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
