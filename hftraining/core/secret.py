@@ -82,7 +82,7 @@ def masked_argument(text: str) -> str:
     return masked(_URL_TO_THE_END.sub(_masked_url, text))
 
 
-def refuse_secrets(values: Mapping[str, Any]) -> None:
+def refuse_secrets(values: Mapping[Any, Any]) -> None:
     """Raise ConfigError for a field that takes its value from the environment, or holds a URL with secret parts.
 
     values: nested, interpolations unresolved. The fields of a run are written to its folder, its pages and the ledger.

@@ -240,7 +240,7 @@ class Study:
     def fail(self, trial: Trial, reason: str, traceback: str, facts: Mapping[str, Any] | None = None) -> None:
         """End the trial after an exception."""
         told = {"reason": masked(reason, users=True), "traceback": masked(traceback, users=True)}
-        trial.set_user_attr("facts", (facts or {}) | told)
+        trial.set_user_attr("facts", {**(facts or {}), **told})
         self.study.tell(trial, state=TrialState.FAIL)
 
     def give_back(self, trial: Trial) -> None:
