@@ -15,6 +15,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 from hftraining.core.errors import ConfigError, Ending, Interrupted
+from hftraining.core.orphan import ending_with_parent
 from hftraining.core.secret import masked_output, without_secrets
 from hftraining.experiment.config import CONF, ExperimentConfig, load_config, typed_config, unknown_key
 from hftraining.sweep.config import Command
@@ -63,7 +64,8 @@ def job(composed: "DictConfig") -> float | str | None:
 
         return work(composed)  # the sweep that started this worker deals with how it ends
 
-    with one_line_endings():  # here, not in main(): Hydra prints the overrides of a job that raises
+    # one_line_endings() here, not in main() alone: Hydra prints the overrides of a job that raises.
+    with ending_with_parent(), one_line_endings():
         if composed.search is not None:
             raise ConfigError(f"search={composed.search.name} is a sweep: python train.py -m search=...")
         config = _config(composed, list(hydra.overrides.task))

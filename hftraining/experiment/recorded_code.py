@@ -201,8 +201,13 @@ def _run_there(tree: Path, folder: Path, outputs: Path, say: Say) -> Path:
     command = [sys.executable, "-P", "-m", "hftraining", "replay", str(folder), "--outputs", str(outputs), "--json"]
     kept = [sys.executable, "-I", str(keeper.__file__), *command]
     environment_there = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    process = subprocess.Popen(kept, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment_there)
+    process = subprocess.Popen(
+        kept, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment_there, start_new_session=True
+    )
     assert process.stdin is not None and process.stdout is not None
+    # Beside the loop, which ends when nothing is left that could write.
+    waiting = threading.Thread(target=keeper.release, args=(process,), daemon=True)
+    waiting.start()
     last = ""
     try:
         for line in process.stdout:
@@ -211,8 +216,9 @@ def _run_there(tree: Path, folder: Path, outputs: Path, say: Say) -> Path:
             last = line.decode("utf-8", "replace").rstrip("\n")
     finally:
         process.stdin.close()  # had it not ended, it would now
-        code = process.wait()
+        waiting.join()
         process.stdout.close()
+    code = process.returncode
     if code not in (0, 1) or not last.startswith("{"):
         raise ReplayError(f"the recorded code could not repeat it (exit code {code}; the reason is above)")
     return _new_run(last, outputs)

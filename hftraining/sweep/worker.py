@@ -5,6 +5,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from hftraining.core.orphan import ending_with_parent
 from hftraining.core.secret import masked_output
 from hftraining.experiment.compose import Composer
 from hftraining.sweep.serve import serve
@@ -16,7 +17,7 @@ from hftraining.sweep.trials import TrialRunner, fixed_values
 
 def work(composed: DictConfig) -> str:
     """A job of a sweep, started by a launcher. Returns why it ended: full, failing or interrupted."""
-    with masked_output():
+    with ending_with_parent(), masked_output():
         return _work(composed)
 
 
