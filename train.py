@@ -55,6 +55,11 @@ def job(composed: "DictConfig") -> float | str | None:
 
     A job of our own sweeper is a worker, which runs trials and returns why it ended.
     """
+    with ending_with_parent(), masked_output():  # a launcher may have started this process
+        return _job(composed)
+
+
+def _job(composed: "DictConfig") -> float | str | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -64,8 +69,7 @@ def job(composed: "DictConfig") -> float | str | None:
 
         return work(composed)  # the sweep that started this worker deals with how it ends
 
-    # one_line_endings() here, not in main() alone: Hydra prints the overrides of a job that raises.
-    with ending_with_parent(), one_line_endings():
+    with one_line_endings():  # here, not in main(): Hydra prints the overrides of a job that raises
         if composed.search is not None:
             raise ConfigError(f"search={composed.search.name} is a sweep: python train.py -m search=...")
         config = _config(composed, list(hydra.overrides.task))

@@ -9,6 +9,7 @@ import base64
 import functools
 import html
 import json
+import logging
 import os
 import re
 import sys
@@ -30,13 +31,13 @@ STORAGE_FROM_VARIABLE = f"{STORAGE}=${{oc.env:{STORAGE_VARIABLE}}}"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 FOLDERS_OF_HYDRA = ("hydra.run.", "hydra.sweep.", "hydra.output_subdir")  # its other settings name and fill no folder
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://"  # bounded, like all repetitions that something must follow
 _URL = re.compile(rf"({_SCHEME})([^\s'\"<>`]*)")
 _URL_TO_THE_END = re.compile(rf"({_SCHEME})(.*)", re.DOTALL)
 _VALUE = r"(?:(?:basic|bearer)\s+)?('[^']*'|\"[^\"]*\"|[^\s,;&]+)"
 _PAIR = re.compile(
     r"(?i)((?:password|passwd|passphrase|pwd|secret|api[_-]?key|authorization|credentials?)[\"']?\s*[=:]\s*"
-    rf"|(?<![a-z])(?:\w*[_-])?(?:token|key)(?:[\"']?\s*=|[\"']\s*:)\s*){_VALUE}"
+    rf"|(?<![a-z])(?:\w{0, 40}[_-])?(?:token|key)(?:[\"']?\s*=|[\"']\s*:)\s*){_VALUE}"
 )
 _PLAIN_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*|[0-9]{1,5}")  # require, verify-full, a port, a time in seconds
 _secrets: set[str] = set()
@@ -73,7 +74,7 @@ def masked(text: str, *, users: bool = False) -> str:
         remember(os.environ.get(name, ""))
     text = _URL.sub(_masked_url, text)
     text = _PAIR.sub(rf"\1{MASK}", text)
-    known = _pattern(frozenset(_secrets | _users if users else _secrets))
+    known = _pattern(frozenset(_secrets), frozenset(_users if users else ()))
     return known.sub(MASK, text) if known else text
 
 
@@ -120,6 +121,11 @@ def without_secrets(arguments: Iterable[str]) -> list[str]:
         if name == STORAGE and "${" not in value and (url := _unquoted(value)) not in ("", "null"):
             put_storage(url)
             text = STORAGE_FROM_VARIABLE
+        elif name.startswith("hydra.") and "${" not in text and masked_argument(text) != text:
+            raise ConfigError(
+                f"{masked_argument(text)}: Hydra writes its settings to files: name an environment variable instead, "
+                f"{name}='${{oc.env:NAME}}'"
+            )
         elif equals and _is_written(name):
             refuse_secret(name, value)
         found.append(text)
@@ -151,6 +157,14 @@ def masked_output() -> Iterator[None]:
         if not isinstance(sys.stderr, _Masking):
             stack.enter_context(redirect_stderr(_Masking(sys.stderr, users=True)))
         yield
+
+
+class MaskedFormatter(logging.Formatter):
+    """Formats the lines of a log without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with the traceback of its error, if it has one."""
+        return masked(super().format(record), users=True)
 
 
 class _Masking:
@@ -198,17 +212,18 @@ def _split(after: str) -> tuple[str, str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _pattern(values: frozenset[str]) -> re.Pattern[str] | None:
+def _pattern(values: frozenset[str], users: frozenset[str]) -> re.Pattern[str] | None:
     """What finds the values as they are and as other formats write them; None without values."""
     forms: set[str] = set()
-    for value in values:
+    for value in values | users:
         for text in {value, unquote(value)}:
             forms |= {text, quote(text), quote(text, safe=""), quote_plus(text), html.escape(text)}
             forms |= {repr(text)[1:-1], json.dumps(text)[1:-1], base64.b64encode(text.encode()).decode().rstrip("=")}
     longest_first = sorted((form for form in forms if len(form) >= SHORTEST), key=lambda form: (-len(form), form))
-    # A short one only where it stands alone, or it would be found within other words.
-    alone = (rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])" for form in longest_first if len(form) < 8)
-    anywhere = (re.escape(form) for form in longest_first if len(form) >= 8)
+    # A user and a short value only where they stand alone: the user postgres is no part of postgresql.
+    words = {form for form in longest_first if len(form) < 2 * SHORTEST or form in users}
+    alone = (rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])" for form in longest_first if form in words)
+    anywhere = (re.escape(form) for form in longest_first if form not in words)
     return re.compile("|".join([*anywhere, *alone])) if longest_first else None
 
 

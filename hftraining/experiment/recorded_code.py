@@ -162,7 +162,9 @@ def _ask(folder: Path, commit: str, changes: list[Change], say: Say, trust: bool
         return
     say(f"code: commit {commit}{'' if is_own else ', which is on no branch of the repository'}")
     if changes:
-        say(f"code: {folder / PATCH_FILE} changes {len(changes)} file{'s' if len(changes) > 1 else ''}:")
+        say(
+            f"code: {_printable(str(folder / PATCH_FILE))} changes {len(changes)} file{'s' if len(changes) > 1 else ''}:"
+        )
     for change in changes[:FILES_SHOWN]:
         say(f"  {change.name}  +{change.added} -{change.removed}")
     if len(changes) > FILES_SHOWN:

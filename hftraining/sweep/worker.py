@@ -5,8 +5,6 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from hftraining.core.orphan import ending_with_parent
-from hftraining.core.secret import masked_output
 from hftraining.experiment.compose import Composer
 from hftraining.sweep.serve import serve
 from hftraining.sweep.settings import search_of, sweep_folder, without_search
@@ -17,11 +15,6 @@ from hftraining.sweep.trials import TrialRunner, fixed_values
 
 def work(composed: DictConfig) -> str:
     """A job of a sweep, started by a launcher. Returns why it ended: full, failing or interrupted."""
-    with ending_with_parent(), masked_output():
-        return _work(composed)
-
-
-def _work(composed: DictConfig) -> str:
     hydra = HydraConfig.get()
     search = search_of(composed)
     study = Study(search, sweep_folder(composed))

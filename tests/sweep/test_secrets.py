@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import yaml
 
 from hftraining.__main__ import main
 from hftraining.core.secret import masked, masked_argument, remember
+from hftraining.runs.record import LOGGER, RunRecord
 from hftraining.sweep.serve import serve
 from hftraining.sweep.study import Study
 from tests.commands import train, train_here
@@ -95,6 +97,8 @@ REFUSED = {
     "a path that is a URL": ("stocks=folder", f"stocks.path=s3://me:{CANARY}@bucket/x"),
     "an outputs folder that is a URL": ("-m", "seed=1,2", f"output_dir=https://me:{CANARY}@h/x?y=z"),
     "a base model behind a URL": (f"init_from=https://h/x?token={CANARY}",),
+    "a password of a launcher": ("-m", "seed=1,2", f"+hydra.launcher.x._redis_password={CANARY}"),
+    "a URL of a launcher": ("-m", "seed=1,2", f"+hydra.launcher.address=ray://me:{CANARY}@h"),
     "a proxy": ("stocks=tech10", "stocks.symbols=[AAPL]"),
 }
 
@@ -211,8 +215,27 @@ def test_secrets_are_masked_by_their_value_once_their_url_is_known():
     remember("postgresql://maggie:p%40ss%2Fw0rd@h/db?sslmode=require&opaque=Zed-17&pin=ab1&port=5432")
     assert masked("p@ss/w0rd p%40ss%2Fw0rd Zed-17") == "*** *** ***"
     assert masked(base64.b64encode(b"maggie:p@ss/w0rd").decode()) == "***"
+    assert masked("postgresql maggie-x maggiexy", users=True) == "postgresql ***-x maggiexy"
     assert masked("require 5432 ab1 maggie") == "require 5432 ab1 maggie"  # words, or too short to be told from words
     assert masked('role "maggie" does not exist', users=True) == 'role "***" does not exist'
+
+
+def test_the_log_of_a_run_holds_no_secret_of_an_error(reference, tmp_path):
+    remember(f"postgresql://h/db?token={CANARY}x")
+    with RunRecord.reopen(own_copy(Path(reference["folder"]), tmp_path / "run"), 6):
+        try:
+            raise ValueError(f"postgresql://me:{CANARY}@h/db password={CANARY} {CANARY}x")
+        except ValueError:
+            LOGGER.exception("it failed")
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+    assert found(tmp_path) == []
+
+
+def test_a_long_text_is_masked_in_little_time():
+    begun = time.perf_counter()
+    for text in ("a" * 1_000_000, "a_" * 500_000, "x://" * 250_000, "key" * 300_000, "0" * 1_000_000, "@:/?" * 250_000):
+        masked(text), masked_argument(f"x://{text}")
+    assert time.perf_counter() - begun < 30
 
 
 def test_an_argument_with_blanks_in_its_password_is_masked_to_its_end():
