@@ -162,9 +162,8 @@ def _ask(folder: Path, commit: str, changes: list[Change], say: Say, trust: bool
         return
     say(f"code: commit {commit}{'' if is_own else ', which is on no branch of the repository'}")
     if changes:
-        say(
-            f"code: {_printable(str(folder / PATCH_FILE))} changes {len(changes)} file{'s' if len(changes) > 1 else ''}:"
-        )
+        where, s = _printable(str(folder / PATCH_FILE)), "s" if len(changes) > 1 else ""
+        say(f"code: {where} changes {len(changes)} file{s}:")
     for change in changes[:FILES_SHOWN]:
         say(f"  {change.name}  +{change.added} -{change.removed}")
     if len(changes) > FILES_SHOWN:

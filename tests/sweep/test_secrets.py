@@ -233,9 +233,9 @@ def test_the_log_of_a_run_holds_no_secret_of_an_error(reference, tmp_path):
 
 def test_a_long_text_is_masked_in_little_time():
     begun = time.perf_counter()
-    for text in ("a" * 1_000_000, "a_" * 500_000, "x://" * 250_000, "key" * 300_000, "0" * 1_000_000, "@:/?" * 250_000):
+    for text in ("a" * 100_000, "a_" * 50_000, "x://" * 25_000, "key" * 30_000, "0" * 100_000, "@:/?" * 25_000):
         masked(text), masked_argument(f"x://{text}")
-    assert time.perf_counter() - begun < 30
+    assert time.perf_counter() - begun < 10
 
 
 def test_an_argument_with_blanks_in_its_password_is_masked_to_its_end():
