@@ -14,6 +14,8 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 
 from hftraining.core.endings import check_memory_limit, one_line_endings, stopped_by_signals
 from hftraining.core.errors import ConfigError, in_a_line
+from hftraining.core.orphan import ending_with_parent
+from hftraining.core.secret import masked_output, without_secrets
 from hftraining.experiment.config import CONF, ExperimentConfig, load_config, typed_config, unknown_key
 from hftraining.sweep.config import Command
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run, and turn every ending into its exit code: 0 done, 2 the user's input, 3 interrupted and saved, 1 ours."""
-    with stopped_by_signals(), one_line_endings():
+    with masked_output(), stopped_by_signals(), one_line_endings():
         _command(sys.argv[1:])
 
 
@@ -43,7 +45,7 @@ def _command(arguments: list[str]) -> None:
 
     register(Command)
     with one_line_endings(_explain):
-        sys.argv[1:] = command_line(_with_the_folder_of_best(arguments))
+        sys.argv[1:] = command_line(_with_the_folder_of_best(without_secrets(arguments)))
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(job)()
 
 
@@ -52,6 +54,11 @@ def job(composed: "DictConfig") -> float | str | None:
 
     A job of our own sweeper is a worker, which runs trials and returns why it ended.
     """
+    with ending_with_parent(), masked_output():  # a launcher may have started this process
+        return _job(composed)
+
+
+def _job(composed: "DictConfig") -> float | str | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     replay.add_argument("--outputs", type=Path, help="where the new run goes; by default beside the old one")
     replay.add_argument("--from-commit", action="store_true", help="with the recorded code, in a temporary worktree")
+    replay.add_argument("--trust", action="store_true", help="run the recorded code.patch without asking")
     record = command("record", _record, "write a record of an experiment from its runs")
     record.add_argument("name", metavar="NAME", help="one word, such as RelativeLabels")
     record.add_argument("runs", nargs="+", metavar="RUN", help="as compare takes them; the first group is the baseline")
@@ -127,9 +128,15 @@ def _compare(options: argparse.Namespace) -> Answer:
 
 
 def _replay(options: argparse.Namespace) -> Answer:
-    from hftraining.experiment.replay import replay, replay_from_commit
+    from hftraining.experiment.recorded_code import replay_from_commit
+    from hftraining.experiment.replay import replay
 
-    again = (replay_from_commit if options.from_commit else replay)(options.run, options.outputs)
+    if options.trust and not options.from_commit:
+        raise UserError("--trust goes with --from-commit: a replay runs your own code otherwise")
+    if options.from_commit:
+        again = replay_from_commit(options.run, options.outputs, trust=options.trust)
+    else:
+        again = replay(options.run, options.outputs)
     print("\n".join(again.bits.lines()))
     print(f"{'equal to the bit' if again.bits.equal else 'not equal'}: {again.run} and {again.folder}")
     if not again.bits.equal:

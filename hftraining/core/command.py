@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from hftraining.core.endings import one_line_endings, stopped_by_signals
 from hftraining.core.errors import EXIT_DONE, EXIT_USER, did_you_mean, in_a_line, listed
+from hftraining.core.secret import masked_output
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,7 +44,7 @@ def run_command(
     goes_on: what the user types after an interruption; {folder} is that of the run.
     """
     try:
-        with stopped_by_signals(), one_line_endings(goes_on=goes_on):
+        with masked_output(), stopped_by_signals(), one_line_endings(goes_on=goes_on):
             return act(arguments)
     except SystemExit as stopped:
         return stopped.code if isinstance(stopped.code, int) else EXIT_DONE

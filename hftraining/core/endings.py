@@ -32,6 +32,7 @@ from hftraining.core.errors import (
     UserError,
     in_a_line,
 )
+from hftraining.core.secret import masked
 
 # Explains an exception that only one place can understand, such as one of Hydra; None: somebody else may.
 Explain = Callable[[Exception], Ending | None]
@@ -265,7 +266,8 @@ def _where_in_code(error: BaseException) -> str:
 def _write(error: BaseException) -> str:
     """Write the traceback into the train.log of the run, or a file of its own; says where it is."""
     now = datetime.now()
-    text = f"{now:%Y-%m-%d %H:%M:%S} ERROR {''.join(traceback.format_exception(error))}"
+    trace = masked("".join(traceback.format_exception(error)), users=True)
+    text = f"{now:%Y-%m-%d %H:%M:%S} ERROR {trace}"
     folder, name = _folder_of(error), f"{now:%Y-%m-%d_%H-%M-%S}_{os.getpid()}.log"
     places = [folder / "train.log"] if folder is not None and folder.is_dir() else []
     places += [user_state_path("hftraining") / "faults" / name, Path(tempfile.gettempdir()) / f"hftraining_{name}"]

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import ConfigError, Ending, did_you_mean, in_a_line, listed
+from hftraining.core.secret import refuse_secrets
 from hftraining.core.yaml_files import check_yaml, explain_yaml
 from hftraining.experiment.config import CONF, ExperimentConfig, explain, typed_config, unknown_key
 
@@ -143,8 +144,12 @@ def values_of(tree: DictConfig, *, resolve: bool = True, search: bool = False) -
 
     resolve: false keeps interpolations. search: true keeps the search of a sweep, which is no part of a run.
     """
-    values = OmegaConf.to_container(tree, resolve=resolve)
+    values = OmegaConf.to_container(tree, resolve=False)
     assert isinstance(values, dict)
+    refuse_secrets(values)
+    if resolve:
+        values = OmegaConf.to_container(tree, resolve=True)
+        assert isinstance(values, dict)
     return {str(name): value for name, value in values.items() if search or name != "search"}
 
 

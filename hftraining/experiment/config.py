@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hftraining.core.errors import ConfigError, did_you_mean, in_a_line
+from hftraining.core.secret import refuse_secrets
 from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
@@ -115,6 +116,8 @@ def typed_config(values: Any) -> ExperimentConfig:
     """
     try:
         plain = OmegaConf.to_container(values, resolve=False) if OmegaConf.is_config(values) else values
+        if isinstance(plain, dict):
+            refuse_secrets(plain)
         merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), plain)
         config = OmegaConf.to_object(merged)
         assert isinstance(config, ExperimentConfig)

@@ -7,8 +7,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 
 from hftraining.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OURS, EXIT_USER, Ending, Interrupted
+from hftraining.core.orphan import ending_with_parent
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.finetune import run
 from hftraining.experiment.finished import finished_result
@@ -109,7 +108,7 @@ def in_processes(configs: Mapping[str, ExperimentConfig], jobs: int, argv: list[
             while waiting and len(running) < jobs and not stopped:
                 symbol = next(iter(waiting))
                 ours, theirs = spawn.Pipe(duplex=False)
-                arguments = (symbol, waiting.pop(symbol), argv, threads, theirs, os.getpid())
+                arguments = (symbol, waiting.pop(symbol), argv, threads, theirs)
                 process = spawn.Process(target=_in_a_process, args=arguments, name=symbol)
                 process.start()
                 theirs.close()
@@ -130,21 +129,13 @@ def in_processes(configs: Mapping[str, ExperimentConfig], jobs: int, argv: list[
 
 
 def _in_a_process(
-    symbol: str, config: ExperimentConfig, argv: list[str] | None, threads: int, answer: Connection, parent: int
+    symbol: str, config: ExperimentConfig, argv: list[str] | None, threads: int, answer: Connection
 ) -> None:
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with ending_with_parent(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         outcome = attempt(symbol, config, argv)
     answer.send(outcome)
     answer.close()
-
-
-def _end_with(parent: int) -> None:
-    """Save and end once the parent process is gone: nobody is left to report the outcome."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _outcome(symbol: str, process: Any, answer: Connection) -> Outcome:

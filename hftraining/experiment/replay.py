@@ -1,10 +1,5 @@
 """Repeat a run from its folder: equal to the bit, or the first step that differs and why."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +21,7 @@ from hftraining.market.config import MarketDataError
 from hftraining.market.prices import load_bars
 from hftraining.runs.bar_digests import data_delta, digest_bars, read_digests
 from hftraining.runs.bitwise import Bits, compare_bits
-from hftraining.runs.code_version import PATCH_FILE, SOURCE_TREE, code_version, git_environment, source_digest
+from hftraining.runs.code_version import code_version, source_digest
 from hftraining.runs.environment import environment
 from hftraining.runs.folder import CANDIDATES_FOLDER, RunFolder, read_run
 from hftraining.runs.lock import is_in_use
@@ -205,61 +200,6 @@ def likely_causes(run: RunFolder, bits: Bits, causes: list[Cause]) -> list[str]:
     return likely or [NOTHING_KNOWN]
 
 
-def replay_from_commit(folder: Path, outputs: Path | None = None, say: Callable[[str], None] = print) -> Replay:
-    """As `replay`, but with the recorded commit and code.patch, in a temporary git worktree.
-
-    Raises ReplayError if the recorded code is not available.
-    """
-    run = finished_run(folder)
-    code = run.manifest.get("code") or {}
-    commit = code.get("commit")
-    if not commit:
-        raise ReplayError(f"{folder}: run.json names no commit, so --from-commit has nothing to check out")
-    patch = folder / PATCH_FILE
-    if code.get("dirty") and not patch.is_file():
-        raise ReplayError(
-            f"{folder}: its code had uncommitted changes that are not in the folder ({code.get('patch') or 'no patch'})"
-        )
-    if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
-        raise ReplayError(f"commit {commit[:12]} is not in {SOURCE_TREE}: fetch it first")
-    target = (outputs or run.outputs or Path("outputs")).resolve()
-    with tempfile.TemporaryDirectory(prefix="hftraining-replay-") as temporary:
-        tree = Path(temporary).resolve() / "tree"
-        try:
-            _git("worktree", "add", "--detach", str(tree), commit, failing=f"cannot check out commit {commit[:12]}")
-            if patch.is_file():
-                _git("-C", str(tree), "apply", str(patch.resolve()), failing=f"{patch} does not fit its commit")
-            if code.get("digest") not in (None, source_digest(tree), source_digest(tree, None)):
-                raise ReplayError(f"commit {commit[:12]} and {PATCH_FILE} are not the code that run.json names")
-            if not any(tree.glob("hftraining/**/replay.py")):
-                raise ReplayError(f"commit {commit[:12]} is older than replay: check it out and run it by hand")
-            say(f"code: commit {commit[:12]}{' and ' + PATCH_FILE if patch.is_file() else ''}, in a temporary worktree")
-            again = _run_there(tree, folder, target, say)
-        finally:
-            _git("worktree", "remove", "--force", str(tree))
-    causes = [cause for cause in known_causes(run, load_config(folder / "config.yaml")) if cause.kind != "code"]
-    return judged(run, again, causes)
-
-
-def _run_there(tree: Path, folder: Path, outputs: Path, say: Callable[[str], None]) -> Path:
-    """Replay with the code of another tree; returns the new run folder."""
-    paths = [str(tree), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # -P: the current folder may be a checkout itself and must not come before the tree.
-    command = [sys.executable, "-P", "-m", "hftraining", "replay", str(folder), "--outputs", str(outputs), "--json"]
-    environment_there = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment_there)
-    assert process.stdout is not None
-    last = ""
-    for line in process.stdout:
-        if last:
-            say(f"  {last}")
-        last = line.rstrip("\n")
-    code = process.wait()
-    if code not in (0, 1) or not last.startswith("{"):
-        raise ReplayError(f"the recorded code could not repeat it (exit code {code}; the reason is above)")
-    return Path(json.loads(last)["replay"])
-
-
 def _changed_bars(run: RunFolder, bars: Bars, code_differs: bool) -> str:
     known = read_digests(run.path)
     text = f"data: the bars are not those that {run.path} was trained on"
@@ -285,15 +225,3 @@ def _code(code: dict[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _git(*arguments: str, failing: str = "") -> subprocess.CompletedProcess[str]:
-    """Run git in our source tree. failing: a failure raises ReplayError with these words."""
-    command = ["git", "-C", str(SOURCE_TREE), *arguments]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, env=git_environment())
-    except OSError as error:
-        raise ReplayError(f"--from-commit needs git ({error.strerror})") from error
-    if failing and answer.returncode:
-        raise ReplayError(f"{failing}: {' '.join(answer.stderr.split())}")
-    return answer

@@ -27,6 +27,11 @@ MAKERS_OF_NUMBERS = (
         "runs/month_digests.py",
     ),
 )
+# Neither hooks nor watchers nor transports that run commands, whatever the config of a repository says.
+SAFE_GIT = tuple(
+    "-c core.hooksPath=/dev/null -c core.fsmonitor=false -c protocol.ext.allow=never "
+    "-c core.attributesFile=/dev/null".split()
+)
 PATCH_BYTES = 1_000_000  # a larger patch would fill the disk in a hundred trials
 
 
@@ -97,7 +102,7 @@ def _git(tree: Path, *arguments: str) -> str | None:
 
 
 def _git_bytes(tree: Path, *arguments: str, good: tuple[int, ...] = (0,)) -> bytes | None:
-    command = ["git", "-C", str(tree), *arguments]
+    command = ["git", "-C", str(tree), *SAFE_GIT, *arguments]
     try:
         answer = subprocess.run(command, capture_output=True, timeout=60, env=git_environment())
     except (OSError, subprocess.SubprocessError):  # no git

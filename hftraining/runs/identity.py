@@ -8,6 +8,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from hftraining.core.secret import masked_argument
 from hftraining.core.values import canonical, flatten, plain
 from hftraining.runs.code_version import PATCH_FILE, code_version
 from hftraining.runs.environment import environment
@@ -61,13 +62,14 @@ def manifest(
     """What run.json holds: its own id, which code, libraries, machine and data a run used, and how it was called.
 
     data describes the bars: fingerprint, source, symbols, first and last day, and the id of the snapshot or None.
-    argv: sys.argv unless given. patch: from `code_patch`. Environment variables stay out, since they hold secrets.
+    argv: sys.argv unless given, without secrets. patch: from `code_patch`. Environment variables stay out, since they
+    hold secrets.
     """
     return {
         "id": new_id(),
         "signature": signature,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "argv": list(sys.argv if argv is None else argv),
+        "argv": [masked_argument(text) for text in (sys.argv if argv is None else argv)],
         "seed": seed,
         "threads": threads,
         "data": dict(data),

@@ -21,6 +21,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import UserError
 from hftraining.core.files import remove_left_over, replacing, sync, write_json_atomically, write_text_atomically
+from hftraining.core.secret import MaskedFormatter
 from hftraining.core.untrusted import MB, is_printable, is_there, parse_json, read_bytes, read_yaml, shown
 from hftraining.core.values import flatten, plain, without_nan
 from hftraining.runs.board import Board
@@ -97,7 +98,7 @@ class RunRecord:
         self._metrics: IO[str] = open(folder / "metrics.jsonl", "a", encoding="utf-8")
         self._board: Any = None
         self._log = logging.FileHandler(folder / "train.log", encoding="utf-8")
-        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._log.setFormatter(MaskedFormatter("%(asctime)s %(levelname)s %(message)s"))
         LOGGER.addHandler(self._log)
         if LOGGER.level == logging.NOTSET:  # the root's WARNING would keep the log empty
             LOGGER.setLevel(logging.INFO)

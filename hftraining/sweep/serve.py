@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import Trial
 
 from hftraining.core.errors import Interrupted, Pruned
+from hftraining.core.secret import masked
 from hftraining.sweep.space import Param, Value
 from hftraining.sweep.study import Study
 
@@ -59,7 +60,7 @@ def _run_one(study: Study, trial: Trial, space: Sequence[Param], fixed: Mapping[
         raise
     except Exception as error:
         # The error is stored with its trial; other trials may still succeed.
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        reason = masked(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", users=True)
         study.fail(trial, reason, traceback.format_exc(), facts)
         _say(trial, f"FAILED: {reason}")
     else:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hftraining.core.errors import ConfigError, did_you_mean
+from hftraining.core.secret import refuse_secrets, remember
 from hftraining.experiment.config import explain
 from hftraining.sweep.config import SearchConfig
 
@@ -19,7 +20,15 @@ def search_of(composed: DictConfig) -> SearchConfig:
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(explain(error)) from error
     assert isinstance(search, SearchConfig)
+    remember(search.storage)
     return search
+
+
+def refuse_secrets_of(composed: DictConfig) -> None:
+    """Raise ConfigError for a field, other than search.storage, that takes a secret from the environment or a URL."""
+    values = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(values, dict)
+    refuse_secrets({str(name): value for name, value in values.items()})
 
 
 def unknown_search_key(key: str) -> str:

@@ -1,17 +1,18 @@
-"""The storage of a study, a database or a journal file, and its errors without passwords.
+"""The storage of a study, a database or a journal file, and its errors without secrets.
 
 A lock of the kernel replaces Optuna's own on a journal file.
 """
 
 import fcntl
 import os
-import re
 from pathlib import Path
 from typing import IO
 
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
+
+from hftraining.core.secret import masked
 
 
 class _KernelLock(BaseJournalFileLock):
@@ -62,11 +63,6 @@ def open_storage(url: str, folder: Path) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path)))
 
 
-def without_password(url: str) -> str:
-    """A text with *** for the password in each URL."""
-    return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", url)
-
-
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, or its name, without passwords."""
-    return without_password(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+    """The first line of an exception's text, or its name, without secrets."""
+    return masked(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, users=True)

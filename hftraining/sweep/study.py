@@ -27,11 +27,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hftraining.core.errors import ConfigError
+from hftraining.core.secret import MASK, masked, masked_argument, remember
 from hftraining.core.values import flatten
 from hftraining.runs.identity import new_id
 from hftraining.sweep.config import SearchConfig, violation
 from hftraining.sweep.space import Param, Value
-from hftraining.sweep.storage import first_line, open_storage, without_password
+from hftraining.sweep.storage import first_line, open_storage
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 MOST_ATTEMPTS = 2  # a trial is repeated once if its worker died
@@ -53,8 +54,10 @@ class Study:
         """
         self.search, self.folder = search, folder
         url = search.storage
+        remember(url)
         self.is_file = not url or url.startswith("sqlite")
-        identity = f"{url or folder.resolve() / 'study.journal'}#{search.name}"
+        # Without its secrets, since the study stores this hash, and the hash of a weak password is no secret.
+        identity = f"{masked_argument(url) or folder.resolve() / 'study.journal'}#{search.name}"
         home = f"hftraining-{os.getuid()}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         self.locks = Path(tempfile.gettempdir()) / home
         self.locks.mkdir(mode=0o700, exist_ok=True)
@@ -74,7 +77,8 @@ class Study:
             foreseen = isinstance(error, OptunaError | ImportError | ValueError | OSError)
             if not foreseen and "sqlalchemy" not in type(error).__module__:
                 raise
-            raise ConfigError(f"search.storage={without_password(url)}: {first_line(error)}") from error
+            shown = masked_argument(url) if "://" in url else f"{MASK} (no URL such as sqlite:///study.db)"
+            raise ConfigError(f"search.storage={shown}: {first_line(error)}") from error
         self._views = [_one_objective(self.study, search, metric) for metric in search.pruning_metrics]
 
     def agree(self, definition: Mapping[str, Any], first: Sequence[Mapping[str, Value]]) -> None:
@@ -242,7 +246,8 @@ class Study:
 
     def fail(self, trial: Trial, reason: str, traceback: str, facts: Mapping[str, Any] | None = None) -> None:
         """End the trial after an exception."""
-        trial.set_user_attr("facts", {**(facts or {}), "reason": reason, "traceback": traceback})
+        told = {"reason": masked(reason, users=True), "traceback": masked(traceback, users=True)}
+        trial.set_user_attr("facts", {**(facts or {}), **told})
         self.study.tell(trial, state=TrialState.FAIL)
 
     def give_back(self, trial: Trial) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from hftraining.core.endings import foreseen
 from hftraining.core.errors import ConfigError, Interrupted, SweepFailed
+from hftraining.core.secret import STORAGE_FROM_VARIABLE, STORAGE_VARIABLE, masked, put_storage
 from hftraining.experiment.compose import Composer, as_override, options_of, override
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.inherit import signature_of
@@ -40,6 +41,7 @@ def run_sweep(
     """
     if n_trials is not None:
         search = dataclasses.replace(search, n_trials=n_trials)
+    _move_storage(composed, search)
     params, pinned = _searched_and_pinned(search, arguments)
     if search.workers > 1 and "BasicLauncher" in type(launcher).__name__:
         raise ConfigError(
@@ -63,11 +65,21 @@ def run_sweep(
 
     of_the_search = [text for text in arguments if text.lstrip("+").startswith(("search=", "search."))]
     job = [*of_the_search, *composer.pinned, f"search.n_trials={search.n_trials}"]
+    if STORAGE_VARIABLE in str(OmegaConf.to_container(composed.search, resolve=False)):
+        job.append(STORAGE_FROM_VARIABLE)
     _launch(study, launcher, job, search, folder)
     with study.concluding():
         summary = conclude(study, space, composer, folder)
     print(f"sweep: {folder} ({folder / 'sweep.html'})\nrun: {summary.runs[0]}", flush=True)
     return summary
+
+
+def _move_storage(composed: DictConfig, search: SearchConfig) -> None:
+    """Leave the name of an environment variable in place of a literal URL: launchers print and pickle configs."""
+    if search.storage and not OmegaConf.is_interpolation(composed.search, "storage"):
+        put_storage(search.storage)
+        with read_write(composed):
+            composed.search.storage = STORAGE_FROM_VARIABLE.partition("=")[2]
 
 
 def _searched_and_pinned(search: SearchConfig, arguments: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -123,7 +135,7 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
         except Exception as error:
             if foreseen(error):  # new workers would meet the same disk
                 raise
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            reason = masked(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", users=True)
             if study.attempts() == attempts:  # no worker began a trial, and a new one would not either
                 raise SweepFailed(f"the workers of {search.name} cannot run: {reason}") from error
             print(f"a worker died ({reason}); finished trials are kept, new workers start", file=sys.stderr, flush=True)

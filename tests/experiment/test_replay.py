@@ -309,7 +309,10 @@ def test_changed_code_is_named_with_the_first_step_and_from_commit_gives_the_old
     assert found["first_step"] == 3 and found["likely"][0].startswith("code: sources ")
     assert out.splitlines()[0].startswith("code: sources ")
 
-    code, out, err = in_tree(tree, "-m", "hftraining", "replay", path, "--from-commit", "--json", cwd=tmp_path)
+    from_commit = ("-m", "hftraining", "replay", path, "--from-commit", "--json")
+    code, out, err = in_tree(tree, *from_commit, cwd=tmp_path)
+    assert code == 2 and "nothing was run" in err and "  hftraining/training/optimizer.py  +1 -1" in out
+    code, out, err = in_tree(tree, *from_commit, "--trust", cwd=tmp_path)
     assert code == 0, out + err
     found = json.loads(out.splitlines()[-1])
     assert found["equal"] is True and Path(found["replay"]).is_dir()

@@ -1,12 +1,7 @@
 """The study: it counts its trials correctly through failures, kills and interruptions."""
 
-import os
 import random
-import shutil
-import signal
-import subprocess
 import time
-from pathlib import Path
 
 import optuna
 import pytest
@@ -219,48 +214,6 @@ def test_two_workers_on_one_sqlite_file_share_the_trials(tmp_path):
     assert states(Study(search_config(url, 16), tmp_path)) == [TrialState.COMPLETE] * 16
     lines = (tmp_path / "runs.txt").read_text().splitlines()
     assert sorted(lines) == sorted(f"{what} {number}" for what in ("begin", "end") for number in range(16))
-
-
-POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
-
-
-@pytest.fixture
-def postgres(tmp_path):
-    """A PostgreSQL server of Debian on its own loopback port."""
-    if POSTGRES is None:
-        pytest.skip("PostgreSQL is not installed")
-    pytest.importorskip("psycopg")
-    import pwd
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = Path("/tmp") / f"pg-{os.getpid()}-{port}"
-    home.mkdir()
-    user = {}
-    if os.getuid() == 0:  # it refuses to run as root
-        account = pwd.getpwnam("postgres")
-        os.chown(home, account.pw_uid, account.pw_gid)
-        user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    run = {"check": True, "capture_output": True, "cwd": home, **user}
-    subprocess.run([POSTGRES / "initdb", "-D", home / "data", "-U", "tester", "--auth=trust"], **run)
-    server = subprocess.Popen(
-        [POSTGRES / "postgres", "-D", home / "data", "-p", str(port), "-h", "127.0.0.1", "-k", str(home)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=home,
-        **user,
-    )
-    for _ in range(100):
-        if subprocess.run(
-            [POSTGRES / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True
-        ).returncode:
-            time.sleep(0.1)
-    yield f"postgresql://tester:secret-canary@127.0.0.1:{port}/postgres"
-    server.send_signal(signal.SIGINT)  # a fast shutdown: a client that is still connected does not hold it up
-    server.wait(timeout=60)
-    shutil.rmtree(home)
 
 
 @pytest.mark.slow

@@ -1,0 +1,44 @@
+"""A process of a pool or launcher ends with the process that started it: nobody is left to take its result."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hftraining.core.errors import EXIT_INTERRUPTED
+
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 20.0  # to save and end
+_watching = threading.Lock()  # held from the first call on
+
+
+@contextmanager
+def ending_with_parent() -> Iterator[None]:
+    """Within, and afterwards: save and end once the parent process is gone, however it ended.
+
+    The process sends itself SIGTERM, which a training answers with a checkpoint, and exits when the work within is done
+    or GRACE_SECONDS later. Does nothing in a process that multiprocessing or loky did not start, such as a command
+    whose shell was closed.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None:
+        yield
+        return
+    if _watching.acquire(blocking=False):
+        threading.Thread(target=_end_with, args=(parent.pid,), daemon=True).start()
+    try:
+        yield
+    finally:
+        if os.getppid() != parent.pid:
+            os._exit(EXIT_INTERRUPTED)  # a pool would wait for its parent to take the result
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(EXIT_INTERRUPTED)
