@@ -11,7 +11,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -97,7 +97,7 @@ class RunRecord:
         self._started = time.monotonic() - seconds_before
         self._metrics: IO[str] = open(folder / "metrics.jsonl", "a", encoding="utf-8")
         self._board: Any = None
-        self._log = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        self._log = _LogFile(folder / "train.log", encoding="utf-8")
         self._log.setFormatter(MaskedFormatter("%(asctime)s %(levelname)s %(message)s"))
         LOGGER.addHandler(self._log)
         if LOGGER.level == logging.NOTSET:  # the root's WARNING would keep the log empty
@@ -230,14 +230,15 @@ class RunRecord:
         self._write_parquet("null_band.parquet", frame, NULL_BAND_COLUMNS)
 
     def close(self) -> None:
-        """Close the files; a second call does nothing."""
+        """Close the files and let others into the folder, whatever fails on the way; a second call does nothing."""
         LOGGER.removeHandler(self._log)
-        self._log.close()
-        self._metrics.close()
-        if self._board is not None:
-            self._board.close()
-            self._board = None
-        self._lock.release()
+        with ExitStack() as last_first:
+            last_first.callback(self._lock.release)
+            if self._board is not None:
+                board, self._board = self._board, None
+                last_first.callback(board.close)
+            last_first.callback(self._metrics.close)
+            last_first.callback(self._log.close)
 
     def __enter__(self) -> "RunRecord":
         return self
@@ -255,6 +256,14 @@ class RunRecord:
         assert not missing, f"{name} lacks {missing}"
         with replacing(self.folder / name) as temporary:
             frame[list(columns)].to_parquet(temporary, index=False)
+
+
+class _LogFile(logging.FileHandler):
+    """train.log. What cannot be written, on a full disk say, ends the run, where logging would print a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called by logging while it handles an exception of ours."""
+        raise
 
 
 def new_folder(parent: Path, called: str | None = None) -> Path:
