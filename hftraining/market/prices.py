@@ -22,7 +22,7 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     """Exactly the bars that the config asks for. Raises MarketDataError, in one line, if it cannot.
 
     Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any symbol has
-    a bar. Bars.warnings says what was repaired. session: of curl_cffi, for yahoo; by default a new one.
+    a bar. Bars.warnings says what was repaired and what is missing. session: of curl_cffi, for yahoo; by default new.
     """
     sessions.check_calendar(config.calendar)
     notes: list[str] = []
