@@ -43,6 +43,7 @@ ONLY_KNOWN_BY = {
     },
     "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "serve", "storage", "study")},
     "yfinance": {"hftraining/market/yahoo.py"},
+    "exchange_calendars": {"hftraining/market/sessions.py"},
 }
 # A command imports late what only a valid call needs, and every start of Hydra, completion too, imports the plugin.
 MAY_IMPORT_LATE = {"train.py", "hftraining/__main__.py", "hydra_plugins/hftraining_sweeper.py"}

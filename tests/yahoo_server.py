@@ -167,14 +167,14 @@ class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         first = self._head(self.request)
         if not first.startswith("CONNECT "):
-            with self.server.lock:
-                self.server.in_clear.append(first.partition("\r\n")[0])
-            self._send(self.request, "GET", Answer(body=next(iter(self.server.charts.values())).body()))
             return
         with self.server.lock:
             self.server.connections += 1
-        host = first.split()[1].partition(":")[0]
+        host, _, port = first.split()[1].partition(":")
         self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        if port == "80":
+            self._answer_in_clear()
+            return
         try:
             with self.server.tls.wrap_socket(self.request, server_side=True) as secure:
                 while head := self._head(secure):
@@ -183,6 +183,13 @@ class _Handler(socketserver.BaseRequestHandler):
                         return
         except OSError:  # the client went away
             return
+
+    def _answer_in_clear(self) -> None:
+        """Answer as whoever sits between would: with a chart of his own."""
+        with self.server.lock:
+            self.server.in_clear.append(self._head(self.request).partition("\r\n")[0])
+        chart = next(iter(self.server.charts.values()))
+        self._send(self.request, "GET", Answer(body=chart.body()))
 
     @staticmethod
     def _head(stream: socket.socket) -> str:

@@ -182,7 +182,7 @@ def refuse_splits(table: pd.DataFrame) -> None:
         raise MarketDataError(
             f"{plain(first['symbol'])} on {first['date'].date()}: the close goes from {first['before']:g} to "
             f"{first['close']:g}, a split of {terms} left in{others}: use split-adjusted bars or an adj_close column, "
-            f"or leave it out with {excluding(symbols)}"
+            f"or leave it out with {excluding(list(symbols))}"
         )
     close = np.log(table["close"].to_numpy())
     change = np.concatenate([[0.0], np.diff(close)])
@@ -230,7 +230,7 @@ def refuse_short(table: pd.DataFrame) -> None:
         named = listed((f"{plain(symbol)} has {n} row{'s' * (n != 1)}" for symbol, n in short.items()), 5)
         raise MarketDataError(
             f"{named}, and at least {FEWEST_ROWS} are needed: leave {'it' if len(short) == 1 else 'them'} out with "
-            f"{excluding(short.index)}"
+            f"{excluding(list(short.index))}"
         )
 
 

@@ -34,9 +34,7 @@ class StocksConfig:
     test_start: str | None = None  # first test session; null: after 85 % of the sessions
     bad_rows: str = "refuse"  # duplicated, all-NaN or absurd rows: refuse the data, or drop them with a warning
     resample: str | None = None  # files: 1d makes daily bars of intraday bars; null refuses intraday bars
-    # Names gaps and changes no number: an exchange's calendar, such as XNYS. null: yahoo says the exchange; else XNYS
-    # where at least 98 % of the sessions are New York's; else the sessions of all symbols together.
-    calendar: str | None = None
+    calendar: str | None = None  # gaps are named by its sessions, e.g. XNYS; null: yahoo's exchange, else what fits
     snapshots: str = "outputs/snapshots"  # where immutable yahoo snapshots are kept
     snapshot: str | None = None  # yahoo: id of the stored snapshot to use; null: that of the same request, if any
     refresh: bool = False  # yahoo: ask again, although a snapshot of the same request is stored

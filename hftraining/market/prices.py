@@ -14,6 +14,7 @@ from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, MarketDataError, 
 from hftraining.market.wording import excluding, listed, plain, plain_path
 
 MOST_BARS = files.MOST_ROWS  # also where most symbols have no bar on most days; some 2 GB
+MOST_SEARCHED = 20_000  # symbols, for one that may have been meant: a second
 SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holiday just outside the data
 
 
@@ -21,7 +22,7 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     """Exactly the bars that the config asks for. Raises MarketDataError, in one line, if it cannot.
 
     Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any symbol has
-    a bar. Bars.warnings says what was repaired. session: of curl_cffi, for yahoo; by default a new one.
+    a bar. Bars.warnings says what was repaired and what is missing. session: of curl_cffi, for yahoo; by default new.
     """
     sessions.check_calendar(config.calendar)
     notes: list[str] = []
@@ -74,7 +75,9 @@ def _refuse_unknown(name: str, asked: list[str], known: set[str], where: str) ->
         if symbol not in known:
             asked_for = symbol[:MOST_LETTERS_OF_A_SYMBOL]  # the search takes time with the square of the length
             other_case = [s for s in known if s.upper() == asked_for.upper()]
-            hint = did_you_mean(asked_for, other_case, cutoff=0.0) or did_you_mean(asked_for, sorted(known))
+            hint = did_you_mean(asked_for, other_case, cutoff=0.0) or did_you_mean(
+                asked_for, sorted(known)[:MOST_SEARCHED]
+            )
             said = plain(hint) if hint else f"; there are {listed(sorted(known))}"
             raise MarketDataError(f"{name}: {plain(symbol, MOST_LETTERS_OF_A_SYMBOL)} is not {where}{said}")
 

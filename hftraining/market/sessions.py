@@ -116,14 +116,14 @@ def notes_on_sessions(bars: Bars, calendar: str | None, exchanges: Mapping[str, 
             expected_T = known.sessions_T
             within_T = sessions_T[(sessions_T >= known.first) & (sessions_T <= known.last)]
             strange_T = within_T[~_among(within_T, expected_T)]
-            where = f"are no sessions of {name}"
+            where = f"that are no sessions of {name}"
         else:
             expected_T = _sessions_of_all(sessions_T)
             weekend_T = sessions_T[~np.is_busday(sessions_T)]
             strange_T = weekend_T[:0] if len(weekend_T) > NAMED_SHARE * len(sessions_T) else weekend_T
-            where = "are on a weekend"
+            where = "on a weekend"
         if len(strange_T):
-            notes.append(f"{len(strange_T):,} days with bars {where}: {listed(strange_T, 5)}")
+            notes.append(f"days with bars {where}: {listed(strange_T, 5)}")
         found = [gap for s in places for gap in _gaps(bars.symbols_S[s], bars.sessions_T[present_TS[:, s]], expected_T)]
         if found:
             yardsticks.add(name or "the days on which any symbol has bars")

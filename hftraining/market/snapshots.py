@@ -22,7 +22,7 @@ from hftraining.market.parquet import Parquet
 from hftraining.market.wording import excluding, listed, plain, plain_path
 
 SNAPSHOT = re.compile(r"[0-9a-f]{16}\Z")
-MOST_MANIFEST_BYTES = 2**26
+MOST_MANIFEST_BYTES = 2**24
 FIRST_DAY, LAST_DAY = pd.Timestamp("1677-12-31"), pd.Timestamp("2262-01-01")
 RAW = ("open", "high", "low", "close", "adj_close", "volume", "split", "dividend")  # beside symbol and date
 

@@ -11,7 +11,7 @@ from typing import Any
 from hftraining.market.wording import plain
 
 CHART, COOKIE = "/v8/finance/chart/", "https://fc.yahoo.com"
-MOST_BYTES = 2**26  # of an answer, unpacked; fifty years of bars take two million
+MOST_BYTES = 2**24  # of an answer, unpacked; fifty years of bars take two million
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """How foreign text and long lists are written into a message: short, printable, ASCII, on one line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 MOST_LETTERS = 160  # a message with three of them still fits a screen
@@ -29,8 +29,7 @@ def listed(names: Iterable[object], most: int = MOST_NAMES, between: str = ", ")
     return between.join(shown) + (f" and {more:,} more" if more else "")
 
 
-def excluding(symbols: Iterable[object], most: int = 20) -> str:
+def excluding(symbols: Sequence[object], most: int = 20) -> str:
     """The setting that leaves some symbols out, to be copied: "stocks.exclude=[A,B]", cut where there are many."""
-    names = [plain(symbol, 64) for symbol in symbols]
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return f"stocks.exclude=[{','.join(names[:most])}]{more}"
+    more = f" and {len(symbols) - most:,} more" if len(symbols) > most else ""
+    return f"stocks.exclude=[{','.join(plain(symbol, 64) for symbol in symbols[:most])}]{more}"

@@ -287,7 +287,7 @@ def _failure(symbol: str, config: StocksConfig, error: Exception, tries: int) ->
         return BadResponse(f"{symbol}: Yahoo's answer broke off ({curl_words(error)}, {asked}): try again; {OFFLINE}")
     what = f"HTTP {status}" if status else plain(error)
     if isinstance(error, UNREADABLE):
-        what = "no JSON" if isinstance(error, json.JSONDecodeError) else "a part of it is missing"
+        what = "no JSON" if isinstance(error, (json.JSONDecodeError, RecursionError)) else "a part of it is missing"
     return BadResponse(
         f"{symbol}: Yahoo answered with something other than a chart ({what}, {asked}): try again later; {OFFLINE}"
     )

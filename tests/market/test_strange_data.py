@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -491,3 +492,13 @@ def test_symbols_without_a_day_in_common_do_not_fill_the_memory(tmp_path):
     assert refused(tmp_path / "bars.parquet").startswith(
         "5,000 symbols on 10,058 days, of which 300,000 have a bar, take more than the 50,000,000 places"
     )
+
+
+def test_a_symbol_that_is_not_among_a_hundred_thousand_is_said_so_in_seconds(tmp_path):
+    names = [f"SYMBOL{n}" for n in range(100_000)]
+    bars = pd.DataFrame({"symbol": names, "date": np.datetime64("2015-01-05", "s")} | dict.fromkeys(NEEDED, 1.0))
+    bars.to_parquet(tmp_path / "bars.parquet")
+    started = time.process_time()
+    assert "SYMBOLX is not in the data" in refused(tmp_path / "bars.parquet", symbols=["SYMBOLX"])
+    assert "and 99,995 more, and at least 60 are needed" in refused(tmp_path / "bars.parquet")
+    assert time.process_time() - started < 5
