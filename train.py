@@ -13,7 +13,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 from hftraining.core.endings import check_memory_limit, one_line_endings, stopped_by_signals
-from hftraining.core.errors import ConfigError, in_a_line
+from hftraining.core.errors import ConfigError, Ending, in_a_line
 from hftraining.core.orphan import ending_with_parent
 from hftraining.core.secret import masked_output, without_secrets
 from hftraining.experiment.config import CONF, ExperimentConfig, load_config, typed_config, unknown_key
@@ -49,7 +49,7 @@ def _command(arguments: list[str]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(job)()
 
 
-def job(composed: "DictConfig") -> float | str | None:
+def job(composed: "DictConfig") -> "float | str | Ending | None":
     """Hydra calls this once, or for each run of a multirun. Returns the validation loss, for a sweeper.
 
     A job of our own sweeper is a worker, which runs trials and returns why it ended.
@@ -58,7 +58,7 @@ def job(composed: "DictConfig") -> float | str | None:
         return _job(composed)
 
 
-def _job(composed: "DictConfig") -> float | str | None:
+def _job(composed: "DictConfig") -> "float | str | Ending | None":
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

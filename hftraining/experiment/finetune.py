@@ -74,7 +74,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None, repeat
             candidates.values(),
             ground.periods["valid"],
             ground.others,
-            row.trials(),
+            row.trials_before(),
             config.evidence,
             config.seed,
             bool(config.objective.forecast_weight),

@@ -17,7 +17,7 @@ from hftraining.runs.month_digests import month_digests
 from hftraining.runs.record import RunRecord
 from hftraining.runs.result import RunResult
 from hftraining.runs.take_over import take_over
-from hftraining.runs.trials import Trials
+from hftraining.runs.trials import Days, Trials
 
 
 @dataclass
@@ -41,6 +41,10 @@ class LedgerRow:
         own: this row's, whose returns are not in the ledger yet.
         """
         return self.ledger.trials(self.row, days_of(own) if own else None)
+
+    def trials_before(self) -> Trials:
+        """All trials as they were before this run came to a result, which a run that is resumed may have written."""
+        return self.ledger.trials(self.row, Days((), ()))
 
     def openings(self, own: Judgement | None = None) -> Trials:
         """All openings whose symbols and test days overlap with this run's, its own among them."""

@@ -216,6 +216,7 @@ class RunRecord:
         known = {tag: float(v) for tag, v in metrics.items() if v is not None and math.isfinite(v)}
         self._tensorboard().hparams(max(self.last_step, 0), hparams, known)
         write_result(self.folder, result)
+        self._log.is_needed = False
 
     def write_equity(self, frame: pd.DataFrame) -> None:
         """Write equity.parquet: one row a day; the column `window` names the period, valid or test."""
@@ -238,7 +239,14 @@ class RunRecord:
                 board, self._board = self._board, None
                 last_first.callback(board.close)
             last_first.callback(self._metrics.close)
-            last_first.callback(self._log.close)
+            last_first.callback(self._close_log)
+
+    def _close_log(self) -> None:
+        try:
+            self._log.close()
+        except OSError:
+            if self._log.is_needed:
+                raise
 
     def __enter__(self) -> "RunRecord":
         return self
@@ -259,11 +267,17 @@ class RunRecord:
 
 
 class _LogFile(logging.FileHandler):
-    """train.log. What cannot be written, on a full disk say, ends the run, where logging would print a traceback."""
+    """train.log. What cannot be written, on a full disk say, ends the run, where logging would print a traceback.
+
+    Once there is a result, nothing ends the run: the console shows the last lines, too.
+    """
+
+    is_needed = True
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Called by logging while it handles an exception of ours."""
-        raise
+        if self.is_needed:
+            raise
 
 
 def new_folder(parent: Path, called: str | None = None) -> Path:

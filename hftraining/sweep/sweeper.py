@@ -12,7 +12,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from hftraining.core.endings import foreseen
-from hftraining.core.errors import ConfigError, Interrupted, SweepFailed
+from hftraining.core.errors import ConfigError, Ending, Interrupted, SweepFailed
 from hftraining.core.secret import STORAGE_FROM_VARIABLE, STORAGE_VARIABLE, masked, put_storage
 from hftraining.experiment.compose import Composer, as_override, options_of, override
 from hftraining.experiment.config import ExperimentConfig
@@ -141,6 +141,9 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
             print(f"a worker died ({reason}); finished trials are kept, new workers start", file=sys.stderr, flush=True)
             endings = []
         started += wanted
+        for ending in endings:
+            if isinstance(ending, Ending):
+                raise ending
         if INTERRUPTED in endings:
             raise Interrupted(_where_it_stands(study))
         failed = study.failures()
