@@ -62,7 +62,7 @@ class Study:
         self.locks = Path(tempfile.gettempdir()) / home
         self.locks.mkdir(mode=0o700, exist_ok=True)
         self.host = f"{socket.gethostname()}:{self.locks}"
-        self._name = ""
+        self._name, self._asked = "", 0
         try:
             with self._alone():  # so that one first start alone makes the tables of an empty database
                 self.storage = open_storage(url, folder)
@@ -159,7 +159,8 @@ class Study:
                 states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
                 waiting = states.count(TrialState.WAITING)
                 if len(states) - waiting < n_trials and (waiting or len(states) < n_trials):
-                    self.study.sampler = make_sampler(self.search, len(states) - waiting)
+                    self._asked = len(states) - waiting
+                    self.study.sampler = make_sampler(self.search, self._asked)
                     trial = self.study.ask()
                     before = trial.user_attrs.get("owner", {})
                     owner = {"host": self.host, "worker": self._name, "attempt": before.get("attempt", 0) + 1}
@@ -199,6 +200,9 @@ class Study:
         for param in space:
             if not param.exists({**fixed, **chosen}):
                 continue
+            # A worker that died between two parameters leaves the first: its repetition must not draw the second
+            # from where the random numbers of the first begin.
+            self.study.sampler = make_sampler(self.search, self._asked, param.name)
             if param.choices is not None:
                 value = trial.suggest_categorical(param.name, list(param.choices))
             elif param.whole:
@@ -306,12 +310,13 @@ class Study:
             yield
 
 
-def make_sampler(search: SearchConfig, asked: int) -> optuna.samplers.BaseSampler:
+def make_sampler(search: SearchConfig, asked: int, param: str = "") -> optuna.samplers.BaseSampler:
     """The sampler for the next trial. A new one each time, so that a study resumed after a kill tries the same points.
 
-    asked: trials given out so far; two workers with one random stream would begin with the same points.
+    asked: trials given out so far; two workers with one random stream would begin with the same points. param: of a
+    parameter that the sampler draws by itself.
     """
-    seed = seed_of(search.seed, asked)
+    seed = seed_of(search.seed, f"{asked}/{param}" if param else asked)
     if search.sampler == "tpe":
         return optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
     if search.sampler == "gp":
@@ -323,9 +328,9 @@ def make_sampler(search: SearchConfig, asked: int) -> optuna.samplers.BaseSample
     return optuna.samplers.RandomSampler(seed=seed)  # every point of a grid waits already
 
 
-def seed_of(seed: int, number: int) -> int:
-    """A 31-bit seed from two numbers."""
-    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+def seed_of(seed: int, what: int | str) -> int:
+    """A 31-bit seed from a number and what it is for."""
+    digest = hashlib.sha256(f"{seed}/{what}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
