@@ -32,7 +32,8 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTP
 # Settings of Hydra that may name a variable: they stay unresolved in its files. Its own notes repeat the overrides.
 OF_HYDRA = ("hydra.launcher.", "hydra.job.env_set.", "hydra.overrides.", "hydra.job.override_dirname", "hydra.runtime.")
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://"  # bounded, like all repetitions that something must follow
+# With one slash, too: a URL that was taken for a path. Bounded, like all repetitions that something must follow.
+_SCHEME = r"[A-Za-z](?:[A-Za-z0-9+.-]{0,30}://|[A-Za-z0-9+.-]{1,30}:/)"
 _URL = re.compile(rf"({_SCHEME})([^\s'\"<>`]*)")
 _URL_TO_THE_END = re.compile(rf"({_SCHEME})(.*)", re.DOTALL)
 _VALUE = r"(?:(?:basic|bearer)\s+)?('[^']*'|\"[^\"]*\"|[^\s,;&]+)"
@@ -50,9 +51,10 @@ _users: set[str] = set()
 
 def remember(url: str) -> None:
     """Mask the secret parts of this URL wherever they stand from now on, in this process."""
-    _, scheme, after = url.partition("://")
-    if not scheme:
+    match = _URL_TO_THE_END.search(url)
+    if not match:
         return
+    after = match[2]
     userinfo, rest = _split(after)
     user, _, password = userinfo.partition(":")
     rest, _, fragment = rest.partition("#")
@@ -113,7 +115,8 @@ def refuse_secret(name: str, text: str) -> None:
             f"{name} takes its value from the environment or from {STORAGE}: fields of a run are written to its files, "
             f"so they hold no secrets (only {STORAGE} may use oc.env)"
         )
-    if "://" in text and (shown := masked_argument(text)) != text:
+    shown = masked_argument(text)
+    if shown != text and _URL.search(text):
         raise ConfigError(
             f"{name}={shown} is a URL with a user, password, query or fragment: fields of a run are written to its "
             "files, so they hold no secrets"
