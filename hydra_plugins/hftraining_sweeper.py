@@ -23,9 +23,11 @@ class HftrainingSweeper(BasicSweeper):
         """Called by Hydra with the overrides of the command line."""
         # Every start of Hydra imports this file, so heavy imports wait until here.
         assert self.config is not None and self.launcher is not None
+        from hftraining.core.orphan import end_workers_early
         from hftraining.sweep.settings import refuse_secrets_of
 
         refuse_secrets_of(self.config)
+        end_workers_early(self.launcher)
         if self.config.search is not None:
             # What goes wrong here is not the composing, with which train.py would explain it.
             with one_line_endings(_explain, goes_on="the same command goes on with the study"):

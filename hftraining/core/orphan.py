@@ -23,17 +23,29 @@ def ending_with_parent() -> Iterator[None]:
     or GRACE_SECONDS later. Does nothing in a process that multiprocessing or loky did not start, such as a command
     whose shell was closed.
     """
-    parent = multiprocessing.parent_process()
-    if parent is None or parent.pid is None:
-        yield
-        return
-    if _watching.acquire(blocking=False):
-        threading.Thread(target=_end_with, args=(parent.pid,), daemon=True).start()
+    parent = end_with_parent()
     try:
         yield
     finally:
-        if os.getppid() != parent.pid:
+        if parent is not None and os.getppid() != parent:
             os._exit(EXIT_INTERRUPTED)  # a pool would wait for its parent to take the result
+
+
+def end_with_parent() -> int | None:
+    """From now on, as ending_with_parent. Returns the number of the parent process, None where nothing is done."""
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None:
+        return None
+    if _watching.acquire(blocking=False):
+        threading.Thread(target=_end_with, args=(parent.pid,), daemon=True).start()
+    return parent.pid
+
+
+def end_workers_early(launcher: object) -> None:
+    """Let the workers of a joblib launcher end with this process even before their first job, which takes a second."""
+    settings = getattr(launcher, "joblib", None)
+    if isinstance(settings, dict) and settings.get("n_jobs") != 1:  # with one, the job runs in this process
+        settings.setdefault("initializer", end_with_parent)
 
 
 def _end_with(parent: int) -> None:

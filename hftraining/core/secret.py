@@ -29,16 +29,21 @@ STORAGE = "search.storage"  # the one field of a command that may hold a secret;
 STORAGE_VARIABLE = "HFTRAINING_STORAGE"
 STORAGE_FROM_VARIABLE = f"{STORAGE}=${{oc.env:{STORAGE_VARIABLE}}}"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-FOLDERS_OF_HYDRA = ("hydra.run.", "hydra.sweep.", "hydra.output_subdir")  # its other settings name and fill no folder
+# Settings of Hydra that may name a variable: they stay unresolved in its files. Its own notes repeat the overrides.
+OF_HYDRA = ("hydra.launcher.", "hydra.job.env_set.", "hydra.overrides.", "hydra.job.override_dirname", "hydra.runtime.")
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://"  # bounded, like all repetitions that something must follow
+# With one slash, too: a URL that was taken for a path. Bounded, like all repetitions that something must follow.
+_SCHEME = r"[A-Za-z](?:[A-Za-z0-9+.-]{0,30}://|[A-Za-z0-9+.-]{1,30}:/)"
 _URL = re.compile(rf"({_SCHEME})([^\s'\"<>`]*)")
 _URL_TO_THE_END = re.compile(rf"({_SCHEME})(.*)", re.DOTALL)
 _VALUE = r"(?:(?:basic|bearer)\s+)?('[^']*'|\"[^\"]*\"|[^\s,;&]+)"
 _PAIR = re.compile(
     r"(?i)((?:password|passwd|passphrase|pwd|secret|api[_-]?key|authorization|credentials?)[\"']?\s*[=:]\s*"
-    rf"|(?<![a-z])(?:\w{0, 40}[_-])?(?:token|key)(?:[\"']?\s*=|[\"']\s*:)\s*){_VALUE}"
+    r"|(?<![a-z])(?:\w{0,40}[_-])?(?:token|key)(?:[\"']?\s*=|[\"']\s*:)\s*)" + _VALUE
 )
+# An interpolation of a resolver of OmegaConf's own, under a composed name, or of the storage or a whole group.
+_TAKEN = re.compile(r"\$\{\s*oc\.|\$\{[^}:]*\$\{|\$\{[^}]*\bstorage\b|\$\{\s*[.]*(?:search|hydra)\s*\}")
+_CUT = re.compile(r"[^:/?#\[\]]*:(?![0-9]*(?:[/?#]|\Z))[^/?#]+")  # user:password whose rest a message left out
 _PLAIN_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*|[0-9]{1,5}")  # require, verify-full, a port, a time in seconds
 _secrets: set[str] = set()
 _users: set[str] = set()
@@ -46,14 +51,15 @@ _users: set[str] = set()
 
 def remember(url: str) -> None:
     """Mask the secret parts of this URL wherever they stand from now on, in this process."""
-    _, scheme, after = url.partition("://")
-    if not scheme:
+    match = _URL_TO_THE_END.search(url)
+    if not match:
         return
+    after = match[2]
     userinfo, rest = _split(after)
     user, _, password = userinfo.partition(":")
     rest, _, fragment = rest.partition("#")
     # Of an unquoted p@ss/word a database calls the host "ss", so pieces count. So does a query with an @ in it.
-    secrets = [password, *re.split(r"[@:/?#]", password), fragment]
+    secrets = [password, *re.split(r"[@:/?#\s'\"]", password), fragment]
     for query in {rest.partition("?")[2], after.partition("?")[2].partition("#")[0]}:
         for pair in re.split("[&;]", query):
             name, _, value = pair.rpartition("=")
@@ -83,6 +89,14 @@ def masked_argument(text: str) -> str:
     return masked(_URL_TO_THE_END.sub(_masked_url, text))
 
 
+def holds_secret(text: str, *, pairs: bool = True) -> bool:
+    """Whether a text has a URL with a password or a remembered secret; with pairs also a literal after `password:`."""
+    known = _pattern(frozenset(_secrets), frozenset())
+    urls = any(":" in _split(match[2])[0] for match in _URL.finditer(text))
+    named = pairs and any(not match[2].startswith(("$", "'$", '"$')) for match in _PAIR.finditer(text))
+    return urls or named or bool(known and known.search(text))
+
+
 def refuse_secrets(values: Mapping[Any, Any]) -> None:
     """Raise ConfigError for a field that takes its value from the environment, or holds a URL with secret parts.
 
@@ -96,12 +110,13 @@ def refuse_secrets(values: Mapping[Any, Any]) -> None:
 
 def refuse_secret(name: str, text: str) -> None:
     """As refuse_secrets, for one text of one field."""
-    if "${" in text and re.search(r"\boc\.env\b|\bstorage\b", text):
+    if _TAKEN.search(text):
         raise ConfigError(
             f"{name} takes its value from the environment or from {STORAGE}: fields of a run are written to its files, "
             f"so they hold no secrets (only {STORAGE} may use oc.env)"
         )
-    if "://" in text and (shown := masked_argument(text)) != text:
+    shown = masked_argument(text)
+    if shown != text and _URL.search(text):
         raise ConfigError(
             f"{name}={shown} is a URL with a user, password, query or fragment: fields of a run are written to its "
             "files, so they hold no secrets"
@@ -194,6 +209,8 @@ def _print_masked(kind: type[BaseException], error: BaseException, trace: Traceb
 
 def _masked_url(match: re.Match[str]) -> str:
     userinfo, rest = _split(match[2])
+    if not userinfo and (cut := _CUT.match(rest)):
+        userinfo, rest = cut[0], rest[cut.end() :]
     rest, fragment, _ = rest.partition("#")
     path, question, query = rest.partition("?")
     pairs = [f"{name}={MASK}" if equals else MASK for name, equals, _ in (p.partition("=") for p in query.split("&"))]
@@ -228,7 +245,7 @@ def _pattern(values: frozenset[str], users: frozenset[str]) -> re.Pattern[str] |
 
 
 def _is_written(name: str) -> bool:
-    return name != STORAGE and (name.startswith(FOLDERS_OF_HYDRA) or not name.startswith("hydra."))
+    return name != STORAGE and not name.startswith(OF_HYDRA)
 
 
 def _texts(value: Any) -> list[str]:

@@ -17,6 +17,11 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
+def printable(text: object) -> str:
+    """The text of a value with ? for signs that could steer a terminal, such as escape and line ends."""
+    return "".join(sign if sign.isprintable() else "?" for sign in str(text))
+
+
 def without_nan(value: Any) -> Any:
     """A plain value with null where a float is not finite."""
     if isinstance(value, dict):

@@ -25,6 +25,7 @@ from typing import Any
 
 from hftraining.core import keeper
 from hftraining.core.errors import Interrupted
+from hftraining.core.values import printable
 from hftraining.experiment.config import load_config
 from hftraining.experiment.replay import Replay, ReplayError, finished_run, judged, known_causes
 from hftraining.runs.code_version import (
@@ -112,12 +113,12 @@ def _recorded(run: RunFolder) -> tuple[str, bytes]:
     if not commit:
         raise ReplayError(f"{folder}: run.json names no commit, so --from-commit has nothing to check out")
     if not (isinstance(commit, str) and _COMMIT.fullmatch(commit)):
-        raise ReplayError(f"{folder}: the commit in run.json, {_printable(str(commit))[:60]!r}, is no full hash")
+        raise ReplayError(f"{folder}: the commit in run.json, {printable(commit)[:60]!r}, is no full hash")
     path = folder / PATCH_FILE
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise ReplayError(f"{path} is no plain file")
     if run.code.get("dirty") and not path.is_file():
-        why = _printable(str(run.code.get("patch") or "no patch"))
+        why = printable(run.code.get("patch") or "no patch")
         raise ReplayError(f"{folder}: its code had uncommitted changes that are not in the folder ({why})")
     if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
         raise ReplayError(f"commit {commit[:12]} is not in {SOURCE_TREE}: fetch it first")
@@ -149,7 +150,7 @@ def _apply(tree: Path, commit: str, patch: bytes, folder: Path) -> list[Change]:
         changes.append(Change(name.decode("utf-8", "backslashreplace"), before, after, added, removed))
     for change in changes:
         if change.problem:
-            raise ReplayError(f"{where} is refused: {_printable(change.name)[:100]} {change.problem}")
+            raise ReplayError(f"{where} is refused: {printable(change.name)[:100]} {change.problem}")
     return changes
 
 
@@ -162,7 +163,7 @@ def _ask(folder: Path, commit: str, changes: list[Change], say: Say, trust: bool
         return
     say(f"code: commit {commit}{'' if is_own else ', which is on no branch of the repository'}")
     if changes:
-        where, s = _printable(str(folder / PATCH_FILE)), "s" if len(changes) > 1 else ""
+        where, s = printable(folder / PATCH_FILE), "s" if len(changes) > 1 else ""
         say(f"code: {where} changes {len(changes)} file{s}:")
     for change in changes[:FILES_SHOWN]:
         say(f"  {change.name}  +{change.added} -{change.removed}")
@@ -182,7 +183,7 @@ def _write_files(tree: Path) -> None:
     files = {name.decode("utf-8", "surrogateescape"): facts.decode().split() for facts, _, name in entries}
     odd = next((name for name, (mode, *_) in files.items() if mode not in (FILE, EXECUTABLE)), None)
     if odd:
-        raise ReplayError(f"the recorded code is refused: {_printable(odd)} is a link or another repository")
+        raise ReplayError(f"the recorded code is refused: {printable(odd)} is a link or another repository")
     asked = "".join(f"{blob}\n" for _, blob, _ in files.values()).encode()
     answer = _git("-C", str(tree), "cat-file", "--batch", failing="cannot read the code", given=asked).stdout
     place = 0
@@ -213,7 +214,7 @@ def _run_there(tree: Path, folder: Path, outputs: Path, say: Say) -> Path:
     try:
         for line in process.stdout:
             if last:
-                say(f"  {_printable(last)}")
+                say(f"  {printable(last)}")
             last = line.decode("utf-8", "replace").rstrip("\n")
     finally:
         process.stdin.close()  # had it not ended, it would now
@@ -233,7 +234,7 @@ def _new_run(text: str, outputs: Path) -> Path:
         if not (path.resolve().is_relative_to(outputs) and (path / "run.json").is_file()):
             raise ValueError("no run of the outputs folder")
     except (ValueError, TypeError, KeyError, RecursionError, OSError) as error:
-        raise ReplayError(f"the recorded code named no new run in {outputs} ({_printable(text)[:100]})") from error
+        raise ReplayError(f"the recorded code named no new run in {outputs} ({printable(text)[:100]})") from error
     return path
 
 
@@ -291,11 +292,6 @@ def _ending_by_signal() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _printable(text: str) -> str:
-    """The text without what could steer a terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
 def _git(*arguments: str, failing: str = "", given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run git in our source tree. failing: a failure raises ReplayError with these words. given: its standard input."""
     command = ["git", "-C", str(SOURCE_TREE), *SAFE_GIT, *arguments]
@@ -304,6 +300,6 @@ def _git(*arguments: str, failing: str = "", given: bytes = b"") -> subprocess.C
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ReplayError(f"--from-commit needs git ({error})") from error
     if failing and answer.returncode:
-        said = _printable(" ".join(answer.stderr.decode("utf-8", "replace").split()))
+        said = printable(" ".join(answer.stderr.decode("utf-8", "replace").split()))
         raise ReplayError(f"{failing}: {said[:300]}")
     return answer

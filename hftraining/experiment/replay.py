@@ -9,7 +9,7 @@ import torch
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import UserError
-from hftraining.core.values import flatten
+from hftraining.core.values import flatten, printable
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.config import ExperimentConfig, load_config
 from hftraining.experiment.finetune import run_finetune
@@ -146,12 +146,14 @@ def finished_run(folder: Path) -> RunFolder:
 def known_causes(run: RunFolder, config: ExperimentConfig) -> list[Cause]:
     """Code, threads, libraries and machine, where they are not those of run.json."""
     causes = []
-    then, now = run.manifest.get("code") or {}, code_version()
+    then, now = run.code, code_version()
     if then.get("digest") != now["digest"]:
         causes.append(Cause("code", f"{_code(then)} then, {_code(now)} now; --from-commit runs the recorded one"))
     recorded = run.manifest.get("threads")
     if config.training.threads and recorded != config.training.threads:
-        causes.append(Cause("threads", f"run.json says {recorded}, but its config sets {config.training.threads}"))
+        causes.append(
+            Cause("threads", f"run.json says {_text(recorded)}, but its config sets {config.training.threads}")
+        )
     here = environment()
     facts = {key: run.manifest.get(key) for key in ("python", "platform", "cpu", "numerics", "versions")}
     ours, theirs = flatten({key: here[key] for key in facts}), flatten(facts)
@@ -161,7 +163,9 @@ def known_causes(run: RunFolder, config: ExperimentConfig) -> list[Cause]:
         kind = "library" if name.startswith("versions.") or name in ("python", "numerics.mkl") else "machine"
         if name == "numerics.threads":
             kind = "threads"
-        causes.append(Cause(kind, f"{name.removeprefix('versions.')} {_text(value)} then, {_text(ours.get(name))} now"))
+        causes.append(
+            Cause(kind, f"{_text(name.removeprefix('versions.'))} {_text(value)} then, {_text(ours.get(name))} now")
+        )
     return causes
 
 
@@ -219,9 +223,9 @@ def _changed_bars(run: RunFolder, bars: Bars, code_differs: bool) -> str:
 def _code(code: dict[str, Any]) -> str:
     if not code.get("digest"):
         return "sources not recorded"
-    commit = f"commit {code['commit'][:12]}" if code.get("commit") else "no commit"
-    return f"sources {code['digest']} ({commit}{', uncommitted changes' if code.get('dirty') else ''})"
+    commit = f"commit {printable(code['commit'])[:12]}" if code.get("commit") else "no commit"
+    return f"sources {printable(code['digest'])} ({commit}{', uncommitted changes' if code.get('dirty') else ''})"
 
 
 def _text(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return printable(" ".join(map(str, value)) if isinstance(value, list) else value)

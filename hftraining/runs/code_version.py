@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from hftraining.core.secret import holds_secret
+
 SOURCE_TREE = Path(__file__).resolve().parents[2]
 PATCH_FILE = "code.patch"
 # What can go into the patch. A keys.yaml beside the code must not reach a run folder.
@@ -80,15 +82,21 @@ def code_patch(tree: Path = SOURCE_TREE) -> tuple[bytes, str | None]:
         # git exits with 1 because the new file differs from nothing.
         arguments = ("diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--", os.devnull, name)
         patch += _git_bytes(tree, *arguments, good=(0, 1)) or b""
+    for change in patch.decode("utf-8", "replace").split("\ndiff --git "):
+        path = change.partition("\n")[0].rpartition(" b/")[2]
+        if holds_secret(change, pairs=not path.endswith(".py")):  # in code, password=... is seldom one
+            return b"", f"left out: {path} seems to hold a secret"
     if len(patch) > PATCH_BYTES:
         return b"", f"left out: {len(patch):,} bytes of changes, more than {PATCH_BYTES:,}"
     return patch, None
 
 
 def _pathspecs() -> list[str]:
+    # A run has no search, whose file may hold the URL of a database.
+    no_search = ":(top,exclude)conf/search"
     files = [f":(top,literal){source}" for source in SOURCES if source.endswith(SUFFIXES)]
     folders = [source for source in SOURCES if not source.endswith(SUFFIXES)]
-    return [*files, *(f":(top,glob){folder}/**/*{suffix}" for folder in folders for suffix in SUFFIXES)]
+    return [no_search, *files, *(f":(top,glob){folder}/**/*{suffix}" for folder in folders for suffix in SUFFIXES)]
 
 
 def _is_checkout(tree: Path) -> bool:

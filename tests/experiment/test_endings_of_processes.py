@@ -194,3 +194,19 @@ def test_workers_of_joblib_end_with_the_process_that_started_them(folder, tmp_pa
     assert gone(children)
     saved = list(tmp_path.rglob("checkpoints/*"))
     assert len({path.parent for path in saved}) == 2, "both saved before they ended"
+
+
+@pytest.mark.slow
+def test_workers_of_joblib_that_have_not_begun_a_job_end_with_the_process_that_started_them(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    process = start_train(tmp_path, "-m", "seed=1,2", "model=tiny", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+
+    def workers() -> bool:
+        commands = [Path(f"/proc/{pid}/cmdline") for pid in descendants(process.pid)]
+        return any(b"LokyProcess" in path.read_bytes() for path in commands if path.exists())
+
+    wait_for(workers, process, every=0.01)
+    children = descendants(process.pid)
+    process.kill()
+    process.communicate()
+    assert gone(children) and not list(tmp_path.rglob("run.json"))

@@ -12,8 +12,10 @@ import pytest
 from hftraining.__main__ import main
 from hftraining.core.errors import UserError
 from hftraining.experiment import recorded_code
+from hftraining.experiment.config import load_config
 from hftraining.experiment.recorded_code import PREFIX, replay_from_commit
-from hftraining.experiment.replay import ReplayError
+from hftraining.experiment.replay import ReplayError, known_causes
+from hftraining.runs.folder import read_run
 from tests.runs_of import edit_run_json, own_copy
 
 # A project of an earlier day: its replay is a copy of the run.
@@ -240,7 +242,7 @@ def test_hooks_watchers_filters_and_drivers_of_the_repository_do_not_run(case):
     }
     for name, value in settings.items():
         git(case.tree, "config", name, value)
-    git(case.tree, "checkout", "-q", "HEAD")
+    subprocess.run(["git", "-C", case.tree, "checkout", "-q", "HEAD"], capture_output=True)
     assert case.marker.exists(), "these settings do run where git is called without care"
     case.marker.unlink()
     assert case.go()[-1].endswith("the old code")
@@ -285,6 +287,15 @@ def test_a_commit_that_is_no_full_hash_is_refused(case, commit, monkeypatch):
     with pytest.raises(UserError) as caught:
         case.go()
     assert str(caught.value).isprintable() and not case.marker.exists()
+
+
+def test_what_run_json_says_cannot_steer_the_terminal(case):
+    steering = "\x1b[2J\r\n"
+    edit_run_json(case.run, lambda known: known["versions"].update({"numpy": steering, steering: "1"}))
+    edit_run_json(case.run, lambda known: known.update(python=[steering], threads=steering, platform={steering: 1}))
+    case.names(digest=steering, commit=steering)
+    causes = known_causes(read_run(case.run), load_config(case.run / "config.yaml"))
+    assert len(causes) >= 5 and all(cause.text.isprintable() for cause in causes)
 
 
 def test_a_patch_that_is_a_link_a_folder_or_too_large_is_refused(case):

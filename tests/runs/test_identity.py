@@ -182,6 +182,29 @@ def test_commit_plus_patch_is_the_code_that_ran(tree, tmp_path_factory):
     assert (again / "conf" / "model" / "mine.yaml").read_text() == "hidden_size: 8\n"
 
 
+def test_a_patch_with_a_secret_is_left_out_with_a_note_and_a_search_is_never_in_it(tree):
+    (tree / "conf" / "search").mkdir()
+    (tree / "conf" / "search" / "mine.yaml").write_text("search:\n  storage: postgresql://me:canary-77@h/db\n")
+    assert code_patch(tree) == (b"", None) and code_version(tree)["dirty"] is False
+    code, config = tree / "hftraining" / "trading" / "code.py", tree / "conf" / "config.yaml"
+    for path, text, kept in (
+        (code, "password = ask()\nsorted(x, key=len)\n", True),
+        (code, "connect('postgresql://h/db')\n", True),
+        (code, "connect('postgresql://me:canary-77@h/db')\n", False),
+        (config, "seed: 2  # see https://h/x\n", True),
+        (config, "password: ${oc.env:X}\n", True),
+        (config, "password: canary-77\n", False),
+        (config, "ray: {_redis_password: canary-77}\n", False),
+        (config, "address: ray://me:canary-77@h\n", False),
+    ):
+        before = path.read_text()
+        path.write_text(text)
+        patch, note = code_patch(tree)
+        assert bool(patch) is kept and b"canary" not in patch, text
+        assert kept or note == f"left out: {path.relative_to(tree)} seems to hold a secret"
+        path.write_text(before)
+
+
 def test_a_patch_that_would_fill_the_disk_is_left_out_with_a_note(tree):
     (tree / "hftraining" / "data.py").write_text("x = 1\n" * (PATCH_BYTES // 6))
     patch, note = code_patch(tree)

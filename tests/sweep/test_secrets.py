@@ -11,7 +11,9 @@ from urllib.parse import quote
 import pytest
 import yaml
 
+from hftraining import train_with_profit
 from hftraining.__main__ import main
+from hftraining.core.command import run_command
 from hftraining.core.secret import masked, masked_argument, remember
 from hftraining.runs.record import LOGGER, RunRecord
 from hftraining.sweep.serve import serve
@@ -73,6 +75,10 @@ REFUSED = {
     "environment, into the name of a run": ("name=x-${oc.env:A_SECRET}",),
     "environment, into a field of a group": ("stocks=folder", "stocks.path=${oc.env:A_SECRET}"),
     "environment, into a folder of Hydra": ("hydra.run.dir=${oc.env:A_SECRET}",),
+    "environment, by a composed name": ("name=${oc.${stocks.name}:A_SECRET}", "stocks.name=env"),
+    "environment, through another resolver": ("name=${oc.decode:${oc.env:A_SECRET}}",),
+    "environment, into the name of a job": ("hydra.job.name=${oc.env:A_SECRET}", "hydra/job_logging=default"),
+    "environment, through the whole search": (*storage("${oc.env:A_SECRET}"), "name=${search}"),
     "environment, into a multirun": ("-m", "seed=1,2", "model=tiny", "output_dir=${oc.env:A_SECRET}"),
     "environment, through the storage into a name": (*storage("${oc.env:A_SECRET}"), "search.name=${.storage}"),
     "environment, as a storage that is no URL": storage("${oc.env:A_SECRET}"),
@@ -200,10 +206,14 @@ def test_a_variable_named_in_the_config_of_a_run_is_not_read(reference, tmp_path
         ("postgresql+psycopg://u:p@[::1]:5432/db", "postgresql+psycopg://***@[::1]:5432/db"),
         ("https://token@github.com/a and http://b/c?d", "https://***@github.com/a and http://b/c?***"),
         ("see https://hydra.cc/docs/1.2/x for help", "see https://hydra.cc/docs/1.2/x for help"),
+        ("cannot reach postgresql://me:the-first-half", "cannot reach postgresql://***@"),
+        ("redis://h:6379/0 and x://h:80?a=b", "redis://h:6379/0 and x://h:80?a=***"),
+        ("https:/me:a@b@h/x is not a run; C:/me@x is", "https:/***@h/x is not a run; C:/me@x is"),
         ("host=h password=abc user=u", "host=h password=*** user=u"),
         ('{"token": "a b", "k": 1}', '{"token": ***, "k": 1}'),
         ("Authorization: Basic abcd=", "Authorization: ***"),
         ("PGPASSWORD='a b' API_KEY=c client_secret: d", "PGPASSWORD=*** API_KEY=*** client_secret: ***"),
+        ("access_token=a api-key=b account_key='c d'", "access_token=*** api-key=*** account_key=***"),
         ("tokens=3 keys=4 monkey=5 full_key: a.b", "tokens=3 keys=4 monkey=5 full_key: a.b"),
     ],
 )  # fmt: skip
@@ -240,3 +250,30 @@ def test_a_long_text_is_masked_in_little_time():
 
 def test_an_argument_with_blanks_in_its_password_is_masked_to_its_end():
     assert masked_argument("a=x://u:p q'\"r@h/d e?f g") == "a=x://***@h/d e?***"
+
+
+URL = f"https://me:{CANARY}@h/x?token={CANARY}"
+SCRIPT = ("--stock", "AAPL", "--data", "sample", "--steps", "4")
+COMMANDS = {
+    "report": (main, ("report", URL)),
+    "ledger": (main, ("ledger", "--ledger", URL)),
+    "compare": (main, ("compare", URL)),
+    "replay": (main, ("replay", URL, "--from-commit")),
+    "no command": (main, (URL,)),
+    "an outputs folder": (train_with_profit.main, (*SCRIPT, "--output-dir", URL)),
+    "data": (train_with_profit.main, ("--stock", "AAPL", "--data", URL)),
+    "a stock": (train_with_profit.main, ("--stock", URL, "--data", "sample")),
+    "a setting": (train_with_profit.main, (*SCRIPT, "--set", f"stocks.path={URL}")),
+    "a setting from the environment": (train_with_profit.main, (*SCRIPT, "--set", "name=${oc.env:A_SECRET}")),
+}
+
+
+@pytest.mark.parametrize(("command", "words"), COMMANDS.values(), ids=list(COMMANDS))
+def test_a_secret_of_another_command_is_nowhere(tmp_path, monkeypatch, capsys, command, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("A_SECRET", CANARY)
+    try:
+        code = run_command(command, words)
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2 and found(tmp_path, *capsys.readouterr()) == []
