@@ -1,6 +1,7 @@
 """Run folders as a stranger may hand them over: real ones, and one thing in each changed, from a seed."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -198,14 +199,15 @@ def _peak() -> int:
 
 def _seal(path: Path) -> None:
     """Write the checksum of a changed file into the config.json or state.json beside it."""
-    import hashlib
-
     for name in ("config.json", "state.json"):
-        with contextlib.suppress(Exception):
-            known = json.loads((path.parent / name).read_text())
+        beside = path.parent / name
+        if not beside.is_file() or beside.is_symlink():  # an earlier change may have left a pipe
+            continue
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            known = json.loads(beside.read_text())
             if path.name in known["sha256"]:
                 known["sha256"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-                (path.parent / name).write_text(json.dumps(known))
+                beside.write_text(json.dumps(known))
 
 
 def _spots(value: object, path: tuple = ()) -> list[tuple]:

@@ -49,7 +49,7 @@ class ValidationProbe:
 def probes_of(history: list[dict[str, float]]) -> tuple[list[float], list[float]]:
     """The losses and Sharpe ratios of the logged steps that were probed."""
     probes = [line for line in history if LOSS_TAG in line]
-    return [line[LOSS_TAG] for line in probes], [line["profit/sharpe_ratio"] for line in probes]
+    return [line[LOSS_TAG] for line in probes], [line.get("profit/sharpe_ratio", math.nan) for line in probes]
 
 
 def loss_profit_correlation(losses: list[float], sharpes: list[float]) -> tuple[float, tuple[float, float]]:
