@@ -170,7 +170,9 @@ def connected(path: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
             connection.close()
     except sqlite3.OperationalError as error:
         locked = "locked" in str(error) or "busy" in str(error)
-        if not locked and ("disk is full" in str(error) or is_full(path)):  # SQLite says "disk I/O error", or "unable to open database file"
+        if not locked and (
+            "disk is full" in str(error) or is_full(path)
+        ):  # SQLite says "disk I/O error", or "unable to open database file"
             raise LedgerError(f"no space left on the disk of {path}: free some, or {ANOTHER}") from error
         what = f"was locked by another process for {BUSY_SECONDS:.0f} s" if locked else f"cannot be used ({error})"
         raise LedgerError(f"{path} {what}: {ANOTHER}") from error
