@@ -61,7 +61,7 @@ def test_random_command_lines_end_well(tmp_path, quick, first):
         ("seed=99999999999999999999999", "seed="),
         ("model.hidden_size=1000000000", "choose a smaller model"),
         ("model.num_layers=1000000", "model.num_layers=1000000 must be at most 1,000"),
-        ("training.threads=1000000", "training.threads=1000000 must be at most 1,024"),
+        ("training.threads=1000000", "training.threads=1000000 must be at most 512"),
         ("training.batch_size=65536 training.window=100000", "bytes a step"),
         ("evidence.null_draws=1000000000", "must be at most 100,000"),
         ("objective.horizons=[1,1000000]", "more than any data have"),

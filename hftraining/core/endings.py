@@ -220,6 +220,8 @@ def _says(error: BaseException, folder: Path | None) -> str:
     text = str(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
         return f"{_MEMORY} ({in_a_line(text, 200)})" if text else _MEMORY
+    if isinstance(error, ValueError) and text.startswith("embedded null"):
+        return "a name with a zero byte in it is the name of no file"
     if isinstance(error, RuntimeError | OSError) and _NO_THREADS.search(text):
         return _THREADS
     found = _NUMBER.search(text)
