@@ -41,9 +41,9 @@ def is_refused_in_one_line(answer: tuple[int, str, str]) -> str:
     return err
 
 
-@pytest.mark.parametrize("first", [0, 20])
+@pytest.mark.parametrize("first", range(0, 40, 8))
 def test_random_command_lines_end_well(tmp_path, quick, first):
-    for seed in range(first, first + 20):
+    for seed in range(first, first + 8):
         words = [word for word in mutated_overrides(seed) if not LASTING.search(word)]
         code, out, err = train_here(tmp_path, *quick, *words)
         assert code in (0, 2, 3, None) and err.count("\n") <= 12 and "Traceback" not in err + out, (seed, code, err)
@@ -61,7 +61,7 @@ def test_random_command_lines_end_well(tmp_path, quick, first):
         ("seed=99999999999999999999999", "seed="),
         ("model.hidden_size=1000000000", "choose a smaller model"),
         ("model.num_layers=1000000", "model.num_layers=1000000 must be at most 1,000"),
-        ("training.threads=1000000", "training.threads=1000000 must be at most 1,024"),
+        ("training.threads=1000000", "training.threads=1000000 must be at most 512"),
         ("training.batch_size=65536 training.window=100000", "bytes a step"),
         ("evidence.null_draws=1000000000", "must be at most 100,000"),
         ("objective.horizons=[1,1000000]", "more than any data have"),
@@ -126,7 +126,7 @@ def test_a_damaged_file_of_conf_is_named_with_line_and_column(tmp_path, conf, te
 
 
 def test_randomly_damaged_files_of_conf_end_well(tmp_path, quick, conf):
-    for seed in range(8):
+    for seed in range(4):
         subprocess.run(["cp", "-r", f"{ROOT}/conf/.", str(conf)], check=True)
         done = mutate_a_file(conf, seed)
         code, out, err = train_here(tmp_path, *quick)

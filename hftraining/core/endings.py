@@ -39,6 +39,7 @@ Explain = Callable[[Exception], Ending | None]
 
 LEAST_ADDRESSES = 2 * 10**9  # bytes; with two threads torch and OpenBLAS fail at 1.5e9 and load at 3e9
 
+_SIGNALS: list[str] = []  # that came within stopped_by_signals
 _RUN_FOLDER = "hftraining_run_folder"  # the attribute of an exception that left a run
 _RESUMES = "python train.py resume={folder} goes on"
 # How libraries write the errno into their text: "[errno 28]" (pyarrow), "(os error 28)" (safetensors), "Error code 12"
@@ -129,11 +130,13 @@ def end_with(error: BaseException, explain: Explain | None = None, goes_on: str 
         if folder is None:
             return EXIT_INTERRUPTED  # a listing, say, cut by `| head`: nobody needs a word
     end = ending_of(error, explain)
-    text = str(end)
+    if _SIGNALS and not isinstance(end, Interrupted):  # a library that it hit made another error of it
+        end = Interrupted(f"stopped by {_SIGNALS[-1]}")
+    text = in_a_line(str(end))
     if folder is not None and isinstance(end, UserError | Interrupted) and _is_run(folder):
         once = "; " if isinstance(end, Interrupted) else "; once that is mended, "
         text += once + goes_on.format(folder=folder)
-    _say(f"{end.word}: {in_a_line(text)}")
+    _say(f"{end.word}: {text}")
     return end.exit_code
 
 
@@ -183,13 +186,16 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        raise KeyboardInterrupt(signal.Signals(number).name)
+        _SIGNALS.append(signal.Signals(number).name)
+        raise KeyboardInterrupt(_SIGNALS[-1])
 
+    _SIGNALS.clear()
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        _SIGNALS.clear()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -215,6 +221,8 @@ def _says(error: BaseException, folder: Path | None) -> str:
     text = str(error)
     if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
         return f"{_MEMORY} ({in_a_line(text, 200)})" if text else _MEMORY
+    if isinstance(error, ValueError) and text.startswith("embedded null"):
+        return "a name with a zero byte in it is the name of no file"
     if isinstance(error, RuntimeError | OSError) and _NO_THREADS.search(text):
         return _THREADS
     found = _NUMBER.search(text)

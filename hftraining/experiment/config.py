@@ -20,7 +20,7 @@ from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig
 from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
-from hftraining.trading.config import ProfitTrackerConfig
+from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -99,7 +99,21 @@ class ExperimentConfig:
             raise ValueError(f"training.methods={self.training.methods} needs a base model: init_from=outputs/base/...")
         if not 0 <= self.seed <= MOST_SEED:
             raise ValueError(f"seed={self.seed} must not be negative, and at most {MOST_SEED:,}")
-        training, model = self.training, self.model
+        if not LEAST_CAPITAL <= tracker.initial_capital <= MOST_CAPITAL:
+            raise ValueError(
+                f"profit_tracker.initial_capital={tracker.initial_capital} must lie in [{LEAST_CAPITAL}, "
+                f"{MOST_CAPITAL:.0e}]"
+            )
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Refuse a training step that no machine could take, or that has nothing to take."""
+        training, model, objective = self.training, self.model, self.objective
+        if objective.profit_weight and training.window < 3:
+            raise ValueError(
+                f"training.window={training.window} must be at least 3, since objective.profit_weight="
+                f"{objective.profit_weight} wants the variance of the returns between its bars"
+            )
         about = 40 * training.batch_size * training.window * model.hidden_size * model.num_layers
         if about > MOST_STEP_BYTES:
             raise ValueError(

@@ -4,8 +4,10 @@ Legend: T sessions, S symbols, H horizons, F features.
 """
 
 import copy
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -183,7 +185,8 @@ def training_of(ground: Ground) -> tuple[dict[str, Known], dict[str, Known]]:
         with tempfile.TemporaryDirectory(prefix="hftraining-proof-") as folder:
             logged: list[dict[str, float]] = []
             checkpoints = Checkpoints(Path(folder) / "checkpoints", durable=False)
-            fitted = Fitting.of(own, checkpoints, []).run(_appending(logged), lambda *_: None)
+            with _unheard():
+                fitted = Fitting.of(own, checkpoints, []).run(_appending(logged), lambda *_: None)
             last = checkpoints.path(fitted.progress.step)
             fitted.forecaster.model.save(Path(folder))
             taught[f"the weights after {fitted.progress.step} training steps{candidate}"] = _content(last)
@@ -193,6 +196,18 @@ def training_of(ground: Ground) -> tuple[dict[str, Known], dict[str, Known]]:
         progress = {name: value for name, value in asdict(fitted.progress).items() if value is not None}
         chosen[f"the chosen step{candidate}"] = np.array([list(progress.values())], float)
     return _at_once(taught), _at_once(chosen)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Warnings within are not shown: the same training says the same again when it is the run's own."""
+    logger = logging.getLogger("hftraining")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def losses_of(taught: dict[str, Known]) -> dict[str, Known]:

@@ -62,7 +62,8 @@ def _edge(median_TS: np.ndarray, uncertainty_TS: np.ndarray, config: ProfitTrack
     full_TS = config.full_size_at * uncertainty_TS
     # Dividing by the larger of the two clips at full size and needs no special case for a certain forecast.
     size_TS = edge_TS / np.maximum(np.maximum(full_TS, np.abs(edge_TS)), np.finfo(np.float64).tiny)
-    return np.where(np.abs(np.expm1(edge_TS)) > round_trip, size_TS, 0.0)
+    with np.errstate(over="ignore"):  # of a model that diverges: more than any cost, as infinity is
+        return np.where(np.abs(np.expm1(edge_TS)) > round_trip, size_TS, 0.0)
 
 
 def _top_k(median_TS: np.ndarray, k: int, allow_short: bool) -> np.ndarray:

@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
@@ -35,6 +36,21 @@ class Terminal(RichConsole):
         raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
 
 
+class FewOfAKind(logging.Filter):
+    """Shows the first three warnings of a kind; all of them are in train.log."""
+
+    MOST = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show a warning. Its kind is its text before the values are put in."""
+        self.seen[str(record.msg)] += 1
+        return self.seen[str(record.msg)] <= self.MOST
+
+
 def wide_console(quiet: bool = False) -> RichConsole:
     """The terminal; 160 columns wide, not 80, when the output goes to a file or another program."""
     return Terminal(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=quiet)
@@ -61,6 +77,7 @@ class Console:
         self.sharpe = self.eval_loss = math.nan
         self.warnings = logging.StreamHandler(sys.stderr)  # warnings are shown, not only logged
         self.warnings.setLevel(logging.WARNING)
+        self.warnings.addFilter(FewOfAKind())
         self.bar: Progress | None = None
         self.started = time.monotonic()
         if self.out.is_terminal and not quiet:

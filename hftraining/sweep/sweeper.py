@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, read_write
 
@@ -133,7 +134,8 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
         except KeyboardInterrupt as error:
             raise Interrupted(_where_it_stands(study)) from error
         except Exception as error:
-            if foreseen(error):  # new workers would meet the same disk
+            # New workers would meet the same disk, or the same override that Hydra refuses.
+            if foreseen(error) or isinstance(error, HydraException):
                 raise
             reason = masked(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", users=True)
             if study.attempts() == attempts:  # no worker began a trial, and a new one would not either

@@ -16,8 +16,8 @@ _LEAST = {
 # No machine has more, or nobody would wait; a slip of the finger is refused before it fills the memory.
 _MOST = {
     **dict.fromkeys(("max_steps", "warmup_steps", "checkpoint_every", "log_every", "patience", "history"), 10**9),
-    **{"batch_size": 65_536, "symbols_per_window": 65_536, "window": 100_000, "lora_rank": 65_536, "threads": 1024},
-    **{"learning_rate": 1e6, "grad_clip": 1e12, "weight_decay": 1e6, "shrinkage": 1e6},
+    **{"batch_size": 65_536, "symbols_per_window": 65_536, "window": 100_000, "lora_rank": 65_536, "threads": 512},
+    **{"learning_rate": 100.0, "grad_clip": 1e12, "weight_decay": 1e6, "shrinkage": 1e6},
 }
 
 

@@ -181,6 +181,18 @@ def test_sigterm_ends_a_command_with_its_line_after_everything_was_closed(capsys
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_signal_that_a_library_turns_into_another_error_is_still_an_interruption(capsys):
+    def act():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            raise UnboundLocalError("as a context manager of OmegaConf does")
+
+    assert ended(capsys, act) == (3, "interrupted: stopped by SIGTERM\n")
+    assert ended(capsys, raises(UserError("the next command"))) == (2, "error: the next command\n")
+
+
 def test_a_forked_child_ends_by_the_signal_itself_and_says_nothing(capfd):
     ready, says = os.pipe()
     with stopped_by_signals():
