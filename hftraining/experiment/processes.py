@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from hftraining.core.endings import ending_of
 from hftraining.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_OURS, EXIT_USER, Ending, Interrupted
 from hftraining.core.orphan import ending_with_parent
 from hftraining.experiment.config import ExperimentConfig
@@ -68,8 +69,8 @@ def attempt(symbol: str, config: ExperimentConfig, argv: list[str] | None = None
         finished = run(config, argv)
     except KeyboardInterrupt:
         return Outcome.of(symbol, Interrupted("interrupted"))
-    except Ending as end:
-        return Outcome.of(symbol, end)
+    except Exception as error:  # one stock ends as one line, and the others go on
+        return Outcome.of(symbol, ending_of(error))
     return Outcome(symbol, DONE, str(finished.folder), _came_of(finished.result))
 
 
