@@ -28,6 +28,7 @@ from hftraining.experiment.ground import steps_of_epochs
 from hftraining.experiment.inherit import inherit, signature_of
 from hftraining.experiment.processes import Outcome, attempt, exit_code, report, run_all
 from hftraining.model.base import Forecaster
+from hftraining.runs.record import read_manifest
 
 DATA = "tech10"  # ten technology stocks through yfinance
 
@@ -110,7 +111,7 @@ class BaseModelTrainer:
             return config
         signature = signature_of(config, base)[1]
         for path in sorted((self.output_dir / kind / config.name).glob("*/run.json"), reverse=True):
-            if json.loads(path.read_text())["signature"] == signature:
+            if read_manifest(path.parent)["signature"] == signature:
                 earlier = load_config(path.parent / "config.yaml")
                 if earlier.stocks.path != config.stocks.path:  # the signature does not say which bars
                     continue

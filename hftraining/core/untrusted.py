@@ -141,8 +141,8 @@ def read_yaml(path: Path, most: int = YAML_MOST) -> dict[str, Any]:
         raise Untrusted(f"{path} is damaged (its values are nested too deeply)") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}" if mark else ""
-        raise Untrusted(f"{path}{place} is damaged ({shown(error.problem or error.context, 120)})") from None
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise Untrusted(f"{path} is damaged ({place}{shown(error.problem or error.context, 120)})") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise Untrusted(f"{path} is damaged ({shown(error, 120)})") from None
     value = {} if value is None else value

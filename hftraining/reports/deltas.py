@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from hftraining.core.metrics import Unit
+from hftraining.core.untrusted import MB, is_there, read_bytes, shown
 from hftraining.core.values import canonical, flatten, plain
 from hftraining.reports.format import number
 from hftraining.runs.bar_digests import data_delta, read_digests
@@ -18,6 +19,7 @@ from hftraining.runs.identity import cannot_change_a_number
 from hftraining.runs.result import Number, RunResult
 
 NOT_RECORDED = "not recorded"
+PATCH_MOST, NAMES_MOST = 4 * MB, 2000  # bytes of code.patch, and characters of the names of its files
 ENVIRONMENT = ("threads", "python", "platform", "cpu_count", "cpu", "numerics", "versions")
 DATA = {
     "data.fingerprint": "Fingerprint",
@@ -306,10 +308,10 @@ def _changes(run: Run) -> str | None:
     if not dirty:
         return None if dirty is None else "none"
     path = run.files.path / "code.patch"
-    if not path.is_file():
+    if not is_there(path):
         return str(run.facts.get("code.patch") or "yes, and not kept")
-    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
-    return ", ".join(line.split(" b/")[-1] for line in lines if line.startswith("diff --git "))
+    lines = read_bytes(path, PATCH_MOST).decode("utf-8", "replace").splitlines()
+    return shown(", ".join(line.split(" b/")[-1] for line in lines if line.startswith("diff --git ")), NAMES_MOST)
 
 
 def derived_name(config: Mapping[str, Any]) -> str:

@@ -325,6 +325,23 @@ def test_one_long_text_in_many_rows_is_not_multiplied(tmp_path):
     assert pa.total_allocated_bytes() - pa_before < 2**28
 
 
+@pytest.mark.parametrize("name", ["equity.parquet", "trades.parquet", "bars.npz"])
+def test_wherever_a_byte_of_a_table_is_another_it_is_read_or_refused(copy_of, name):
+    path = copy_of("base") / name
+    whole = path.read_bytes()
+    path.unlink()  # which other runs may share
+    rng = np.random.default_rng(0)
+    for _ in range(80):
+        content = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            content[place] = int(rng.integers(0, 256))
+        path.write_bytes(content)
+        try:
+            read_digests(path.parent) if name == "bars.npz" else read_table(path.parent, name)
+        except UserError as error:
+            assert "\n" not in str(error) and name in str(error)
+
+
 def test_a_table_with_too_many_rows_is_refused_by_its_footer(tmp_path):
     table = pa.table({name: pa.nulls(3_000_000) for name in ("window", "date", "equity", "buy_and_hold")})
     pq.write_table(table, tmp_path / "equity.parquet")
