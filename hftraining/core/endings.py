@@ -145,6 +145,8 @@ def ending_of(error: BaseException, explain: Explain | None = None) -> Ending:
 
     The exceptions that caused it are asked, too: libraries wrap what the disk says.
     """
+    if isinstance(error, UserError) and (text := _deleted(_folder_of(error))):
+        return UserError(text)  # whatever was missed first
     if isinstance(error, Ending):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -211,6 +213,11 @@ def _is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "config.yaml").is_file()
 
 
+def _deleted(folder: Path | None) -> str:
+    """What to say of a run whose folder is gone; empty while it is there."""
+    return f"{folder} was deleted while it was written: begin again" if folder and not _is_run(folder) else ""
+
+
 def _folder_of(error: BaseException) -> Path | None:
     found: Path | None = getattr(error, _RUN_FOLDER, None)
     return found
@@ -231,8 +238,8 @@ def _says(error: BaseException, folder: Path | None) -> str:
         return _MEMORY
     if isinstance(error, RuntimeError) and text.startswith("Symlink loop"):  # pathlib, before Python 3.13
         return _SAYS[errno.ELOOP].format(where=in_a_line(text.partition(" from ")[2], 200))
-    if folder is not None and number in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR) and not _is_run(folder):
-        return f"{folder} was deleted while it was written: begin again"
+    if number in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR) and (text := _deleted(folder)):
+        return text
     if number in _SAYS:
         names = [name for name in (getattr(error, "filename2", None), getattr(error, "filename", None)) if name]
         where = _TEMPORARY.sub(r"/\1", str(names[0])) if names else _somewhere(number, folder)

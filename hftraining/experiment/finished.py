@@ -57,6 +57,11 @@ def refuse_to_resume(folder: Path, evidence: EvidenceConfig) -> None:
         raise ConfigError(f"{folder} is finished: there is nothing to resume")
 
 
+def lost_ledger(evidence: EvidenceConfig) -> str | None:
+    """The ledger that the config of a run names, if there is none: a stranger's folder may name any path."""
+    return evidence.ledger if evidence.ledger and not ledger_path(evidence.ledger).is_file() else None
+
+
 def is_sealed(folder: Path) -> bool:
     """Whether the test days of a run stay sealed, as those of a trial of a sweep."""
     facts = read_manifest(folder)

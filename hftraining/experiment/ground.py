@@ -157,6 +157,12 @@ def stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
     return dataclasses.replace(config.stocks, symbols=everyone, exclude=[])
 
 
+def as_recorded(stocks: StocksConfig, resumed: str | None) -> StocksConfig:
+    """The stocks of a run to resume, from the snapshot that it began with: nothing is fetched, or stored, again."""
+    snapshot = read_manifest(Path(resumed))["data"].get("snapshot") if resumed else None
+    return dataclasses.replace(stocks, snapshot=snapshot, refresh=False) if snapshot else stocks
+
+
 def _part(
     bars: Bars, features: Features, labels_TSH: np.ndarray, symbols: tuple[str, ...]
 ) -> tuple[Bars, Features, np.ndarray]:

@@ -11,7 +11,7 @@ from hftraining.core.endings import in_the_run
 from hftraining.core.errors import ConfigError
 from hftraining.core.untrusted import refuse_links
 from hftraining.experiment.config import ExperimentConfig
-from hftraining.experiment.finished import SEALED, is_whole
+from hftraining.experiment.finished import SEALED, is_whole, lost_ledger
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.inherit import refuse_edited, signature_of
 from hftraining.experiment.ledger_row import LedgerRow, in_the_ledger, open_ledger
@@ -43,6 +43,11 @@ def opened(
     the id of the run that a replay repeats.
     """
     config = ground.config
+    if config.resume and (lost := lost_ledger(config.evidence)):
+        raise ConfigError(
+            f"{config.resume}: the ledger of its config.yaml, evidence.ledger={lost}, does not exist: put it back, or "
+            "take it out of config.yaml, and your own ledger counts the run"
+        )
     ledger = open_ledger(config.evidence, _outputs_of(config))  # before there is a folder that it might not count
     if config.evidence.ledger:  # so that the run is resumed and replayed with it from any folder
         config.evidence.ledger = str(ledger.path)

@@ -6,7 +6,7 @@ from hftraining.core.bars import Bars
 from hftraining.core.errors import LeakError
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.config import ExperimentConfig
-from hftraining.experiment.ground import Ground, lay, stocks_of, use_machine
+from hftraining.experiment.ground import Ground, as_recorded, lay, stocks_of, use_machine
 from hftraining.experiment.proof import prove
 from hftraining.market.prices import load_bars
 
@@ -25,7 +25,7 @@ def prepare(
     LearningError if a baseline cannot be fitted.
     """
     use_machine(config)
-    universe = bars or load_bars(stocks_of(config, base))
+    universe = bars or load_bars(as_recorded(stocks_of(config, base), config.resume))
     ground = lay(config, universe, sealed=sealed, base=base)
     if base:
         base.refuse_seen_days(ground.days["valid"][0], ground.days["test"][0])

@@ -9,11 +9,12 @@ import torch
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import UserError
+from hftraining.core.untrusted import MB, read_bytes
 from hftraining.core.values import flatten, printable
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.config import ExperimentConfig, load_config
 from hftraining.experiment.finetune import run_finetune
-from hftraining.experiment.finished import REPORT
+from hftraining.experiment.finished import REPORT, lost_ledger
 from hftraining.experiment.inherit import refuse_edited
 from hftraining.experiment.opening import REPEATS
 from hftraining.experiment.run import run_experiment
@@ -27,6 +28,7 @@ from hftraining.runs.folder import CANDIDATES_FOLDER, RunFolder, read_run
 from hftraining.runs.lock import is_in_use
 from hftraining.runs.record import read_manifest
 
+LOG_MOST = 512 * MB  # of train.log
 LINES_SHOWN = 10  # of changed bars
 LIKELIEST = ("code", "threads", "machine", "library")  # causes of a difference, the likeliest first
 NOTHING_KNOWN = (
@@ -83,6 +85,9 @@ def replay(folder: Path, outputs: Path | None = None, say: Callable[[str], None]
             f"{folder} is a candidate of a fine-tune: replay the fine-tune, {folder.resolve().parents[1]}"
         )
     config = load_config(folder / "config.yaml")
+    if lost := lost_ledger(config.evidence):
+        say(f"its ledger, {printable(lost)}, does not exist: your own ledger counts this repetition")
+        config.evidence.ledger = None
     config.resume, config.output_dir = None, str(outputs or run.outputs or "outputs")
     threads = config.training.threads or run.manifest.get("threads")
     if isinstance(threads, int) and threads > 0:
@@ -199,7 +204,7 @@ def likely_causes(run: RunFolder, bits: Bits, causes: list[Cause]) -> list[str]:
     if bits.weights and not bits.metrics:
         likely.append("the weights differ, every logged step is equal: was model.safetensors changed after the run?")
     log = run.path / "train.log"
-    if log.is_file() and "resumed from step" in log.read_text(encoding="utf-8", errors="replace"):
+    if log.is_file() and b"resumed from step" in read_bytes(log, LOG_MOST):
         likely.append("the run was interrupted and resumed: run.json names the code that it began with")
     return likely or [NOTHING_KNOWN]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from hftraining.core.errors import ConfigError, status_of
+from hftraining.core.errors import ConfigError, UserError, status_of
 from hftraining.core.metrics import higher_is_better
 from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import ExperimentConfig, unknown_key
@@ -25,6 +25,7 @@ from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.prices import load_bars
 from hftraining.runs.code_version import source_digest
+from hftraining.runs.frames import read_table
 from hftraining.runs.lock import is_in_use
 from hftraining.runs.record import read_manifest
 from hftraining.runs.result import RunResult
@@ -200,7 +201,9 @@ def daily_returns_of(folders: Sequence[Path]) -> Days:
     """Daily net validation returns of a trial and of its benchmark: means over seeds, folds one after the other."""
     pieces = []
     for folder in folders:
-        equity = pd.read_parquet(folder / "equity.parquet")
+        equity = read_table(folder, "equity.parquet")
+        if equity is None:
+            raise UserError(f"{folder} has no equity.parquet: remove the folder, and its training is repeated")
         curves = equity[equity["window"] == "valid"].set_index("date")[["equity", "buy_and_hold"]]
         pieces.append(curves.pct_change().iloc[1:])
     returns = pd.concat(pieces).groupby(level=0).mean().sort_index()

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -12,11 +13,12 @@ from hftraining.experiment.config import load_config
 from hftraining.experiment.finetune import run as run_any
 from hftraining.experiment.replay import replay
 from hftraining.experiment.run import run_experiment
+from hftraining.market.snapshots import save_snapshot
 from hftraining.runs.ledger import Ledger
 from hftraining.runs.lock import FolderInUse, FolderLock
 from hftraining.runs.record import RunRecord
 from tests.compose import compose_config
-from tests.runs_of import QUICK, edit_run_json, hashes, own_copy, tuned_config
+from tests.runs_of import QUICK, edit_run_json, hashes, own_copy, own_ledger, snapshot_run, tuned_config
 
 
 @pytest.fixture
@@ -27,10 +29,14 @@ def done(reference, tmp_path) -> Path:
     with sqlite3.connect(outputs / "ledger.sqlite") as connection:
         connection.execute("UPDATE runs SET folder = ?", (str(folder),))
     connection.close()
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["evidence"]["ledger"] = str(outputs / "ledger.sqlite")
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    set_ledger(folder, str(outputs / "ledger.sqlite"))
     return folder
+
+
+def set_ledger(folder: Path, path: str | None) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["evidence"]["ledger"] = path
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def resumed(folder: Path):
@@ -66,16 +72,43 @@ def test_a_run_without_result_is_concluded_again_to_the_same_bytes_with_one_row_
     assert again == result and len(entries(done)) == rows and again["test_openings"] == 1
 
 
-def test_a_finished_run_that_the_ledger_does_not_know_gets_its_row_again_with_its_returns(done):
+def test_a_finished_run_that_the_users_ledger_does_not_know_gets_its_row_with_its_returns(done):
     wanted = entries(done)[0]
-    path = done.parents[2] / "ledger.sqlite"
-    path.unlink()
+    set_ledger(done, None)
+    (done.parents[2] / "ledger.sqlite").unlink()
     resumed(done)
-    (found,) = entries(done)
+    (found,) = own_ledger().entries()
     assert found.status == "done" and found.uuid == wanted.uuid
-    assert list(found.valid.returns) == list(wanted.valid.returns) and list(found.test.returns) == list(
-        wanted.test.returns
+    for period in ("valid", "test"):
+        assert list(getattr(found, period).returns) == list(getattr(wanted, period).returns)
+
+
+def test_no_ledger_is_made_where_the_config_of_a_folder_that_was_handed_on_says(done, tmp_path):
+    set_ledger(done, str(tmp_path / "elsewhere" / "ledger.sqlite"))
+    lines: list[str] = []
+    replay(done, done.parents[2], lines.append)
+    assert any("your own ledger counts this repetition" in line for line in lines)
+    assert own_ledger().entries()[-1].status == "done"
+    (done / "result.json").unlink()
+    with pytest.raises(ConfigError, match="does not exist: put it back, or take it out of"):
+        resumed(done)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_run_on_a_snapshot_is_resumed_with_it_though_a_newer_one_of_the_same_request_is_stored(tmp_path):
+    run = snapshot_run(tmp_path)
+    snapshots = tmp_path / "outputs" / "snapshots"
+    name = json.loads((run / "run.json").read_text())["data"]["snapshot"]
+    raw = pd.read_parquet(snapshots / f"{name}.parquet")
+    newer = save_snapshot(
+        snapshots, raw.assign(volume=raw["volume"] * 2), {"symbols": ["S0", "S1"], "start": None, "end": None}
     )
+    manifest = json.loads((snapshots / f"{newer}.json").read_text())
+    manifest["requests"][0]["retrieved"] = "2999-01-01T00:00:00+00:00"
+    (snapshots / f"{newer}.json").write_text(json.dumps(manifest))
+    for missing in ("result.json", "report.html"):
+        (run / missing).unlink()
+    assert resumed(run).folder == run
 
 
 def test_a_run_killed_before_its_ledger_row_gets_one_when_it_is_resumed(folder, tmp_path, monkeypatch):
