@@ -6,14 +6,17 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
+from hftraining.experiment import prepare
 from hftraining.experiment import run as experiment_run
+from hftraining.market.prices import load_bars
 from tests.commands import ROOT, TRAIN, run_folder, train_here
 from tests.mutations import BOMB, mutate_a_file, mutated_overrides
 from tests.runs_of import QUICK, own_ledger
+
+pytestmark = pytest.mark.slow  # attacks: many, and none of them is likely to come back by itself
 
 # What these change outlives the command, in the process of the tests.
 LASTING = re.compile(r"logging|hydra\.verbose|env_set|env_copy|chdir|hydra/(help|output)")
@@ -76,7 +79,7 @@ def test_random_command_lines_end_well(tmp_path, quick, first):
         ("--experimental-rerun x", "--experimental-rerun is not offered"),
         ("hydra.run.dir=/proc/x", "/proc/x"),
         ("hydra.callbacks.x._target_=nowhere.at.all", ""),
-        ("name=${oc.env:NO_SUCH_VARIABLE}", "NO_SUCH_VARIABLE"),
+        ("name=${oc.env:NO_SUCH_VARIABLE}", "name takes its value from the environment"),
         ("name=${name}", ""),
         ("name=\udcff", "no UTF-8 text"),
         ("name=" + "[" * 200, "brackets lie more than 30 deep"),
@@ -161,13 +164,13 @@ def no_harm():
     signal.signal(signal.SIGTERM, before)
 
 
-def test_sigterm_while_the_bars_are_read_ends_with_its_line_and_nothing_is_left(tmp_path, quick, no_harm):
-    os.mkfifo(tmp_path / "bars.csv")  # opening it waits for a writer, who never comes
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-    answer = train_here(tmp_path, *quick, f"stocks.path={tmp_path}/bars.csv")
-    timer.join()
-    assert answer == (3, "", "interrupted: stopped by SIGTERM\n")
+def test_sigterm_while_the_bars_are_read_ends_with_its_line_and_nothing_is_left(tmp_path, quick, monkeypatch, no_harm):
+    def signalled(stocks):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return load_bars(stocks)
+
+    monkeypatch.setattr(prepare, "load_bars", signalled)
+    assert train_here(tmp_path, *quick) == (3, "", "interrupted: stopped by SIGTERM\n")
     assert not list(tmp_path.rglob("run.json"))
 
 

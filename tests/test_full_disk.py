@@ -12,6 +12,8 @@ from hftraining.runs.record import RunRecord
 from tests.commands import run_folder, train_here
 from tests.runs_of import QUICK
 
+pytestmark = pytest.mark.slow  # attacks: many, and none of them is likely to come back by itself
+
 ENOUGH = 30_000  # kB
 
 

@@ -81,6 +81,9 @@ class StocksConfig:
 
 
 def _refuse_symbols(name: str, symbols: list[str]) -> None:
+    for symbol in symbols:
+        if not isinstance(symbol, str):  # OmegaConf lets a list within a list pass
+            raise ValueError(f"{name}: {str(symbol)[:60]} in the list is no str")
     for symbol, count in Counter(symbols).items():
         if count > 1:
             raise ValueError(f"{name} names {plain(symbol, MOST_LETTERS_OF_A_SYMBOL)} twice")

@@ -24,6 +24,8 @@ from tests.commands import train, train_here
 from tests.runs.test_strange_folders import edit, edit_yaml, seal, templates  # noqa: F401
 from tests.strangers import call
 
+pytestmark = pytest.mark.slow  # attacks: many, and none of them is likely to come back by itself
+
 EVERY = ("resume", "replay", "init_from", "compare", "report", "leaks", "load_model")
 
 

@@ -22,6 +22,8 @@ from tests.commands import train, train_here
 from tests.runs_of import own_copy
 from tests.sweep_study import SPACE, Synthetic, search_config
 
+pytestmark = pytest.mark.slow  # attacks: many, and none of them is likely to come back by itself
+
 CANARY = "Canary-5f1e"
 HARD = f"{CANARY}@:/%?#&\"'"  # a password with every sign that ends a part of a URL or a text
 SWEEP = (
