@@ -19,6 +19,8 @@ from hftraining.experiment.replay import ReplayError, known_causes
 from hftraining.runs.folder import read_run
 from tests.runs_of import edit_run_json, own_copy
 
+pytestmark = pytest.mark.slow  # attacks: many, and none of them is likely to come back by itself
+
 # A project of an earlier day: its replay is a copy of the run.
 PROJECT = {
     "train.py": "print('train')\n",
@@ -28,8 +30,6 @@ PROJECT = {
     "hftraining/old.py": "# a line to know it by\n" * 9,
     "hftraining/__main__.py": """
 import json, pathlib, shutil, sys
-
-pytestmark = pytest.mark.slow  # attacks: many, and none of them is likely to come back by itself
 run, outputs = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[4])
 again = outputs / "base" / "again"
 shutil.copytree(run, again)
