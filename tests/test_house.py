@@ -41,7 +41,9 @@ ONLY_KNOWN_BY = {
         "hftraining/experiment/compose.py",
         *(f"hftraining/sweep/{name}.py" for name in ("settings", "space", "sweeper", "worker")),
     },
-    "optuna": {f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "serve", "storage", "study")},
+    "optuna": {
+        f"hftraining/sweep/{name}.py" for name in ("conclusion", "page", "serve", "storage", "strange", "study")
+    },
     "yfinance": {"hftraining/market/yahoo.py"},
     "exchange_calendars": {"hftraining/market/sessions.py"},
 }

@@ -130,7 +130,7 @@ def test_buy_and_hold_equals_a_naive_loop_on_random_markets_with_late_listings()
 def test_without_late_listings_buy_and_hold_buys_once_and_nothing_else(bars):
     """To the bit what the engine makes of one equal weight that a band as wide as the account leaves alone."""
     tracker = ProfitTracker()
-    never = replace(tracker.config, stop_loss=0.0, take_profit=0.0, rebalance_band=1e9)
+    never = replace(tracker.config, stop_loss=0.0, take_profit=0.0, rebalance_band=1e6)
     weights_TS = np.full(bars.close_TS.shape, 1 / 3)
     alone = simulate(bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, weights_TS, never)
     assert tracker.buy_and_hold(bars).equity.tolist() == alone.equity_T.tolist()

@@ -1,11 +1,14 @@
 """Atomic file writes: a reader sees the old file or the new one, even if the writer is killed."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +85,35 @@ def write_json_atomically(path: Path, value: Any) -> None:
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content, as 64 hex digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def open_lock(path: Path, *, make: bool = True) -> int:
+    """A handle of a lock file, made if it is absent, to be locked with fcntl.flock; its content stays.
+
+    No link is followed and no pipe waited for, since the folder may come from a stranger. make=False: raises
+    FileNotFoundError for an absent one. Raises OSError, also for what is no regular file.
+    """
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_RDWR | os.O_CREAT if make else os.O_RDONLY)
+    handle = os.open(path, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return handle
+
+
+@contextmanager
+def locked(path: Path, said: str = "") -> Iterator[None]:
+    """Hold the lock of a file, which the kernel frees if this process dies. said: printed if another one has it."""
+    handle = open_lock(path)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if said else 0))
+        except BlockingIOError:
+            print(said, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hftraining.core.files import linked, replacing, write_text_atomically
+from hftraining.core.files import linked, replacing, sha256, write_text_atomically
 from hftraining.core.values import plain, without_nan
 from hftraining.reports import format
 from hftraining.reports.charts import Figure
@@ -37,7 +37,8 @@ def _place_plotly(folder: Path, outputs: Path | None) -> None:
     with resources.as_file(resources.files("plotly") / "package_data" / "plotly.min.js") as script:
         own = folder / "plotly.min.js"
         copy = outputs / ".plotly.min.js" if outputs else own
-        if not (copy.exists() and copy.stat().st_size == script.stat().st_size):
+        # Whoever could write into the outputs folder would otherwise run a script in each new report.
+        if copy.is_symlink() or not copy.is_file() or sha256(copy) != sha256(script):
             with replacing(copy) as temporary:
                 shutil.copyfile(script, temporary)
         if copy != own:

@@ -86,6 +86,8 @@ def write_digests(digests: BarDigests, folder: Path, shared: Path | None = None)
     So a hundred trials on the same bars store them once.
     """
     target = folder / DIGESTS_FILE
+    if shared and (shared.is_symlink() or shared.parent.is_symlink()):
+        raise RecordError(f"{shared} lies behind a symbolic link: remove the link")
     written = shared or target
     if not shared or not shared.exists():
         written.parent.mkdir(parents=True, exist_ok=True)

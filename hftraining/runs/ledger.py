@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hftraining.core.values import plain, without_nan
+from hftraining.runs.ledger_check import check_run, refused
 from hftraining.runs.ledger_file import LedgerError, connected, make_file, now, writing
 from hftraining.runs.looks import PERIODS, Looks, packed, texts
 from hftraining.runs.seen import Months, Place, span_of
@@ -263,9 +264,10 @@ class Ledger:
                 days = {period: looks.days(period, ids) for period in PERIODS}
                 return [self._entry(row, *(days[period].get(row["id"]) for period in PERIODS)) for row in rows]
             except (ValueError, TypeError) as error:
-                raise LedgerError(f"{self.path} is damaged ({error})") from error
+                raise LedgerError(refused(self.path, error)) from error
 
     def _entry(self, row: sqlite3.Row, valid: Days | None, test: Days | None) -> Entry:
+        check_run(row)
         changed = {name: json.loads(row[name]) for name in ("windows", "result")}
         changed |= {"symbols": texts(row["symbols"]), "folder": self.path.parent / row["folder"]}
         changed |= {"valid": valid, "test": test}

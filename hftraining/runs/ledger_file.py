@@ -11,6 +11,7 @@ from platformdirs import user_state_path
 
 from hftraining.core.endings import is_full
 from hftraining.core.errors import UserError
+from hftraining.runs.ledger_check import strange_schema
 from hftraining.runs.trials import outcome_of, sharpe_of
 
 LEDGER_FILE = "ledger.sqlite"
@@ -164,6 +165,7 @@ def connected(path: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
         place = f"{path.absolute().as_uri()}?mode={mode}"
         connection = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
         try:
+            connection.execute("PRAGMA trusted_schema = OFF")
             connection.row_factory = sqlite3.Row
             yield connection
         finally:
@@ -195,6 +197,8 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         ours = connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
         if not ours and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise LedgerError(f"{path} is an SQLite file, but not a ledger")
+        if strange := strange_schema(connection):
+            raise LedgerError(f"{path} is not a ledger of ours: it holds {strange}")
         if version > len(MIGRATIONS):
             raise LedgerError(
                 f"{path} was written by a newer version (its schema is {version}, this code knows {len(MIGRATIONS)}): "

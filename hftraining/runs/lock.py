@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from hftraining.core.errors import UserError
+from hftraining.core.files import open_lock
 
 LOCK_FILE = ".lock"  # stays in the folder: to remove it would let two processes lock two files of this name
 
@@ -19,9 +20,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         """Raises FolderInUse while another holder lives, and OSError where the file cannot be made."""
-        # Not through a link, which could lead to a file of the user's.
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._handle: int | None = os.open(folder / LOCK_FILE, flags, 0o644)
+        self._handle: int | None = open_lock(folder / LOCK_FILE)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -46,7 +45,7 @@ class FolderLock:
 def is_in_use(folder: Path) -> bool:
     """Whether a living process holds the folder's lock."""
     try:
-        handle = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = open_lock(folder / LOCK_FILE, make=False)
     except FileNotFoundError:
         return False
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hftraining.runs.ledger_check import check_months
 from hftraining.runs.seen import Months, Place, overlaps, plain_symbols
 from hftraining.runs.trials import Days, Trials, Try, outcome_of, sharpe_of, trials_of
 
@@ -85,6 +86,7 @@ class Looks:
             row = self.connection.execute("SELECT * FROM months WHERE fingerprint = ?", (fingerprint,)).fetchone()
             if row is None:
                 return None
+            check_months(row["first"], row["width"], row["digests"])
             self._months[fingerprint] = Months.unpacked(row["first"], row["width"], row["digests"])
         return self._months[fingerprint]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hftraining.runs.ledger import FACTS, insert, symbol_set
+from hftraining.runs.ledger_check import check_months, check_run, check_series, refused
 from hftraining.runs.ledger_file import ANOTHER, LEDGER_FILE, LedgerError, connected, migrate, writing
 
 TAKEN = f"{LEDGER_FILE}.taken-over"
@@ -32,12 +33,16 @@ def take_over(path: Path, outputs: Path, keep: bool = False) -> str | None:
         file = old.stat().st_ino
         with connected(old) as theirs:
             migrate(theirs, old)
-            for row in theirs.execute(_ROWS).fetchall():
-                opened = _copied(connection, theirs, row, old.parent)
-                runs, openings = runs + (opened is not None), openings + (opened or 0)
-            connection.executemany(
-                "INSERT OR IGNORE INTO months VALUES (?, ?, ?, ?)", map(tuple, theirs.execute("SELECT * FROM months"))
-            )
+            try:
+                for row in theirs.execute(_ROWS):
+                    check_run(row)  # another may have put the file there
+                    opened = _copied(connection, theirs, row, old.parent)
+                    runs, openings = runs + (opened is not None), openings + (opened or 0)
+                for months in theirs.execute("SELECT * FROM months"):
+                    check_months(*tuple(months)[1:])
+                    connection.execute("INSERT OR IGNORE INTO months VALUES (?, ?, ?, ?)", tuple(months))
+            except (ValueError, TypeError) as error:
+                raise LedgerError(refused(old, error)) from error
             # All of it in the one file that will be renamed. Another process that still writes there comes first.
             is_whole = not theirs.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     said = f"ledger: {path} took over {runs} runs and {openings} openings of test days of {old}"
@@ -66,6 +71,8 @@ def _copied(ours: sqlite3.Connection, theirs: sqlite3.Connection, row: sqlite3.R
         ("openings", "fingerprint, test_window, opened, look"),
     ):
         found = theirs.execute(f"SELECT {columns} FROM {table} WHERE run_id = ?", (row["id"],)).fetchall()
+        for values in found if table == "series" else []:
+            check_series(*values)
         marks = ", ".join("?" * (columns.count(",") + 1))
         ours.executemany(
             f"INSERT INTO {table} (run_id, {columns}) VALUES (?, {marks})", [(new, *values) for values in found]

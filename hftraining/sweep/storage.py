@@ -8,11 +8,17 @@ import os
 from pathlib import Path
 from typing import IO
 
+from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
-from hftraining.core.secret import masked
+from hftraining.core.endings import foreseen
+from hftraining.core.errors import ConfigError, Ending
+from hftraining.core.files import open_lock
+from hftraining.core.secret import MASK, masked, masked_argument
+
+JOURNAL = "study.journal"
 
 
 class _KernelLock(BaseJournalFileLock):
@@ -20,17 +26,17 @@ class _KernelLock(BaseJournalFileLock):
 
     def __init__(self, journal: Path) -> None:
         self._journal, self._path = journal, journal.with_suffix(".lock")
-        self._held: IO[str] | None = None
+        self._held: int | None = None
 
     def acquire(self) -> bool:
-        self._held = open(self._path, "w")
+        self._held = open_lock(self._path)
         fcntl.flock(self._held, fcntl.LOCK_EX)
         _cut_off_last_part(self._journal)
         return True
 
     def release(self) -> None:
         assert self._held is not None
-        self._held.close()
+        os.close(self._held)
 
 
 def _cut_off_last_part(journal: Path) -> None:
@@ -38,7 +44,7 @@ def _cut_off_last_part(journal: Path) -> None:
 
     Optuna would append to it, and the line between would make the journal unreadable for good.
     """
-    with open(journal, "r+b") as file:
+    with open(os.open(journal, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "r+b") as file:
         size = end = file.seek(0, os.SEEK_END)
         while end and not _ends_a_line(file, end):
             start = max(0, end - 65536)
@@ -59,8 +65,25 @@ def open_storage(url: str, folder: Path) -> BaseStorage:
         options = {"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {"pool_pre_ping": True}
         return RDBStorage(url, engine_kwargs=options)
     folder.mkdir(parents=True, exist_ok=True)
-    path = (folder / "study.journal").resolve()
+    path = folder.resolve() / JOURNAL
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path)))
+
+
+def storage_error(error: Exception, url: str, folder: Path) -> ConfigError | None:
+    """The line for what opening a study has raised; None for what others explain, and for a fault of ours.
+
+    A damaged line of a journal makes Optuna raise anything.
+    """
+    if not url:
+        if isinstance(error, Ending) or foreseen(error):
+            return None
+        return ConfigError(f"{folder / JOURNAL} is damaged: {type(error).__name__}: {first_line(error)}")
+    # SQLAlchemy, which has errors of its own, is not imported for a journal file.
+    known = isinstance(error, OptunaError | ImportError | ValueError | OSError)
+    if not known and "sqlalchemy" not in type(error).__module__:
+        return None
+    shown = masked_argument(url) if "://" in url else f"{MASK} (no URL such as sqlite:///study.db)"
+    return ConfigError(f"search.storage={shown}: {first_line(error)}")
 
 
 def first_line(error: BaseException) -> str:

@@ -21,18 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hftraining.core.errors import ConfigError
-from hftraining.core.secret import MASK, masked, masked_argument, remember
+from hftraining.core.files import locked, open_lock
+from hftraining.core.secret import masked, masked_argument, remember
 from hftraining.core.values import flatten
 from hftraining.runs.identity import new_id
 from hftraining.sweep.config import SearchConfig, violation
 from hftraining.sweep.space import Param, Value
-from hftraining.sweep.storage import first_line, open_storage
+from hftraining.sweep.storage import JOURNAL, open_storage, storage_error
+from hftraining.sweep.strange import refuse_foreign_folder, refuse_links_in, refuse_strange_study
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 MOST_ATTEMPTS = 2  # a trial is repeated once if its worker died
@@ -61,6 +63,9 @@ class Study:
         home = f"hftraining-{os.getuid()}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         self.locks = Path(tempfile.gettempdir()) / home
         self.locks.mkdir(mode=0o700, exist_ok=True)
+        refuse_foreign_folder(self.locks)
+        if folder.is_dir():
+            refuse_links_in(folder)
         self.host = f"{socket.gethostname()}:{self.locks}"
         self._name, self._asked = "", 0
         try:
@@ -73,12 +78,10 @@ class Study:
                     load_if_exists=True,
                 )
         except Exception as error:
-            # SQLAlchemy, which has errors of its own, is not imported for a journal file.
-            foreseen = isinstance(error, OptunaError | ImportError | ValueError | OSError)
-            if not foreseen and "sqlalchemy" not in type(error).__module__:
-                raise
-            shown = masked_argument(url) if "://" in url else f"{MASK} (no URL such as sqlite:///study.db)"
-            raise ConfigError(f"search.storage={shown}: {first_line(error)}") from error
+            if end := storage_error(error, url, folder):
+                raise end from error
+            raise
+        refuse_strange_study(self.study, str(folder / JOURNAL) if not url else "search.storage")
         self._views = [_one_objective(self.study, search, metric) for metric in search.pruning_metrics]
 
     def agree(self, definition: Mapping[str, Any], first: Sequence[Mapping[str, Value]]) -> None:
@@ -141,8 +144,7 @@ class Study:
         """Be a worker: trials claimed meanwhile belong to this process while it lives."""
         self._name = f"{os.getpid()}-{time.time_ns()}"
         path = self.locks / f"{self._name}.alive"
-        with open(path, "w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
+        with locked(path):
             try:
                 yield
             finally:
@@ -281,32 +283,33 @@ class Study:
 
     def _is_alive(self, owner: Mapping[str, Any], trial: FrozenTrial) -> bool:
         if owner["host"] != self.host:
-            return time.time() - trial.user_attrs.get("alive", _began(trial)) < DEAD_AFTER_SECONDS
+            silent = time.time() - trial.user_attrs.get("alive", _began(trial))
+            return -DEAD_AFTER_SECONDS < silent < DEAD_AFTER_SECONDS  # a heartbeat from far ahead is nobody's
         if owner["worker"] == self._name:
             return False  # this worker asks for its next trial, so it has left that one
         try:
-            with open(self.locks / f"{owner['worker']}.alive") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (FileNotFoundError, BlockingIOError) as error:
-            return isinstance(error, BlockingIOError)
+            handle = open_lock(self.locks / f"{owner['worker']}.alive", make=False)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
         return False
 
     @contextmanager
     def concluding(self) -> Iterator[None]:
         """Be the one process of this machine that trains and tests the choice; others wait, and then find it done."""
-        with open(self.locks / "conclude.lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"sweep {self.search.name}: another process is concluding it; waiting for it", flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        said = f"sweep {self.search.name}: another process is concluding it; waiting for it"
+        with locked(self.locks / "conclude.lock", said):
             yield
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One process of this machine at a time."""
-        with open(self.locks / "claim.lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.locks / "claim.lock"):
             yield
 
 

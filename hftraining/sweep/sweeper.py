@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,8 @@ def _launch(study: Study, launcher: Launcher, job: list[str], search: SearchConf
             print(f"a worker died ({reason}); finished trials are kept, new workers start", file=sys.stderr, flush=True)
             endings = []
         started += wanted
+        if study.finished() == finished and study.attempts() == attempts:
+            time.sleep(1.0)  # all that is left belongs to workers on other machines
         for ending in endings:
             if isinstance(ending, Ending):
                 raise ending

@@ -18,6 +18,7 @@ from hftraining.reports.format import cell as in_a_cell
 from hftraining.reports.format import number, prose, split_brackets, typeset
 from hftraining.reports.report import write_report
 from hftraining.reports.tables import TRADES_SHOWN
+from hftraining.runs.lock import LOCK_FILE
 from hftraining.runs.record import RunRecord
 from hftraining.runs.result import CandidateResult, Estimate, Recommendation, RunResult, write_result
 from tests.browser import drawn, found_in, needs_browser
@@ -566,7 +567,21 @@ def test_all_runs_share_one_copy_of_the_chart_script(tmp_path):
         write_report(folder)
     inodes = {(folder / "plotly.min.js").stat().st_ino for folder in folders}
     assert inodes == {(tmp_path / "outputs" / ".plotly.min.js").stat().st_ino}
-    assert [path.name for path in folders[0].glob(".*")] == []
+    assert [path.name for path in folders[0].glob(".*")] == [LOCK_FILE]
+
+
+@pytest.mark.parametrize("by", ["content", "link"])
+def test_a_chart_script_that_somebody_has_changed_is_replaced_before_it_reaches_a_report(tmp_path, by):
+    write_report(a_run(tmp_path / "outputs"))
+    shared = tmp_path / "outputs" / ".plotly.min.js"
+    good, evil = shared.read_bytes(), b"alert(1)//".ljust(shared.stat().st_size)
+    shared.unlink()
+    (tmp_path / "evil.js").write_bytes(evil)
+    shared.write_bytes(evil) if by == "content" else shared.symlink_to(tmp_path / "evil.js")
+    own = a_run(tmp_path / "outputs")
+    write_report(own)
+    assert (own / "plotly.min.js").read_bytes() == good and not shared.is_symlink()
+    assert (tmp_path / "evil.js").read_bytes() == evil
 
 
 def test_a_run_that_was_moved_away_gets_its_own_copy_of_the_chart_script(tmp_path):

@@ -198,3 +198,35 @@ def test_a_damaged_old_ledger_is_named_in_one_line_and_stays(place):
         taken(place)
     assert "\n" not in str(caught.value) and path.is_file()
     assert Ledger(place / "mine.sqlite").entries() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE months SET digests = 'x', first = 'x'",
+        "UPDATE runs SET windows = '[1]'",
+        "UPDATE runs SET windows = '{\"valid\": 5}'",
+        "UPDATE runs SET name = hex(zeroblob(20000000))",
+        "UPDATE runs SET name = 'a' || char(27) || ']0;PWN'",
+        "UPDATE runs SET sharpe = 'abc'",
+        "UPDATE series SET returns = x'00'",
+        "CREATE TRIGGER more AFTER INSERT ON runs BEGIN DELETE FROM runs; END",
+        "DROP TABLE runs; CREATE VIEW runs AS "
+        "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r) SELECT i AS id FROM r",
+    ],
+)
+def test_a_ledger_that_no_code_of_ours_has_written_is_not_taken_over_and_breaks_nothing(place, statement):
+    mine = Ledger(place / "mine.sqlite")
+    begin(mine, "own", uuid="0123")
+    (place / "outputs").mkdir()
+    theirs = Ledger(place / "outputs" / "ledger.sqlite")
+    row = begin(theirs, "aa", uuid="4567")
+    theirs.finish(row, status="done", valid=days(any_returns("aa")), sharpe=1.0)
+    with closing(sqlite3.connect(theirs.path)) as connection:
+        connection.execute("INSERT INTO months VALUES ('f00d', 1, 1, x'0000000000000000')")
+        connection.commit()
+        connection.executescript(statement)
+    with pytest.raises(LedgerError, match=f"{theirs.path} is (damaged|not a ledger of ours)") as refused:
+        take_over.take_over(mine.path, place / "outputs")
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 500
+    assert [entry.signature for entry in mine.entries()] == ["own"] and theirs.path.is_file()
