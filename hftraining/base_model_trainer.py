@@ -28,6 +28,7 @@ from hftraining.experiment.ground import steps_of_epochs
 from hftraining.experiment.inherit import inherit, signature_of
 from hftraining.experiment.processes import Outcome, attempt, exit_code, report, run_all
 from hftraining.model.base import Forecaster
+from hftraining.runs.folder import runs_in
 from hftraining.runs.record import read_manifest
 
 DATA = "tech10"  # ten technology stocks through yfinance
@@ -110,12 +111,12 @@ class BaseModelTrainer:
         if not self.resume:
             return config
         signature = signature_of(config, base)[1]
-        for path in sorted((self.output_dir / kind / config.name).glob("*/run.json"), reverse=True):
-            if read_manifest(path.parent)["signature"] == signature:
-                earlier = load_config(path.parent / "config.yaml")
+        for folder in reversed(runs_in(self.output_dir / kind / config.name)):
+            if read_manifest(folder)["signature"] == signature:
+                earlier = load_config(folder / "config.yaml")
                 if earlier.stocks.path != config.stocks.path:  # the signature does not say which bars
                     continue
-                earlier.resume = str(path.parent)
+                earlier.resume = str(folder)
                 return earlier
         return config
 

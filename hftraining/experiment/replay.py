@@ -9,12 +9,13 @@ import torch
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import UserError
+from hftraining.core.files import write_json_atomically
 from hftraining.core.untrusted import MB, read_bytes
 from hftraining.core.values import flatten, printable
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.config import ExperimentConfig, load_config
 from hftraining.experiment.finetune import run_finetune
-from hftraining.experiment.finished import REPORT, lost_ledger
+from hftraining.experiment.finished import lost_ledger
 from hftraining.experiment.inherit import refuse_edited
 from hftraining.experiment.opening import REPEATS
 from hftraining.experiment.run import run_experiment
@@ -24,10 +25,11 @@ from hftraining.runs.bar_digests import data_delta, digest_bars, read_digests
 from hftraining.runs.bitwise import Bits, compare_bits
 from hftraining.runs.code_version import code_version, source_digest
 from hftraining.runs.environment import environment
-from hftraining.runs.folder import CANDIDATES_FOLDER, RunFolder, read_run
+from hftraining.runs.folder import CANDIDATES_FOLDER, RunFolder, read_run, runs_in
 from hftraining.runs.lock import is_in_use
 from hftraining.runs.record import read_manifest
 
+REPLAY_FILE = "replay.json"  # of a repetition: what the comparison has found
 LOG_MOST = 512 * MB  # of train.log
 LINES_SHOWN = 10  # of changed bars
 LIKELIEST = ("code", "threads", "machine", "library")  # causes of a difference, the likeliest first
@@ -108,7 +110,9 @@ def replay(folder: Path, outputs: Path | None = None, say: Callable[[str], None]
     else:
         sealed = run.result is not None and run.result.test is None  # a trial of a sweep
         again = run_experiment(config, argv, bars, kind=kind, name=name, sealed=sealed, repeats=repeats)
-    return judged(run, again.folder, causes)
+    found = judged(run, again.folder, causes)
+    write_json_atomically(again.folder / REPLAY_FILE, found.as_object())
+    return found
 
 
 def identity_of(run: RunFolder) -> str:
@@ -118,11 +122,11 @@ def identity_of(run: RunFolder) -> str:
 
 
 def killed_replay(place: Path, repeats: str) -> Path | None:
-    """The newest unfinished repetition of a run by the code of today, which no process is at; None without one."""
-    for path in sorted(place.glob("*/run.json"), reverse=True):
-        facts, folder = read_manifest(path.parent), path.parent
+    """The newest repetition of a run by the code of today that was not compared, and that no process is at, if any."""
+    for folder in reversed(runs_in(place)):
+        facts = read_manifest(folder)
         is_ours = facts.get(REPEATS) == repeats and facts["code"]["digest"] == source_digest()
-        if is_ours and not (folder / REPORT).is_file() and not is_in_use(folder):
+        if is_ours and not (folder / REPLAY_FILE).is_file() and not is_in_use(folder):
             return folder
     return None
 

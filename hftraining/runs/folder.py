@@ -107,6 +107,11 @@ def read_config_diff(folder: Path) -> dict[str, Any]:
     return values
 
 
+def runs_in(parent: Path) -> list[Path]:
+    """The run folders in a folder, by name; none of those that are not whole yet."""
+    return sorted(path.parent for path in parent.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+
+
 def find_runs(places: Sequence[str | Path]) -> list[Path]:
     """Run folders, each once, in the order of the places: run folders, patterns, or folders that hold runs.
 

@@ -1,6 +1,7 @@
 """Runs that were broken off at either end, edited, or taken up twice: each as a named case of tests/crash."""
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -217,7 +218,13 @@ def test_a_replay_that_was_killed_goes_on_in_its_own_folder(done, monkeypatch):
     again = replay(done, outputs, lines.append)
     assert again.bits.equal and any(f"going on with {again.folder}" in line for line in lines)
     assert len(list(done.parent.iterdir())) == 2 and len(entries(done)) == 2
-    assert replay(done, outputs, lines.append).folder != again.folder  # a finished one is never taken for the next
+    (again.folder / "replay.json").unlink()  # killed after its run had ended: compared, and not made again
+    assert replay(done, outputs, lines.append).folder == again.folder and len(entries(done)) == 2
+    half = done.parent / ".begun-0123abcd"
+    shutil.copytree(again.folder, half)  # as of a replay that was killed before its folder was whole
+    (half / "replay.json").unlink()
+    new = replay(done, outputs, lines.append).folder
+    assert new not in (again.folder, half)  # one that was compared is never taken for the next
 
 
 def test_a_candidate_that_was_killed_before_its_first_checkpoint_stays_one_trial(base, tmp_path, monkeypatch):

@@ -43,6 +43,7 @@ def test_every_seed_is_a_trial_a_repetition_is_none_and_a_deleted_folder_still_c
     assert counts == [(1, 1), (2, 2), (2, 2), (3, 3)]
 
 
+@pytest.mark.slow
 def test_the_same_config_under_code_that_trades_otherwise_is_another_trial(folder, tmp_path, monkeypatch):
     counts = [run(folder, tmp_path, "seed=1")["n_trials"]]
     monkeypatch.setattr(profit_tracker, "target_weights", lambda *given: 0.5 * target_weights(*given))

@@ -184,6 +184,7 @@ def test_the_effect_of_every_field_is_shown():
     assert (shown | SHOWN_ELSEWHERE) - fields == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", EFFECT)
 def test_changing_a_field_changes_what_it_should(override, folder, reference, tmp_path):
     other = run(folder, tmp_path, *override.split())

@@ -82,6 +82,7 @@ def test_the_row_of_the_base_has_the_numbers_of_its_own_run(base, folder, tuned)
     assert np.average(daily_T[known_T > 0], weights=known_T[known_T > 0]) == pytest.approx(loss, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_market_of_a_specialist_is_that_of_its_base(base, tuned):
     config = tuned_config(base, tuned.parent)
     alone = prepare(config, base=BaseRun.open(base))

@@ -88,6 +88,7 @@ def test_another_thread_count_is_named(made):
     assert [cause.kind for cause in again.causes] == ["threads"]
 
 
+@pytest.mark.slow
 def test_the_recorded_threads_are_used_where_the_config_leaves_the_default_and_others_are_named(folder, tmp_path):
     import torch
 

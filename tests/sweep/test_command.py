@@ -159,6 +159,7 @@ def test_a_search_without_m_and_a_size_without_a_search_are_refused(tmp_path):
         assert code == 2 and part in err, err
 
 
+@pytest.mark.slow
 def test_a_plain_multirun_ends_with_a_table_of_configurations_over_seeds(tmp_path):
     few = ("training.max_steps=5", "stocks.symbols=[AAPL,MSFT]", "training.symbols_per_window=2")
     code, out, err = train_here(tmp_path, *SMALL, *few, "seed=1,2", "-m", "model.dropout=0.1,0.2")

@@ -206,6 +206,7 @@ def test_fifty_kills_at_random_moments_leave_exactly_n_trials_and_none_counted_t
     assert sum(t.user_attrs["owner"]["attempt"] > 1 for t in trials) > 0
 
 
+@pytest.mark.slow
 def test_two_workers_on_one_sqlite_file_share_the_trials(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     workers = [worker(tmp_path, url, 16, 0.1) for _ in range(2)]
