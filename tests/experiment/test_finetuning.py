@@ -193,6 +193,7 @@ def test_a_stock_that_the_base_does_not_know_joins_its_universe(folder, base, tm
     assert result["decision"]["other_symbols"] == 3
 
 
+@pytest.mark.slow
 def test_a_fine_tune_interrupted_in_a_candidate_resumes_to_the_same_bits(base, tuned, tmp_path, monkeypatch):
     config = tuned_config(base, tmp_path)
     train = Trainer.train

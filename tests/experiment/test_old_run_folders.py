@@ -16,6 +16,8 @@ from hftraining.market.prices import load_bars
 from tests.commands import last_object
 from tests.runs_of import own_copy, trained, tune
 
+pytestmark = pytest.mark.slow  # whole runs
+
 DATA = Path(__file__).resolve().parents[1] / "data" / "run_of_format_2"
 FORECASTS = json.loads((DATA / "forecasts.json").read_text())
 

@@ -20,6 +20,8 @@ from hftraining.runs.identity import config_delta, signature
 from tests.compose import compose_config
 from tests.runs_of import begun, folders, run, sharpe
 
+pytestmark = pytest.mark.slow  # they share one set of runs
+
 DAY = date(2026, 1, 2)
 ROOT = Path(__file__).resolve().parents[2]
 

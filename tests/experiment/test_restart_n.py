@@ -21,6 +21,8 @@ from tests.compose import compose_config
 from tests.runs.test_take_over import old_ledger
 from tests.runs_of import FAST, QUICK, any_kind, own_copy, own_ledger, trained
 
+pytestmark = pytest.mark.slow  # whole runs
+
 LEARNER = tuple(
     text for text in QUICK if not text.startswith(("model", "training.batch", "training.warmup", "evidence"))
 )

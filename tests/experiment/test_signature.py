@@ -22,6 +22,8 @@ from tests.compose import CONF, compose_config
 from tests.effects import EFFECT
 from tests.runs_of import fingerprint, own_copy, run, snapshot_run, trained, tune
 
+pytestmark = pytest.mark.slow  # two runs a test
+
 DEFAULTS = dataclasses.asdict(typed_config({}))
 
 

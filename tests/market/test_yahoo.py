@@ -474,6 +474,7 @@ def train_behind(proxy: str, authority: str, folder: Path, *overrides: str) -> t
     return train_here(folder, "model=tiny", "stocks=tech10", "training.max_steps=2", *overrides, **network, **trust)
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_on_what_the_source_answers(server, tmp_path):
     rng = np.random.default_rng(0)
     days = np.datetime_as_string(np.busday_offset("2014-01-06", np.arange(700), roll="forward"))

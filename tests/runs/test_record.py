@@ -303,6 +303,7 @@ def test_tensorboard_started_on_the_run_folder_lists_every_documented_tag_and_th
         server.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_recording_a_run_does_not_import_torch(tmp_path):
     code = """
 import sys

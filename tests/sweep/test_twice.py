@@ -16,6 +16,8 @@ from tests.commands import ended, run_folder, start_train
 from tests.compose import compose_config
 from tests.runs_of import QUICK, edit_run_json, placed, trained
 
+pytestmark = pytest.mark.slow  # whole runs
+
 SMALL = ("evidence.baselines=[]", "search.patience=2", "search.first=[]", "evidence.ledger=outputs/ledger.sqlite")
 
 
