@@ -17,7 +17,7 @@ _LEAST = {
 _MOST = {
     **dict.fromkeys(("max_steps", "warmup_steps", "checkpoint_every", "log_every", "patience", "history"), 10**9),
     **{"batch_size": 65_536, "symbols_per_window": 65_536, "window": 100_000, "lora_rank": 65_536, "threads": 512},
-    **{"learning_rate": 100.0, "grad_clip": 1e12, "weight_decay": 1e6, "shrinkage": 1e6},
+    **{"learning_rate": 100.0, "grad_clip": 1e12, "weight_decay": 1e6, "shrinkage": 1e12},
 }
 
 

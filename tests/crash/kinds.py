@@ -77,8 +77,21 @@ def files_of(cwd: Path) -> dict[str, object]:
     for path in sorted((cwd / "outputs").rglob("*")):
         name = "/" + str(path.relative_to(cwd))
         if path.is_file() and not NOT_COMPARED.search(name):
-            found[DATED.sub("DATE", name)] = content_of(path)
+            found[numbered(name, cwd)] = content_of(path)
     return found
+
+
+def numbered(name: str, cwd: Path) -> str:
+    """A name below cwd with the number of each dated folder, in the order of the dates, in place of its date."""
+    path, parts = cwd, []
+    for part in name.strip("/").split("/"):
+        if DATED.fullmatch(part):
+            dated = sorted(other.name for other in path.iterdir() if DATED.fullmatch(other.name))
+            parts.append(f"RUN{dated.index(part) + 1}")
+        else:
+            parts.append(part)
+        path = path / part
+    return "/" + "/".join(parts)
 
 
 def content_of(path: Path) -> str:
