@@ -199,6 +199,7 @@ def test_help_shows_every_option_and_every_field_with_the_value_that_would_be_us
     assert re.search(r"^seed: 1$", out, re.MULTILINE) and re.search(r"^resume: null +# a run", out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_help_with_overrides_shows_the_resulting_fields_and_hydras_own_options_still_work(tmp_path):
     _, out, _ = train(tmp_path, "-m", "--help", "model=tiny", "search=profit")
     fields = fields_of_help(out)
@@ -208,6 +209,7 @@ def test_help_with_overrides_shows_the_resulting_fields_and_hydras_own_options_s
     assert "hidden_size: 32" in train(tmp_path, "--config-dir", str(tmp_path), "--help", "model=tiny")[1]
 
 
+@pytest.mark.slow
 def test_a_multirun_makes_a_folder_for_each_run(tmp_path):
     code, out, err = train_here(tmp_path, "-m", "seed=1,2", *TINY, "training.max_steps=3")
     assert code == 0, err

@@ -34,6 +34,7 @@ def test_a_run_is_a_row_with_its_daily_validation_returns(folder, tmp_path):
     assert entry.windows["valid"] and entry.windows["test"]
 
 
+@pytest.mark.slow
 def test_every_seed_is_a_trial_a_repetition_is_none_and_a_deleted_folder_still_counts(folder, tmp_path):
     counts = []
     for seed in (1, 2, 2, 3):
@@ -73,6 +74,7 @@ def test_a_leak_in_a_feature_stops_the_run_before_anything_is_written(folder, tm
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_leaks_command_passes_a_trained_run_and_ends_with_1_when_its_features_look_ahead(
     reference, capsys, monkeypatch
 ):

@@ -222,6 +222,7 @@ def test_checkpoints_come_as_often_as_asked(folder, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_profit_report_is_printed_as_often_as_asked(folder, tmp_path, capsys):
     run(folder, tmp_path, "profit_tracker.report_every=3")
     assert capsys.readouterr().out.count("validation days after step") == 2
@@ -229,6 +230,7 @@ def test_the_profit_report_is_printed_as_often_as_asked(folder, tmp_path, capsys
     assert capsys.readouterr().out.count("validation days after step") == 1
 
 
+@pytest.mark.slow
 def test_labels_that_cannot_be_traded_and_costs_left_out_are_said_to_be_so(folder, tmp_path):
     free = ("profit_tracker.commission=0", "profit_tracker.slippage=0")
     assert any("nobody can trade" in warning for warning in run(folder, tmp_path, "objective.label=close")["warnings"])

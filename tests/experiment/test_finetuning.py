@@ -70,6 +70,7 @@ def test_each_method_moves_what_it_may_and_saves_a_plain_model(base, tuned):
         assert np.linalg.matrix_rank(change, tol=1e-5) <= 4
 
 
+@pytest.mark.slow
 def test_the_row_of_the_base_has_the_numbers_of_its_own_run(base, folder, tuned):
     """Over all its stocks the base has the loss of its own run: the table starts from the same model."""
     config = tuned_config(base, tuned.parent, symbol="S0,S1,S2")

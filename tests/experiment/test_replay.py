@@ -172,6 +172,7 @@ def test_a_run_that_is_not_finished_is_refused(made):
         replay(made)
 
 
+@pytest.mark.slow
 def test_the_snapshot_of_the_run_is_used_though_a_newer_one_exists_and_the_outputs_moved(tmp_path):
     path = snapshot_run(tmp_path)
     snapshots = tmp_path / "outputs" / "snapshots"

@@ -94,6 +94,7 @@ def test_no_trial_has_seen_a_test_day(study_folder):
     assert [entry.folder.name.startswith("final-") for entry in opened] == [True]
 
 
+@pytest.mark.slow
 def test_the_same_command_again_finds_the_study_full_and_does_not_open_the_test_days_again(swept, study_folder):
     before = (study_folder / "sweep.json").read_text()
     code, out, err = sweep(swept[0], "hydra.sweeper.n_trials=7", "search.patience=2", by=train)

@@ -52,6 +52,7 @@ def test_a_truncated_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_p
     assert "step_00000020 is damaged" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_kill_while_saving_leaves_whole_checkpoints_only(tmp_path):
     script = """
 import sys, torch
