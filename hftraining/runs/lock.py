@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from hftraining.core.errors import UserError
-from hftraining.core.files import open_lock
+from hftraining.core.files import is_locked, open_lock
 
 LOCK_FILE = ".lock"  # stays in the folder: to remove it would let two processes lock two files of this name
 
@@ -44,14 +44,4 @@ class FolderLock:
 
 def is_in_use(folder: Path) -> bool:
     """Whether a living process holds the folder's lock."""
-    try:
-        handle = open_lock(folder / LOCK_FILE, make=False)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_locked(folder / LOCK_FILE)

@@ -4,7 +4,6 @@ The study gives out n_trials numbers, each to one worker at a time. A worker hol
 kernel releases it when the worker dies, so that the next worker gets its trial at once, under the same number.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -27,7 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from hftraining.core.errors import ConfigError
-from hftraining.core.files import locked, open_lock
+from hftraining.core.files import is_locked, locked
 from hftraining.core.secret import masked, masked_argument, remember
 from hftraining.core.values import flatten
 from hftraining.runs.identity import new_id
@@ -287,17 +286,7 @@ class Study:
             return -DEAD_AFTER_SECONDS < silent < DEAD_AFTER_SECONDS  # a heartbeat from far ahead is nobody's
         if owner["worker"] == self._name:
             return False  # this worker asks for its next trial, so it has left that one
-        try:
-            handle = open_lock(self.locks / f"{owner['worker']}.alive", make=False)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_locked(self.locks / f"{owner['worker']}.alive")
 
     @contextmanager
     def concluding(self) -> Iterator[None]:
