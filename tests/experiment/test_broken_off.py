@@ -24,12 +24,18 @@ from tests.runs_of import QUICK, edit_run_json, hashes, own_copy, own_ledger, sn
 
 @pytest.fixture
 def done(reference, tmp_path) -> Path:
-    """A copy of a finished run, in outputs with their own ledger."""
-    outputs = own_copy(Path(reference["folder"]).parents[2], tmp_path / "outputs")
-    folder = outputs.joinpath(*Path(reference["folder"]).parts[-3:])
+    """A copy of a finished run, alone in outputs and in their ledger: other tests repeat runs beside the first."""
+    first = Path(reference["folder"])
+    outputs = tmp_path / "outputs"
+    folder = own_copy(first, outputs.joinpath(*first.parts[-3:]))
+    shutil.copy(first.parents[2] / "ledger.sqlite", outputs)
     with sqlite3.connect(outputs / "ledger.sqlite") as connection:
+        others = "(SELECT id FROM runs WHERE folder != ?)"
+        for table, column in (("openings", "run_id"), ("series", "run_id"), ("runs", "id")):
+            connection.execute(f"DELETE FROM {table} WHERE {column} IN {others}", (str(first),))
         connection.execute("UPDATE runs SET folder = ?", (str(folder),))
     connection.close()
+    assert len(entries(folder)) == 1
     set_ledger(folder, str(outputs / "ledger.sqlite"))
     return folder
 
