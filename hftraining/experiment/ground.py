@@ -74,16 +74,16 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     Raises ConfigError or MarketDataError, and LearningError if a model that brings its own learning cannot be fitted.
     """
     splits, objective = splits_of(config, universe), config.objective
-    relative = chosen_relative(config, len(universe.symbols_S), base)
     days = splits.days(universe.sessions_T)
     seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
+    symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
+    relative = chosen_relative(config, len(universe.symbols_S), len(symbols), base)
     features, lag = make_features(seen), config.profit_tracker.lag
     labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, relative)
     forecaster = base.forecaster if base else untrained(config, features, splits, relative)
     if not base:
         forecaster.symbols, forecaster.days = universe.symbols_S, days
 
-    symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
     rest = tuple(name for name in base.forecaster.symbols if name not in symbols) if base else ()
     everything = (seen, features, labels_TSH)
     own_bars, own_features, own_labels_TSH = own = _part(*everything, symbols)
@@ -105,7 +105,7 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
         days=days,
         periods={name: period(own, getattr(splits, name)) for name in sets},
         forecaster=forecaster,
-        tracker=ProfitTracker(config.profit_tracker),
+        tracker=ProfitTracker(config.profit_tracker, config.portfolio),
         # Before the run begins, so that a baseline or window that fails leaves nothing half-done.
         baselines=baseline_weights(config, own_bars, own_features, forecaster, lesson),
         windows=windows_of(config, own_bars, lesson) if isinstance(forecaster.model, Network) else None,

@@ -9,11 +9,12 @@ import numpy as np
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
+from hftraining.portfolio.config import PortfolioConfig, kind_of
 from hftraining.trading.caps import cap_weights
-from hftraining.trading.config import ProfitTrackerConfig
+from hftraining.trading.config import TradingRules
 
 
-def target_weights(forecast: Forecast, bars: Bars, config: ProfitTrackerConfig) -> np.ndarray:
+def target_weights(forecast: Forecast, bars: Bars, portfolio: PortfolioConfig, rules: TradingRules) -> np.ndarray:
     """Target weights_TS: signed fractions of equity, finite, 0 where there is no forecast.
 
     bars: of the forecast's sessions and symbols.
@@ -30,23 +31,22 @@ def target_weights(forecast: Forecast, bars: Bars, config: ProfitTrackerConfig) 
             f"forecast: shape {forecast.head_TS.shape}, but bars have {bars.close_TS.shape}; "
             "both must be of the same (sessions, symbols)"
         )
-    if config.policy == "head":
+    kind = kind_of(portfolio, len(bars.symbols_S))
+    if kind == "head":
         size_TS = np.clip(np.nan_to_num(forecast.head_TS.astype(np.float64)), -1.0, 1.0)
     else:
-        median_TS, uncertainty_TS = _median_and_uncertainty(forecast, config.horizon)
-        if config.policy == "edge":
-            size_TS = _edge(median_TS, uncertainty_TS, config)
-        elif config.policy == "sign":
-            size_TS = np.sign(np.nan_to_num(median_TS))
+        median_TS, uncertainty_TS = _median_and_uncertainty(forecast, portfolio.horizon)
+        if kind == "edge":
+            size_TS = _edge(median_TS, uncertainty_TS, portfolio.full_size_at, rules)
         else:
-            size_TS = _top_k(median_TS, config.top_k, config.allow_short)
-    return cap_weights(config.max_position_size * size_TS, config)
+            size_TS = np.sign(np.nan_to_num(median_TS))
+    return cap_weights(rules.max_position_size * size_TS, rules)
 
 
 def _median_and_uncertainty(forecast: Forecast, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = horizon or max(forecast.horizons)
     if chosen not in forecast.horizons:
-        raise ValueError(f"profit_tracker.horizon={chosen} is not forecast: horizons are {list(forecast.horizons)}")
+        raise ValueError(f"portfolio.horizon={chosen} is not forecast: horizons are {list(forecast.horizons)}")
     quantiles_TSQ = forecast.quantiles_TSHQ[:, :, forecast.horizons.index(chosen)].astype(np.float64)
     absent_TS = ~np.isfinite(quantiles_TSQ).all(axis=-1)
     median_TS = np.where(absent_TS, np.nan, quantiles_TSQ[:, :, forecast.levels.index(0.5)])
@@ -56,22 +56,11 @@ def _median_and_uncertainty(forecast: Forecast, horizon: int) -> tuple[np.ndarra
     return median_TS, spread_TS / distance if distance else spread_TS
 
 
-def _edge(median_TS: np.ndarray, uncertainty_TS: np.ndarray, config: ProfitTrackerConfig) -> np.ndarray:
+def _edge(median_TS: np.ndarray, uncertainty_TS: np.ndarray, full_size_at: float, rules: TradingRules) -> np.ndarray:
     edge_TS = np.nan_to_num(median_TS)
-    round_trip = 2.0 * (config.commission + config.slippage)
-    full_TS = config.full_size_at * uncertainty_TS
+    round_trip = 2.0 * (rules.commission + rules.slippage)
+    full_TS = full_size_at * uncertainty_TS
     # Dividing by the larger of the two clips at full size and needs no special case for a certain forecast.
     size_TS = edge_TS / np.maximum(np.maximum(full_TS, np.abs(edge_TS)), np.finfo(np.float64).tiny)
     with np.errstate(over="ignore"):  # of a model that diverges: more than any cost, as infinity is
         return np.where(np.abs(np.expm1(edge_TS)) > round_trip, size_TS, 0.0)
-
-
-def _top_k(median_TS: np.ndarray, k: int, allow_short: bool) -> np.ndarray:
-    known_TS = np.isfinite(median_TS)
-    n_T1 = known_TS.sum(axis=-1, keepdims=True)
-    k_T1 = np.minimum(k, n_T1 // 2 if allow_short else n_T1)
-    ranked_TS = np.where(known_TS, median_TS, np.inf)  # symbols without a forecast come last
-    rank_TS = np.argsort(np.argsort(ranked_TS, axis=-1, kind="stable"), axis=-1, kind="stable")
-    long_TS = (rank_TS >= n_T1 - k_T1) & (rank_TS < n_T1)
-    short_TS = (rank_TS < k_T1) & allow_short
-    return np.where(np.nan_to_num(median_TS) != 0.0, long_TS.astype(np.float64) - short_TS, 0.0)
