@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hftraining.core.errors import ConfigError
+from hftraining.core.relative import in_words
 
 _AS_BEFORE = {"smoothing": 0.0, "trade_rate": 1.0}  # what policies did: all of the way, each day
 
@@ -16,8 +17,8 @@ def in_todays_fields(values: dict[str, Any], path: Path) -> dict[str, Any]:
     path: of the file, for messages. Raises ConfigError for a policy that is gone.
     """
     objective = values.get("objective")
-    if isinstance(objective, dict) and isinstance(relative := objective.get("relative"), bool):
-        values = values | {"objective": objective | {"relative": "mean" if relative else "none"}}
+    if isinstance(objective, dict) and "relative" in objective:
+        values = values | {"objective": objective | {"relative": in_words(objective["relative"])}}
     tracker = values.get("profit_tracker")
     if not isinstance(tracker, dict) or "policy" not in tracker or "portfolio" in values:
         return values

@@ -20,6 +20,7 @@ from hftraining.core.errors import UserError
 from hftraining.core.files import filling, sha256
 from hftraining.core.forecast import Forecast
 from hftraining.core.relative import KINDS as KINDS_OF_LABEL
+from hftraining.core.relative import in_words
 from hftraining.core.tensor_file import TENSORS_MOST, shapes_of
 from hftraining.core.untrusted import MB, Untrusted, digest, is_there, read_json_object, read_yaml, refuse_links, shown
 from hftraining.market.features import FEATURES, Features, Scaler, make_features
@@ -237,7 +238,8 @@ def _relative_before(folder: Path) -> str:
         objective = read_yaml(path).get("objective") if is_there(path) else None
     except Untrusted as error:
         raise ModelFolderError(str(error)) from None
-    return "mean" if isinstance(objective, dict) and objective.get("relative") is True else "none"
+    said = in_words(objective.get("relative")) if isinstance(objective, dict) else None
+    return "mean" if said == "mean" else "none"
 
 
 @dataclass
