@@ -8,6 +8,7 @@ import pytest
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
+from hftraining.portfolio.config import PortfolioConfig
 from hftraining.portfolio.weights import target_weights
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.config import ProfitTrackerConfig
@@ -43,7 +44,7 @@ def test_the_documented_call_gives_metrics_trades_and_equity(bars, forecast):
         take_profit=0.05,
     )
     report = tracker.evaluate(bars, forecast)
-    weights = target_weights(forecast, bars, tracker.config)
+    weights = target_weights(forecast, bars, tracker.portfolio, tracker.config)
     alone = simulate(bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, weights, tracker.config)
     assert report.metrics == pytest.approx(summarize(alone, tracker.config))
     assert report.equity.tolist() == alone.equity_T.tolist()
@@ -56,7 +57,7 @@ def test_the_documented_call_gives_metrics_trades_and_equity(bars, forecast):
 
 
 def test_foresight_earns_and_its_negation_loses_and_zeros_trade_nothing(bars, forecast):
-    tracker = ProfitTracker(policy="sign")
+    tracker = ProfitTracker(portfolio=PortfolioConfig(kind="sign", smoothing=0.0, trade_rate=1.0))
     reverse = replace(forecast, quantiles_TSHQ=-forecast.quantiles_TSHQ)
     nothing = replace(forecast, quantiles_TSHQ=0.0 * forecast.quantiles_TSHQ)
     assert tracker.evaluate(bars, forecast).metrics["total_return"] > 0.2
@@ -193,9 +194,9 @@ def test_buy_and_hold_is_computed_once_for_the_same_bars(bars):
 
 
 def test_a_config_and_fields_combine_and_unknown_fields_are_refused():
-    config = ProfitTrackerConfig(commission=0.01, policy="sign")
+    config = ProfitTrackerConfig(commission=0.01, lag=2)
     assert ProfitTracker(config, commission=0.02).config == replace(config, commission=0.02)
-    assert ProfitTracker().config == ProfitTrackerConfig()
+    assert ProfitTracker().config == ProfitTrackerConfig() and ProfitTracker().portfolio == PortfolioConfig()
     with pytest.raises(TypeError, match="comission"):
         ProfitTracker(comission=0.01)
     with pytest.raises(ValueError, match="stop_loss=2"):

@@ -18,8 +18,10 @@ from hftraining.core.secret import refuse_secrets
 from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
+from hftraining.experiment.old_config import in_todays_fields
 from hftraining.market.config import StocksConfig
 from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
+from hftraining.portfolio.config import PortfolioConfig
 from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
 
@@ -59,6 +61,7 @@ class ExperimentConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     stocks: StocksConfig = field(default_factory=StocksConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
@@ -75,25 +78,25 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         """Refuse combinations of groups that make no sense."""
-        tracker, objective = self.profit_tracker, self.objective
-        if tracker.horizon and tracker.horizon not in objective.horizons:
+        portfolio, tracker, objective = self.portfolio, self.profit_tracker, self.objective
+        if portfolio.horizon and portfolio.horizon not in objective.horizons:
             raise ValueError(
-                f"profit_tracker.horizon={tracker.horizon} is not one of objective.horizons={objective.horizons}"
+                f"portfolio.horizon={portfolio.horizon} is not one of objective.horizons={objective.horizons}"
             )
-        if objective.forecast_weight == 0 and tracker.policy != "head":
+        if objective.forecast_weight == 0 and portfolio.kind != "head":
             raise ValueError(
-                f"profit_tracker.policy={tracker.policy} trades forecasts, but objective.forecast_weight=0 trains "
-                "none: use profit_tracker.policy=head"
+                f"portfolio.kind={portfolio.kind} trades forecasts, but objective.forecast_weight=0 trains "
+                "none: use portfolio=head"
             )
-        if objective.profit_weight == 0 and tracker.policy == "head":
+        if objective.profit_weight == 0 and portfolio.kind == "head":
             raise ValueError(
-                "profit_tracker.policy=head trades the position head, but objective.profit_weight=0 does not train it: "
+                "portfolio.kind=head trades the position head, but objective.profit_weight=0 does not train it: "
                 "use objective=mixed or objective=profit"
             )
-        if self.model.kind in HEADLESS and tracker.policy == "head":
+        if self.model.kind in HEADLESS and portfolio.kind == "head":
             raise ValueError(
-                f"profit_tracker.policy=head trades the position head, which model.kind={self.model.kind} lacks: "
-                "use another policy"
+                f"portfolio.kind=head trades the position head, which model.kind={self.model.kind} lacks: "
+                "use another portfolio"
             )
         if self.training.methods and not self.init_from:
             raise ValueError(f"training.methods={self.training.methods} needs a base model: init_from=outputs/base/...")
@@ -173,7 +176,7 @@ def plain_values(path: Path) -> dict[str, Any]:
 
     A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused.
     """
-    values = read_yaml(path)
+    values = in_todays_fields(read_yaml(path), path)
     known = flatten(dataclasses.asdict(ExperimentConfig()))
     for name, value in flatten(values).items():
         if name not in known:

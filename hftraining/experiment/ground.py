@@ -98,7 +98,7 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
         days=days,
         periods={name: Period.cut(*own, objective.horizons, getattr(splits, name), lead) for name in sets},
         forecaster=forecaster,
-        tracker=ProfitTracker(config.profit_tracker),
+        tracker=ProfitTracker(config.profit_tracker, config.portfolio),
         # Before the run begins, so that a baseline or window that fails leaves nothing half-done.
         baselines=baseline_weights(config, own_bars, own_features, forecaster.scaler, lesson),
         windows=windows_of(config, own_bars, lesson) if isinstance(forecaster.model, Network) else None,

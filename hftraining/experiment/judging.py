@@ -3,7 +3,7 @@
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,8 @@ from hftraining.evidence.scores import daily_scores, quantile_calibration
 from hftraining.experiment.periods import Period
 from hftraining.profit_tracker import ProfitReport, ProfitTracker
 from hftraining.runs.result import Baseline, Calibration, Estimate, Null, PeriodResult, Score
-from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import daily_returns, summarize
 from hftraining.trading.simulator import simulate
-from hftraining.trading.strategies import STRATEGIES
 
 FAN = ("q05", "q25", "q50", "q75", "q95")
 
@@ -64,13 +62,10 @@ def judge(
     matched = tracker.risk_matched(bars, report.metrics["exposure"])
     beside = {"buy_and_hold": Baseline(dict(held.metrics)), "risk_matched": Baseline(dict(matched.metrics))}
     for name, weights_TS in baselines.items():
-        # Rules are traded as the literature has it: stops would cripple them in our favour. Baseline models are traded
-        # by the model's own rules.
-        own_rules = replace(rules, stop_loss=0.0, take_profit=0.0) if name in STRATEGIES else rules
-        simulation = simulate(*prices, weights_TS, own_rules)
+        simulation = simulate(*prices, weights_TS, rules)
         apart = sharpe_difference(daily_returns(simulation.equity_T), theirs, evidence.bootstrap_draws, seed)
-        beside[name] = Baseline(dict(summarize(simulation, own_rules)), estimate_of(apart))
-    scores, calibration = _scored(period, forecast, rules)
+        beside[name] = Baseline(dict(summarize(simulation, rules)), estimate_of(apart))
+    scores, calibration = _scored(period, forecast, tracker.portfolio.horizon)
     dates, (first, last) = bars.sessions_T, period.window
     result = PeriodResult(
         days=len(dates),
@@ -105,11 +100,9 @@ def estimate_of(interval: Interval | DailyScore) -> Estimate:
     return Estimate(interval.value, interval.low, interval.high)
 
 
-def _scored(
-    period: Period, forecast: Forecast, rules: ProfitTrackerConfig
-) -> tuple[dict[str, Score], list[Calibration]]:
+def _scored(period: Period, forecast: Forecast, horizon: int) -> tuple[dict[str, Score], list[Calibration]]:
     """The scores of the median at the traded horizon, and the calibration of every quantile."""
-    horizon = rules.horizon or max(forecast.horizons)
+    horizon = horizon or max(forecast.horizons)
     h, middle = forecast.horizons.index(horizon), forecast.levels.index(0.5)
     labels_TSH = period.labels_TSH * period.span_TSH  # log returns, as forecast
     median_TS = forecast.quantiles_TSHQ[:, :, h, middle]

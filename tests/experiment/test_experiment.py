@@ -19,7 +19,7 @@ def test_the_default_composition_is_the_dataclass_defaults():
     assert dataclasses.asdict(compose_config()) == dataclasses.asdict(typed_config({}))
 
 
-@pytest.mark.parametrize("group", ["model", "training", "objective", "profit_tracker", "evidence"])
+@pytest.mark.parametrize("group", ["model", "training", "objective", "portfolio", "profit_tracker", "evidence"])
 def test_every_option_of_a_group_composes_and_names_itself(group):
     for path in (CONF / group).glob("*.yaml"):
         base = ("init_from=outputs/base/x",) if path.stem == "finetune" else ()
@@ -35,17 +35,17 @@ def test_the_large_model_and_ten_technology_stocks_compose():
 
 
 def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
-    assert compose_config("objective=profit").profit_tracker.policy == "head"
-    assert compose_config("objective=profit", "profit_tracker=frictionless").profit_tracker.policy == "head"
-    with pytest.raises(ConfigError, match=r"use profit_tracker.policy=head"):
-        compose_config("objective=profit", "profit_tracker.policy=edge")
+    assert compose_config("objective=profit").portfolio.kind == "head"
+    assert compose_config("objective=profit", "profit_tracker=frictionless").portfolio.kind == "head"
+    with pytest.raises(ConfigError, match=r"use portfolio=head"):
+        compose_config("objective=profit", "portfolio.kind=edge")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("profit_tracker.horizon=7", "profit_tracker.horizon=7 is not one of"),
-        ("objective.profit_weight=0 profit_tracker.policy=head", "objective.profit_weight=0 does not train it"),
+        ("portfolio.horizon=7", "portfolio.horizon=7 is not one of"),
+        ("objective.profit_weight=0 portfolio=head", "objective.profit_weight=0 does not train it"),
         ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
         ("profit_tracker.commission=-0.1", "profit_tracker.commission=-0.1 must be zero or positive"),
         ("profit_tracker.stop_loss=1", "profit_tracker.stop_loss=1.0 must be below 1"),
@@ -67,7 +67,9 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
         ("evidence.null_draws=3", "evidence.null_draws=3 must be at least 20"),
         ("evidence.baselines=[momentun]", "did you mean momentum"),
         ("seed=-1", "seed=-1 must not be negative"),
-        ("profit_tracker.policy=hope", "profit_tracker.policy=hope is not one of"),
+        ("portfolio.kind=hope", "portfolio.kind=hope is not one of"),
+        ("portfolio.trade_rate=2", r"portfolio.trade_rate=2.0 must lie in \[1e-09, 1.0\]"),
+        ("portfolio=top portfolio.keep=0.1", "portfolio.keep=0.1 must be at least portfolio.fraction=0.2"),
         ("training.best_metric=profit/luck", "training.best_metric=profit/luck is not one of"),
     ],
 )

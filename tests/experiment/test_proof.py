@@ -96,9 +96,9 @@ def test_the_forecasts_of_an_untrained_model_depend_on_every_feature(bars, model
         )
 
 
-@pytest.mark.parametrize("policy", ["edge", "sign", "top_k", "head"])
-def test_an_untrained_model_trades_most_days_so_that_a_leak_would_move_its_account(bars, policy):
-    real = ground_of(bars, f"profit_tracker.policy={policy}")
+@pytest.mark.parametrize("kind", ["tilt", "top", "long_short", "core", "edge", "sign", "head"])
+def test_an_untrained_model_trades_most_days_so_that_a_leak_would_move_its_account(bars, kind):
+    real = ground_of(bars, f"portfolio.kind={kind}")
     valid = real.periods["valid"]
     weights_TS = real.tracker.evaluate(valid.bars, valid.forecast(lively(real.forecaster))).weights_TS
     held_T = np.abs(weights_TS).sum(axis=1) > 0

@@ -216,15 +216,15 @@ CONFIGS = {
     "mixed": (),
     "forecast": ("objective=forecast",),
     "profit, head": ("objective=profit",),
-    "top k, lag 2, whole shares": (
-        "profit_tracker.policy=top_k",
+    "top, lag 2, whole shares": (
+        "portfolio=top",
         "profit_tracker.lag=2",
         "profit_tracker.whole_shares=true",
     ),
     "sign, frictionless, one horizon": (
         "profit_tracker=frictionless",
-        "profit_tracker.policy=sign",
-        "profit_tracker.horizon=1",
+        "portfolio=sign",
+        "portfolio.horizon=1",
     ),
     "bf16": ("training.precision=bf16",),
     "two threads": ("training.threads=2", "model.hidden_size=64", "training.window=64"),

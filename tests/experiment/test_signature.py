@@ -156,7 +156,7 @@ POOL = {
     "objective.horizons": [[1, 5, 20], [1, 3]],
     "objective.relative": [False, True],
     "profit_tracker.commission": [0.001, 0.0, 0.002],
-    "profit_tracker.policy": ["edge", "sign"],
+    "portfolio.kind": ["auto", "top"],
     "evidence.baselines": [["momentum", "trend", "reversal", "ridge"], []],
     "seed": [1, 2, 3],
 }
