@@ -23,6 +23,7 @@ class Forecast:
     head_TS: np.ndarray
     horizons: tuple[int, ...]
     levels: tuple[float, ...]
+    relative: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse shapes and axes that do not match."""
