@@ -18,7 +18,7 @@ from hftraining.core.secret import refuse_secrets
 from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
-from hftraining.market.config import StocksConfig
+from hftraining.market.config import StocksConfig, default_stocks
 from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
 from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
@@ -57,7 +57,7 @@ class ExperimentConfig:
     """The tree. Its defaults are what `python train.py` runs."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    stocks: StocksConfig = field(default_factory=StocksConfig)
+    stocks: StocksConfig = field(default_factory=default_stocks)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

@@ -1,4 +1,4 @@
-"""From bars to profit on the packaged sample, with known forecasts in place of the model."""
+"""From bars to profit on the packaged sample of five, with known forecasts in place of the model."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ HORIZONS, LEVELS = (1, 5), (0.1, 0.5, 0.9)
 
 @pytest.fixture(scope="module")
 def bars():
-    return load_bars(StocksConfig())
+    return load_bars(StocksConfig(source="sample5"))
 
 
 @pytest.fixture(scope="module")
