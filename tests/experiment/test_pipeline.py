@@ -133,7 +133,14 @@ def test_the_loss_profit_correlation_is_the_rank_correlation_with_fishers_interv
 
 @pytest.mark.slow
 def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothing_changes(tmp_path):
-    quick = ["model=tiny", "training.window=64", "training.learning_rate=3e-3", "training.threads=1", *FAST]
+    quick = [
+        "model=tiny",
+        "stocks=sample5",
+        "training.window=64",
+        "training.learning_rate=3e-3",
+        "training.threads=1",
+        *FAST,
+    ]
     losses = {}
     for steps in (1, 100):
         config = compose_config(*quick, f"training.max_steps={steps}", f"output_dir={tmp_path}")
@@ -144,6 +151,7 @@ def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothin
 
 SMALL = (
     "model=tiny",
+    "stocks=sample5",
     "training.max_steps=20",
     "training.window=48",
     "training.threads=1",
