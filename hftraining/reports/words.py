@@ -8,7 +8,7 @@ from statistics import fmean
 from hftraining.core.metrics import BY_NAME, Unit
 from hftraining.evidence.money import money
 from hftraining.reports.format import UNKNOWN, between, capitalised, day, estimate, is_known, number, plural
-from hftraining.runs.result import PERIODS, Against, Estimate, Metrics, Null, Number, PeriodResult, RunResult
+from hftraining.runs.result import PERIODS, Against, Estimate, Losses, Metrics, Null, Number, PeriodResult, RunResult
 
 ALARMED = "(!)"  # marks a row whose run has an alarm
 TOO_GOOD = "too good to be true: a leak until proven otherwise, the run's page says why"
@@ -194,6 +194,28 @@ def _means(metrics: Sequence[Metrics]) -> Metrics:
         known = [value for value in values if is_known(value)]
         means[name] = fmean(known) if len(known) == len(values) else None
     return means
+
+
+def loss_line(result: RunResult) -> str:
+    """The forecast losses of both periods, like with like, beside those of two forecasts that know nothing.
+
+    Empty where the validation days have none.
+    """
+    train, valid = (result.loss.get(name, Losses()) for name in ("train", "valid"))
+    if not is_known(valid.model) or not is_known(valid.nothing_changes):
+        return ""
+    model, nothing, constant = (
+        number(loss, Unit.LOSS) for loss in (valid.model, valid.nothing_changes, valid.unconditional)
+    )
+    first = f"{number(train.model, Unit.LOSS)} on the training days, " if is_known(train.model) else ""
+    verb = "below" if valid.model < valid.nothing_changes else "NOT below"
+    better = is_known(valid.unconditional) and valid.model < valid.unconditional
+    rest = (
+        f"{'and' if better else 'but NOT'} below one constant forecast ({constant})"
+        if verb == "below"
+        else (f"one constant forecast has {constant}")
+    )
+    return f'forecast loss: {first}{model} on the validation days, {verb} "nothing changes" ({nothing}), {rest}'
 
 
 # --- the verdict and the alarms -------------------------------------------------------------------------------------
