@@ -14,6 +14,8 @@ ALARMED = "(!)"  # marks a row whose run has an alarm
 TOO_GOOD = "too good to be true: a leak until proven otherwise, the run's page says why"
 LEGEND = f"{ALARMED} {TOO_GOOD}"
 LUCK = "the same positions, moved in time at random"
+DEALT = "the same positions, moved in time and dealt to other stocks at random"
+TONED = ("total_return", "cagr", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "alpha")  # above zero is a gain
 
 
 @dataclass(frozen=True)
@@ -109,15 +111,15 @@ EVIDENCE = (
     ),
     Evidence(
         "null.selection_p",
-        "Chance that luck does as well if it also picks the stocks, p",
-        f"{LUCK}, with the stocks exchanged, too",
+        "Chance that luck that also picks the stocks does as well, p",
+        DEALT,
         Unit.SCORE,
         _null(lambda found: number(found.selection_p, Unit.SCORE)),
     ),
     Evidence(
         "null.selection_band",
-        "Sharpe ratio of that luck, 5 % to 95 %",
-        f"{LUCK}, with the stocks exchanged, too",
+        "Sharpe ratio of luck that also picks the stocks, 5 % to 95 %",
+        DEALT,
         Unit.RATIO,
         _null(lambda found: between(found.selection_band, Unit.RATIO)),
     ),
