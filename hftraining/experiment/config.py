@@ -19,7 +19,7 @@ from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.experiment.old_config import in_todays_fields
-from hftraining.market.config import StocksConfig
+from hftraining.market.config import StocksConfig, default_stocks
 from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
 from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig
 from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
@@ -59,7 +59,7 @@ class ExperimentConfig:
     """The tree. Its defaults are what `python train.py` runs."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    stocks: StocksConfig = field(default_factory=StocksConfig)
+    stocks: StocksConfig = field(default_factory=default_stocks)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hftraining.model.config import ObjectiveConfig
 from hftraining.model.differentiable import account_equity
+from hftraining.model.towards import smoothed, traded_towards
 from hftraining.trading.config import TradingRules
 from hftraining.trading.simulator import SESSIONS_PER_YEAR
 
@@ -26,10 +27,21 @@ class Loss:
 
 
 class Objective:
-    """forecast_weight * pinball loss + profit_weight * (-annual net Sharpe)."""
+    """forecast_weight * pinball loss + profit_weight * (-annual net Sharpe).
 
-    def __init__(self, config: ObjectiveConfig, rules: TradingRules):
+    smoothing, trade_rate, every: how the position head is traded, as the fields of the portfolio `head`.
+    """
+
+    def __init__(
+        self,
+        config: ObjectiveConfig,
+        rules: TradingRules,
+        smoothing: float = 0.0,
+        trade_rate: float = 1.0,
+        every: int = 1,
+    ):
         self.config, self.rules = config, rules
+        self.smoothing, self.trade_rate, self.every = smoothing, trade_rate, every
         self.levels_Q = torch.tensor(config.quantiles)
 
     def __call__(
@@ -52,25 +64,39 @@ class Objective:
             open_WLK, close_WLK, head_WLK, present_WLK = (
                 part.transpose(1, 2) for part in (open_WKL, close_WKL, head_WKL, present_WKL)
             )
-            weights_WLK = position_weights(head_WLK, present_WLK, self.rules)
-            if torch.isfinite(weights_WLK).all():
+            if torch.isfinite(head_WLK[present_WLK]).all():
+                weights_WLK = position_weights(
+                    head_WLK, present_WLK, close_WLK, self.rules, self.smoothing, self.trade_rate, self.every
+                )
                 profit = -net_sharpe(account_equity(open_WLK, close_WLK, weights_WLK, self.rules))
             else:  # the model has diverged; the trainer skips and counts this loss
-                profit = weights_WLK.sum()
+                profit = head_WLK[present_WLK].sum()
             total = total + config.profit_weight * profit
         return Loss(total, forecast, profit)
 
 
-def position_weights(head_BK: Tensor, present_BK: Tensor, rules: TradingRules) -> Tensor:
-    """Target weights from the position head, as in the policy `head`; K symbols share an account.
+def position_weights(
+    head_WLK: Tensor,
+    present_WLK: Tensor,
+    close_WLK: Tensor,
+    rules: TradingRules,
+    smoothing: float = 0.0,
+    trade_rate: float = 1.0,
+    every: int = 1,
+) -> Tensor:
+    """Weights from the position head, as in the portfolio `head`; K symbols share an account, a window begins flat.
 
-    Zero where a symbol is not present; scaled down together where their gross sum would exceed max_gross.
+    The head, in [-1, 1], is smoothed over the bars where a symbol is present (half-life `smoothing` in sessions; 0:
+    none, and zero where it is absent), scaled down together where the gross sum would exceed max_gross, and traded
+    towards by trade_rate on every `every`-th session, see trading/towards.py. Finite where the head is.
     """
-    weights_BK = torch.where(present_BK, head_BK, 0.0) * rules.max_position_size
+    size_WLK = smoothed(torch.where(present_WLK, head_WLK, torch.nan), smoothing)
+    target_WLK = size_WLK * rules.max_position_size
     if not rules.allow_short:
-        weights_BK = weights_BK.clamp(min=0.0)
-    gross_B1 = weights_BK.abs().sum(dim=-1, keepdim=True)
-    return weights_BK * (rules.max_gross / gross_B1.clamp(min=rules.max_gross))
+        target_WLK = target_WLK.clamp(min=0.0)
+    gross_WL1 = target_WLK.abs().sum(dim=-1, keepdim=True)
+    target_WLK = target_WLK * (rules.max_gross / gross_WL1.clamp(min=rules.max_gross))
+    return traded_towards(target_WLK, close_WLK, trade_rate, every, rules)
 
 
 def pinball_loss(quantiles_BHQ: Tensor, label_BH: Tensor, levels_Q: Tensor) -> Tensor:

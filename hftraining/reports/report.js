@@ -20,6 +20,21 @@ addEventListener("DOMContentLoaded", () => {
     }
   }
 
+  // A table that is wider than its place says so: a phone shows no scroll bar.
+  const measured = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    const cut = target.scrollWidth > target.clientWidth + 1;
+    target.classList.toggle("cut", cut);
+    target.previousElementSibling.style.display = cut ? "block" : "";
+  }));
+  for (const place of document.querySelectorAll(".scroll, .trades")) {
+    const hint = document.createElement("p");
+    hint.className = "hint";
+    hint.textContent = "Scroll the table sideways: it has more columns.";
+    place.before(hint);
+    place.tabIndex = 0;
+    measured.observe(place);
+  }
+
   if (typeof Plotly === "undefined") {
     root.classList.add("chartless");
     return;

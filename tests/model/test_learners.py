@@ -266,7 +266,7 @@ def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75,
 
 
 def test_on_the_sample_a_learner_trades_and_is_not_too_good_to_be_true(name):
-    bars = load_bars(StocksConfig())
+    bars = load_bars(StocksConfig(source="sample5"))
     got, splits = forecast_bars(name, bars)
     tracker = ProfitTracker()
     for rows in (splits.valid, splits.test):
