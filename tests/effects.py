@@ -35,6 +35,7 @@ EFFECT = {
     "objective.quantiles=[0.2,0.5,0.8]": "weights",
     "objective.label=close": "weights",
     "objective.relative=mean": "weights",
+    "objective.loss=mse": "weights",
     "objective.name=other": "folder",
     "profit_tracker.initial_capital=20000": "equity",
     "profit_tracker.commission=0.001": "weights",
