@@ -19,9 +19,9 @@ from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.experiment.old_config import in_todays_fields
-from hftraining.market.config import StocksConfig
+from hftraining.market.config import StocksConfig, default_stocks
 from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
-from hftraining.portfolio.config import PortfolioConfig
+from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig
 from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
 
@@ -59,7 +59,7 @@ class ExperimentConfig:
     """The tree. Its defaults are what `python train.py` runs."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    stocks: StocksConfig = field(default_factory=StocksConfig)
+    stocks: StocksConfig = field(default_factory=default_stocks)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)
@@ -98,6 +98,8 @@ class ExperimentConfig:
                 f"portfolio.kind=head trades the position head, which model.kind={self.model.kind} lacks: "
                 "use another portfolio"
             )
+        if objective.relative not in ("auto", "none") and portfolio.kind in ABSOLUTE:
+            raise ValueError(needs_absolute(portfolio.kind, objective.relative))
         if self.training.methods and not self.init_from:
             raise ValueError(f"training.methods={self.training.methods} needs a base model: init_from=outputs/base/...")
         if not 0 <= self.seed <= MOST_SEED:
@@ -124,6 +126,14 @@ class ExperimentConfig:
                 f"{model.hidden_size} and num_layers={model.num_layers} would need about {about:.0e} bytes a step: "
                 "choose smaller ones"
             )
+
+
+def needs_absolute(kind: str, relative: str) -> str:
+    """The message for a portfolio that relative forecasts cannot feed."""
+    return (
+        f"portfolio.kind={kind} needs absolute returns, but objective.relative={relative} forecasts relative ones: "
+        "use objective.relative=none or portfolio=tilt"
+    )
 
 
 def typed_config(values: Any) -> ExperimentConfig:

@@ -104,7 +104,7 @@ def _scored(period: Period, forecast: Forecast, horizon: int) -> tuple[dict[str,
     """The scores of the median at the traded horizon, and the calibration of every quantile."""
     horizon = horizon or max(forecast.horizons)
     h, middle = forecast.horizons.index(horizon), forecast.levels.index(0.5)
-    labels_TSH = period.labels_TSH * period.span_TSH  # log returns, as forecast
+    labels_TSH = period.labels_TSH * period.span_TSH  # in the unit of the forecast
     median_TS = forecast.quantiles_TSHQ[:, :, h, middle]
     scores = daily_scores(median_TS, labels_TSH[:, :, h], overlap=horizon)
     calibration = [

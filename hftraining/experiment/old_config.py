@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hftraining.core.errors import ConfigError
+from hftraining.core.relative import in_words
 
 _AS_BEFORE = {"smoothing": 0.0, "trade_rate": 1.0}  # what policies did: all of the way, each day
 
@@ -12,8 +13,12 @@ def in_todays_fields(values: dict[str, Any], path: Path) -> dict[str, Any]:
     """The values of a config.yaml in today's fields, with the same meaning; those of today come back as they are.
 
     Until the group `portfolio` there was, the group `profit_tracker` held a policy, and `sample` was of five stocks.
+    objective.relative was true or false: returns less the mean of the day's stocks, or not.
     path: of the file, for messages. Raises ConfigError for a policy that is gone.
     """
+    objective = values.get("objective")
+    if isinstance(objective, dict) and "relative" in objective:
+        values = values | {"objective": objective | {"relative": in_words(objective["relative"])}}
     tracker = values.get("profit_tracker")
     if not isinstance(tracker, dict) or "policy" not in tracker or "portfolio" in values:
         return values

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hftraining.core.errors import UserError
 from hftraining.market.wording import plain, plain_path
 
-SOURCES = ("sample", "yahoo", "files")
+SOURCES = ("sample", "sample5", "yahoo", "files")
 BAD_ROWS = ("refuse", "drop")
 RESAMPLE = ("1d",)
 MOST_LETTERS_OF_A_SYMBOL = 64
@@ -24,7 +24,7 @@ class StocksConfig:
     """Which symbols, from where, over which days. Dates are ISO (2011-01-03); each field says what null means."""
 
     name: str = "sample"  # names the run folder
-    source: str = "sample"  # sample (packaged, offline), yahoo (cached snapshot) or files (csv or parquet)
+    source: str = "sample"  # sample or sample5 (packaged, offline), yahoo (cached snapshot) or files (csv or parquet)
     path: str | None = None  # files: a csv or parquet file, or a folder of them
     symbols: list[str] = field(default_factory=list)  # empty: all that the source has (yahoo needs a list)
     exclude: list[str] = field(default_factory=list)  # symbols to leave out
@@ -78,6 +78,11 @@ class StocksConfig:
         for (name, day), (later_name, later) in pairwise(days):
             if day >= later:
                 raise ValueError(f"stocks.{name}={day} must come before stocks.{later_name}={later}")
+
+
+def default_stocks() -> StocksConfig:
+    """The group that a run has without another: the packaged sample, with the days of conf/stocks/sample.yaml."""
+    return StocksConfig(valid_start="2013-01-01", test_start="2016-01-01")
 
 
 def _refuse_symbols(name: str, symbols: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The adjustment of Yahoo's bars for dividends."""
+"""The adjustment of bars for dividends, those of Yahoo and those of the packaged sample."""
 
 import numpy as np
 import pandas as pd
@@ -8,13 +8,20 @@ from hftraining.market.yahoo import PRICES, BadResponse
 DOUBT = 0.005  # our adjustment against Yahoo's own: more than rounding
 
 
-def adjusted(table: pd.DataFrame, events: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def adjusted(table: pd.DataFrame, events: pd.DataFrame, reinvested: str = "before") -> tuple[pd.DataFrame, list[str]]:
     """The table of read_yahoo adjusted for dividends, without adj_close, and doubts about the adjustment.
 
-    Before an ex-date all prices are multiplied by 1 - dividend / (close before the ex-date) and volumes divided by it,
-    so that the return of holding through the ex-date is the true one (CRSP). A symbol is in doubt if its adjustment
-    differs from Yahoo's Adj Close by more than 0.5 %. The table must be sorted by symbol and date. Raises
-    BadResponse for a dividend that is not between zero and the close before it.
+    Before an ex-date all prices are multiplied by a factor and volumes divided by it, so that the return of holding
+    through the ex-date has the dividend D in it. reinvested says at which close D buys shares:
+
+    - "before", as Yahoo reckons: 1 - D / (close before the ex-date).
+    - "ex", as Alpha Vantage does: C / (C + D) with the close C of the ex-date, so that the return from close to close
+      is (C + D) / (close before) - 1, as CRSP defines it. The two part by D times the return of the day, which is
+      little, but 3.5 % where Altria gave away Philip Morris, two thirds of its price.
+
+    A symbol is in doubt if its adjustment differs from the table's adj_close, where there is one, by more than 0.5 %.
+    The table must be sorted by symbol and date. Raises BadResponse for a dividend that is not between zero and the
+    close before it.
     """
     doubts: list[str] = []
     factor = np.ones(len(table))
@@ -22,7 +29,9 @@ def adjusted(table: pd.DataFrame, events: pd.DataFrame) -> tuple[pd.DataFrame, l
     for symbol, place in table.groupby("symbol", observed=True).indices.items():
         bars = table.iloc[place]
         mine = paid[paid["symbol"] == symbol]
-        factor[place] = _dividend_factor(str(symbol), bars, mine)
+        factor[place] = _dividend_factor(str(symbol), bars, mine, reinvested)
+        if "adj_close" not in table:
+            continue
         theirs = (bars["adj_close"] / bars["close"]).to_numpy()
         # Yahoo's factors include dividends paid after the last bar, equally in every row.
         apart = np.abs(factor[place] / (theirs / theirs[-1]) - 1)
@@ -33,11 +42,12 @@ def adjusted(table: pd.DataFrame, events: pd.DataFrame) -> tuple[pd.DataFrame, l
                 f"{apart[worst]:.1%} on {bars['date'].iloc[worst].date()}; the dividends are used"
             )
     prices = {name: table[name] * factor for name in PRICES}
-    return table.drop(columns="adj_close").assign(**prices, volume=table["volume"] / factor), doubts
+    return table.drop(columns="adj_close", errors="ignore").assign(**prices, volume=table["volume"] / factor), doubts
 
 
-def _dividend_factor(symbol: str, bars: pd.DataFrame, paid: pd.DataFrame) -> np.ndarray:
+def _dividend_factor(symbol: str, bars: pd.DataFrame, paid: pd.DataFrame, reinvested: str) -> np.ndarray:
     """The factor by which each row of one symbol is multiplied."""
+    assert reinvested in ("before", "ex"), reinvested
     dates, close = bars["date"].to_numpy(), bars["close"].to_numpy()
     step = np.ones(len(bars) + 1)
     for day, dividend in zip(paid["date"].to_numpy(), paid["dividend"].to_numpy(), strict=True):
@@ -49,5 +59,6 @@ def _dividend_factor(symbol: str, bars: pd.DataFrame, paid: pd.DataFrame) -> np.
                 f"{symbol}: Yahoo reports a dividend of {dividend:g} on {str(day)[:10]}, after a close of "
                 f"{close[row - 1]:g}: leave it out with stocks.exclude=[{symbol}]"
             )
-        step[row] *= 1 - dividend / close[row - 1]
+        kept = 1 - dividend / close[row - 1] if reinvested == "before" else close[row] / (close[row] + dividend)
+        step[row] *= kept
     return np.cumprod(step[::-1])[::-1][1:]

@@ -1,4 +1,4 @@
-"""Bars from csv and parquet files, and from the packaged sample, as one long table.
+"""Bars from csv and parquet files as one long table.
 
 A table has the columns symbol (categorical), date (midnight, no time zone), open, high, low, close, volume and file;
 adj_close where a source has it; and time (microseconds after midnight) where a source has times of day. A file may hold
@@ -13,7 +13,6 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 import pandas as pd
@@ -40,12 +39,6 @@ MOST_ROWS = 50_000_000  # some 4 GB in memory
 MOST_CSV_BYTES, MOST_HEADER_BYTES = 2**30, 2**16
 # Bars as csv pack to a third or a fifth of their size; gzip can reach a thousandth.
 MOST_PACKING, TRAP_BYTES = 100, 2**26
-
-
-def read_sample() -> pd.DataFrame:
-    """The packaged sample: five stocks, 2000 to 2013, as traded, with adjusted closes."""
-    with resources.as_file(resources.files("hftraining.market") / "sample" / "stocks.parquet") as path:
-        return read_files(path)
 
 
 def read_files(path: Path) -> pd.DataFrame:

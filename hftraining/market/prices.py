@@ -9,7 +9,7 @@ import pandas as pd
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import did_you_mean
-from hftraining.market import audit, dividends, files, intraday, sessions, yahoo
+from hftraining.market import audit, dividends, files, intraday, sample, sessions, yahoo
 from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, MarketDataError, StocksConfig
 from hftraining.market.wording import excluding, listed, plain, plain_path
 
@@ -27,18 +27,23 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     sessions.check_calendar(config.calendar)
     notes: list[str] = []
     doubts: list[str] = []
-    events = None
+    events = snapshot = None
     exchanges: dict[str, str] = {}
     if config.source == "yahoo":
         _refuse_unknown("stocks.exclude", config.exclude, set(config.symbols), "among stocks.symbols")
         table, events, source, notes, exchanges = yahoo.read_yahoo(config, session)
+        snapshot = source.rpartition(" ")[2]
+    elif config.source == "sample":
+        table, events = sample.read_sample()
+        table, source, notes = _between(_choose(table, config), config), "packaged sample", [sample.HINDSIGHT]
+        events = _events_of(events, table)
     else:
         if config.source == "files":
             assert config.path is not None
             table = files.read_files(Path(config.path))
             source = config.path if config.path.isprintable() else plain_path(config.path)
         else:
-            table, source = files.read_sample(), "packaged sample"
+            table, source = sample.read_sample5(), "packaged sample of five"
         table = intraday.recognised(_between(_choose(table, config), config), config.resample)
 
     table, dropped = audit.check_rows(table, config.bad_rows)
@@ -46,7 +51,7 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     if events is None:
         table = files.adjusted(table)
     else:
-        table, doubts = dividends.adjusted(table, events)
+        table, doubts = dividends.adjusted(table, events, "ex" if config.source == "sample" else "before")
     table, absurd = audit.check_adjusted(table, config.bad_rows)
     table, slipped = audit.drop_slips(table)
     audit.refuse_splits(table)
@@ -55,7 +60,7 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     audit.refuse_short(table)
     bars = _align(table, config.symbols, source, [*notes, *dropped, *resampled, *doubts, *absurd, *slipped])
     bars = replace(bars, warnings=(*bars.warnings, *sessions.notes_on_sessions(bars, config.calendar, exchanges)))
-    return bars if events is None else replace(bars, events=events, snapshot=source.rpartition(" ")[2])
+    return bars if events is None else replace(bars, events=events, snapshot=snapshot)
 
 
 def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
@@ -94,6 +99,12 @@ def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
             raise MarketDataError(f"stocks.{name}={text} lies outside the data, which run from {first} to {last}")
         keep &= dates >= day if name == "start" else dates <= day
     return table[keep]
+
+
+def _events_of(events: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The events of the symbols and days of a table."""
+    days = events["date"].between(table["date"].min(), table["date"].max())
+    return events[days & events["symbol"].isin(table["symbol"].cat.categories)].reset_index(drop=True)
 
 
 def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]) -> Bars:

@@ -63,7 +63,7 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
         ("objective.quantiles=[0.1,0.9]", "must rise within"),
         ("objective.label=mid", "objective.label=mid is not one of open, close"),
         ("stocks.valid_start=2012-01-01 stocks.test_start=2010-01-01", "must come before stocks.test_start"),
-        ("stocks.source=ftp", "stocks.source=ftp is not one of sample, yahoo, files"),
+        ("stocks.source=ftp", "stocks.source=ftp is not one of sample, sample5, yahoo, files"),
         ("evidence.null_draws=3", "evidence.null_draws=3 must be at least 20"),
         ("evidence.baselines=[momentun]", "did you mean momentum"),
         ("seed=-1", "seed=-1 must not be negative"),

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hftraining.market.config import StocksConfig
-from hftraining.market.files import NEEDED, adjusted, read_sample
+from hftraining.market.files import NEEDED, adjusted
 from hftraining.market.prices import load_bars
+from hftraining.market.sample import read_sample5
 from tests.bars_of import load, made_bars, refused
 
 
@@ -79,10 +80,10 @@ def test_open_high_low_and_volume_are_adjusted_with_the_close(tmp_path, header):
         assert np.allclose(getattr(loaded, f"{name}_TS")[:, 0], bars[name], rtol=1e-12), name
 
 
-def test_the_sample_is_adjusted_as_by_hand_over_its_splits():
-    raw = read_sample()
+def test_the_sample_of_five_is_adjusted_as_by_hand_over_its_splits():
+    raw = read_sample5()
     apple = raw[raw["symbol"] == "AAPL"].set_index("date")
-    bars = load_bars(StocksConfig())
+    bars = load_bars(StocksConfig(source="sample5"))
     assert bars.symbols_S == ("AAPL", "FB", "GOOG", "IBM", "MSFT") and bars.warnings == ()
     assert (str(bars.sessions_T[0]), str(bars.sessions_T[-1])) == ("2000-03-01", "2013-03-01")
     for day in ("2005-02-25", "2005-02-28", "2000-06-21"):
@@ -188,7 +189,7 @@ def test_a_small_file_that_claims_millions_of_rows_is_not_read(tmp_path):
 
 
 def test_price_times_volume_stays_the_traded_value():
-    table = read_sample()
+    table = read_sample5()
     money = (table["close"] * table["volume"]).to_numpy()
     after = adjusted(table)
     assert np.allclose(after["close"] * after["volume"], money, rtol=1e-12)

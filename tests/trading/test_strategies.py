@@ -31,7 +31,7 @@ FREE = TradingRules(commission=0, slippage=0, borrow_rate=0, stop_loss=0, take_p
 
 @pytest.fixture(scope="module")
 def sample():
-    return load_bars(StocksConfig())
+    return load_bars(StocksConfig(source="sample5"))
 
 
 def growing(*yearly, n_sessions=300):
