@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
@@ -47,7 +47,7 @@ class _Column:
     """A column of the table: its heading, and text and number of a row."""
 
     heading: str
-    cells: list[tuple[str, Number | str]] = field(default_factory=list)
+    cells: Sequence[tuple[str, Number | str]]
     unit: str = ""
 
 
