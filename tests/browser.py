@@ -71,6 +71,6 @@ def laid_out(page, home, width):
     found = found_in(drawn(frame, home, width))
     assert found["content"] <= found["width"] <= width, found
     assert not found["cut"], found["cut"]
-    assert found["hints"] == found["out"]
+    assert found["hints"] >= found["out"]  # within its box a table may be cut before the page is
     assert all(count for _, count in found["charts"]), found["charts"]
     return found

@@ -36,6 +36,7 @@ def forecast(bars):
 
 def test_the_documented_call_gives_metrics_trades_and_equity(bars, forecast):
     tracker = ProfitTracker(
+        portfolio=PortfolioConfig(kind="sign", smoothing=0.0, trade_rate=1.0),
         initial_capital=10000,
         commission=0.001,
         slippage=0.0005,

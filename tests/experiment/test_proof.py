@@ -102,7 +102,7 @@ def test_an_untrained_model_trades_most_days_so_that_a_leak_would_move_its_accou
     valid = real.periods["valid"]
     weights_TS = real.tracker.evaluate(valid.bars, valid.forecast(lively(real.forecaster))).weights_TS
     held_T = np.abs(weights_TS).sum(axis=1) > 0
-    assert held_T.mean() > 0.8 and len(np.unique(weights_TS.round(6), axis=0)) > 5
+    assert held_T.mean() > 0.8 and len(np.unique(weights_TS.round(6), axis=0)) > 3
 
 
 def test_an_interruption_during_the_proof_says_that_nothing_was_written(ground, monkeypatch):
