@@ -27,6 +27,7 @@ EFFECT = {
     "training.grad_clip=0.001": "weights",
     "training.precision=bf16": "weights",
     "training.history=100": "weights",
+    "training.ema=0.9": "weights",
     "training.log_every=1": "metrics",
     "training.name=other": "config.yaml",
     "objective.forecast_weight=2.0": "weights",
