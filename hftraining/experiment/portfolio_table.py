@@ -24,7 +24,7 @@ def write_portfolios(folder: Path, found: Portfolios) -> Path:
     rows = [
         frontier.Tried(
             one.read,
-            one.metrics,
+            {**one.metrics},
             is_chosen=one is found.own,
             p=result.null.p if one is found.best and result.null else None,
             lead=lead if one is found.best else None,
@@ -35,11 +35,11 @@ def write_portfolios(folder: Path, found: Portfolios) -> Path:
         folder,
         found.outputs if folder == found.run else None,
         rows,
-        found.judged.report.buy_and_hold.metrics,
+        {**found.judged.report.buy_and_hold.metrics},
         name=found.run.parent.name,
         headline=f"The best of {plural(len(found.tried), 'portfolio')}: {result.verdict}",
         sentences=[
-            f"{result.money} That is the best of them, in hindsight.",
+            f"{result.money} That is the best of them, chosen in hindsight.",
             f"To train anew with it: {found.command}",
         ],
     )

@@ -168,9 +168,8 @@ def try_portfolios(folder: Path, kinds: Sequence[str] = (), say: Callable[[str],
     trials = LedgerRow(counter.ledger, best.row).trials(judged)
     decide(judged, trials, config.evidence, config.seed)
     delta, _ = signature_of(replace(config, portfolio=best.portfolio))
-    command = " ".join(
-        ["python train.py", *(override(name, value) for name, value in delta.items() if not name.endswith(".name"))]
-    )
+    typed = [override(name, value) for name, value in delta.items() if not name.endswith(".name")]
+    command = " ".join(["python train.py", *typed])
     return Portfolios(folder, run.outputs, tried, tried[0], best, judged, trials.count, command)
 
 
