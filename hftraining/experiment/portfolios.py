@@ -65,6 +65,13 @@ class Tried:
         return value if math.isfinite(value) else -math.inf
 
     @property
+    def read(self) -> dict[str, Any]:
+        """The fields that its kind reads, by name."""
+        kind = self.portfolio.kind
+        names = ("kind", *(SETTINGS[kind][0] if kind in SETTINGS else ()), *PACES[-1])
+        return {name: getattr(self.portfolio, name) for name in names}
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The fields that differ from the defaults, by name."""
         defaults = asdict(PortfolioConfig())
@@ -79,13 +86,14 @@ class Tried:
 
 @dataclass(frozen=True)
 class Portfolios:
-    """All that were tried on a run.
+    """All that were tried on a run. outputs: the folder around it, as of RunFolder.
 
     own: the run's. best: of the highest Sharpe ratio; judged: its account, as the best of n_trials. command: trains
     anew with it.
     """
 
     run: Path
+    outputs: Path | None
     tried: list[Tried]
     own: Tried
     best: Tried
@@ -160,8 +168,9 @@ def try_portfolios(folder: Path, kinds: Sequence[str] = (), say: Callable[[str],
     trials = LedgerRow(counter.ledger, best.row).trials(judged)
     decide(judged, trials, config.evidence, config.seed)
     delta, _ = signature_of(replace(config, portfolio=best.portfolio))
-    command = " ".join(["python train.py", *(override(name, value) for name, value in delta.items())])
-    return Portfolios(folder, tried, tried[0], best, judged, trials.count, command)
+    typed = [override(name, value) for name, value in delta.items() if not name.endswith(".name")]
+    command = " ".join(["python train.py", *typed])
+    return Portfolios(folder, run.outputs, tried, tried[0], best, judged, trials.count, command)
 
 
 def _ground_of(run: RunFolder, say: Callable[[str], None]) -> tuple[Ground, Forecaster]:

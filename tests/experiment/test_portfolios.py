@@ -13,6 +13,8 @@ from hftraining.runs.ledger import Ledger
 from tests.commands import last_object
 from tests.runs_of import own_copy
 
+pytestmark = pytest.mark.slow  # hundreds of accounts
+
 
 @pytest.fixture(scope="module")
 def done(reference, tmp_path_factory) -> Path:
