@@ -34,7 +34,7 @@ EFFECT = {
     "objective.horizons=[1,4]": "weights",
     "objective.quantiles=[0.2,0.5,0.8]": "weights",
     "objective.label=close": "weights",
-    "objective.relative=mean": "weights",
+    "portfolio.kind=tilt objective.relative=mean": "weights",
     "objective.name=other": "folder",
     "profit_tracker.initial_capital=20000": "equity",
     "profit_tracker.commission=0.001": "weights",
