@@ -65,7 +65,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None, repeat
     ground = prepare(config, base=base)
     with opened(ground, argv, "finetuned", config.name, repeats=repeats) as (record, row):
         console = Console(config.training.max_steps, 0, config.profit_tracker.report_every)
-        for line in (*opening_lines(ground), f"  base: {base.folder} (signature {base.signature})"):
+        for line in (*opening_lines(ground, record.folder), f"  base: {base.folder} (signature {base.signature})"):
             console.say(line)
         as_it_is, *simpler = references(ground)
         tried = [try_method(method, ground, record.folder) for method in config.training.methods]
@@ -84,7 +84,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None, repeat
         _copy_history(record, recommendation.choice)
         conclusion = conclude(ground, fitted, record, row, recommendation)
         console.recommendation(recommendation)
-        console.summary(conclusion.result)
+        console.summary(conclusion.result, record.folder)
     return FinishedRun(record.folder, conclusion.result)
 
 

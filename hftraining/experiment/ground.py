@@ -23,7 +23,7 @@ from hftraining.market.config import StocksConfig
 from hftraining.market.features import Features, Scaler, make_features
 from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
-from hftraining.market.windows import Splits, WindowSampler
+from hftraining.market.windows import Splits, WindowSampler, places_of
 from hftraining.model.base import Forecaster, Learner
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
@@ -136,7 +136,9 @@ def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int
     symbols = config.stocks.symbols or list(base.forecaster.symbols)
     known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
     bars = int(known_TS[splits_of(config, universe).train].sum())
-    return max(1, -(-epochs * bars // (config.training.batch_size * config.training.window)))
+    training = config.training
+    windows, places = places_of(training.batch_size, training.symbols_per_window, len(symbols))
+    return max(1, -(-epochs * bars // (windows * places * training.window)))
 
 
 def use_machine(config: ExperimentConfig) -> None:

@@ -17,9 +17,8 @@ from hftraining.model.base import Forecaster
 from hftraining.model.config import ObjectiveConfig
 from hftraining.model.differentiable import account_equity
 from hftraining.model.objective import net_sharpe, pinball_loss, position_weights
-from hftraining.portfolio.config import PortfolioConfig
+from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.result import Losses
-from hftraining.trading.config import TradingRules
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,9 @@ class Period:
         """The labels where a day and symbol has features, and so a forecast; NaN elsewhere."""
         return np.where(self.features.known_TS[self.lead :, :, None], self.labels_TSH, np.nan)
 
-    def loss(
-        self, forecast: Forecast, objective: ObjectiveConfig, portfolio: PortfolioConfig, rules: TradingRules
-    ) -> float:
+    def loss(self, forecast: Forecast, objective: ObjectiveConfig, tracker: ProfitTracker) -> float:
         """eval/loss: the forecast loss, or the profit loss if the objective has no forecast loss."""
-        return (
-            self.forecast_loss(forecast) if objective.forecast_weight else self.profit_loss(forecast, portfolio, rules)
-        )
+        return self.forecast_loss(forecast) if objective.forecast_weight else self.profit_loss(forecast, tracker)
 
     def forecast_loss(self, forecast: Forecast) -> float:
         """Pinball loss, in the unit of the labels, over the labels of these days; NaN if none is known."""
@@ -90,13 +85,15 @@ class Period:
         """The forecast loss of one forecast for every day and symbol, in the unit of the labels."""
         return self._pinball(np.broadcast_to(quantiles_HQ, (*self.labels_TSH.shape[:2], *quantiles_HQ.shape)), levels)
 
-    def profit_loss(self, forecast: Forecast, portfolio: PortfolioConfig, rules: TradingRules) -> float:
+    def profit_loss(self, forecast: Forecast, tracker: ProfitTracker) -> float:
         """Negative net Sharpe ratio of the position head over these days, as in the profit objective."""
-        head_1TS = torch.from_numpy(np.nan_to_num(forecast.head_TS))[None]
-        present_1TS = torch.from_numpy(np.isfinite(forecast.head_TS))[None]
+        rules, pace = tracker.config, tracker.portfolio
         open_1TS, close_1TS = torch.tensor(self.bars.open_TS)[None], torch.tensor(self.bars.close_TS)[None]
-        pace = portfolio.smoothing, portfolio.trade_rate, portfolio.every
-        weights_1TS = position_weights(head_1TS, present_1TS, close_1TS, rules, *pace)
+        head_1TS = torch.from_numpy(forecast.head_TS)[None]
+        present_1TS = torch.isfinite(head_1TS)
+        weights_1TS = position_weights(
+            head_1TS, present_1TS, close_1TS, rules, pace.smoothing, pace.trade_rate, pace.every
+        )
         equity = account_equity(open_1TS, close_1TS, weights_1TS, rules)
         return -net_sharpe(equity).item()
 

@@ -26,10 +26,10 @@ class TrainingConfig:
     """The step loop."""
 
     name: str = "quick"
-    max_steps: int = 600
-    batch_size: int = 16  # windows a step; a multiple of symbols_per_window
+    max_steps: int = 400
+    batch_size: int = 32  # stretches of one symbol a step; a multiple of symbols_per_window, or less: then one window
     window: int = 128  # contiguous bars in a window
-    symbols_per_window: int = 4  # symbols that share the days of a window, and one account in the profit objective
+    symbols_per_window: int = 16  # at most; they share the days of a window, and one account in the profit objective
     learning_rate: float = 3e-4
     warmup_steps: int = 50  # steps of linear warm-up; a cosine decay to a tenth follows
     weight_decay: float = 0.1
@@ -40,7 +40,7 @@ class TrainingConfig:
     checkpoint_every: int = 250  # steps
     log_every: int = 10  # steps
     best_metric: str = "eval/loss"  # the probed metric that chooses the best step
-    patience: int = 0  # training ends after so many probes in a row without a better one; 0: at max_steps
+    patience: int = 3  # training ends after so many probes in a row without a better one; 0: at max_steps
     history: int = 0  # how many of the last training sessions to learn from; 0: all
     # Fine-tuning, with init_from:
     methods: list[str] = field(default_factory=list)  # to try: full, head, lora (which weights are trained), scratch
@@ -55,10 +55,10 @@ class TrainingConfig:
         for name, most in _MOST.items():
             if not getattr(self, name) <= most:
                 raise ValueError(f"training.{name}={getattr(self, name)} must be at most {most:,}")
-        if self.batch_size % self.symbols_per_window:
+        if self.batch_size % min(self.batch_size, self.symbols_per_window):
             raise ValueError(
                 f"training.batch_size={self.batch_size} must be a multiple of "
-                f"training.symbols_per_window={self.symbols_per_window}"
+                f"training.symbols_per_window={self.symbols_per_window}, or less"
             )
         for name in ("learning_rate", "grad_clip"):
             if not 0.0 < getattr(self, name) < float("inf"):

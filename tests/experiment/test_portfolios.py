@@ -1,15 +1,12 @@
 """`python -m hftraining portfolios RUN`: many ways to trade a finished run's validation forecasts, each a trial."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hftraining.__main__ import main
 from hftraining.core.errors import ConfigError
-from hftraining.evidence.config import EvidenceConfig
 from hftraining.experiment import portfolios
 from hftraining.experiment.portfolios import try_portfolios
 from hftraining.runs.ledger import Ledger

@@ -51,9 +51,9 @@ def test_the_console_says_what_is_forecast(many):
         ("objective.relative=none",): "labels: absolute",
     }
     for overrides, line in said.items():
-        assert f"  {line}" in opening_lines(lay(config_of(*overrides), many))
+        assert f"  {line}" in opening_lines(lay(config_of(*overrides), many), Path("run"))
     few = lay(config_of(), many.of(many.symbols_S[:9]))
-    assert "  labels: absolute, since fewer than ten symbols" in opening_lines(few)
+    assert "  labels: absolute, since fewer than ten symbols" in opening_lines(few, Path("run"))
 
 
 @pytest.mark.parametrize("relative", KINDS)
@@ -123,7 +123,7 @@ def test_what_needs_absolute_returns_refuses_relative_ones_before_anything_is_le
         ground = lay(config_of(f"portfolio.kind={kind}"), many)  # auto gives way, and says so
         assert ground.forecaster.relative == "none"
         why = f"  labels: absolute, since portfolio.kind={kind} needs absolute returns"
-        assert why in opening_lines(ground)
+        assert why in opening_lines(ground, Path("run"))
     single = lay(config_of("portfolio.kind=auto"), many.of(many.symbols_S[:1]))
     assert single.forecaster.relative == "none"
 
