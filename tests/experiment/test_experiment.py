@@ -170,6 +170,8 @@ SHOWN_ELSEWHERE = {
     "training.lora_rank",  # likewise
     "init_from",  # likewise
     "evidence.ledger",  # every run of this file; tests/experiment/test_restart_n.py
+    "portfolio.risk_aversion",  # tests/portfolio/test_optimized.py, with skfolio
+    "portfolio.turnover_penalty",  # likewise
     "profit_tracker.report_every",  # test_the_profit_report_is_printed_as_often_as_asked
 }
 

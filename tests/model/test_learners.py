@@ -272,7 +272,7 @@ def test_on_the_sample_a_learner_trades_and_is_not_too_good_to_be_true(name):
     for rows in (splits.valid, splits.test):
         metrics = tracker.evaluate(bars.rows(rows), got.rows(rows)).metrics
         assert abs(metrics["sharpe_ratio"]) < 3
-        assert metrics["trade_count"] > 0 and 0.1 < metrics["exposure"] <= 1.05
+        assert metrics["turnover"] > 0 and 0.1 < metrics["exposure"] <= 1.05
 
 
 def test_the_scale_of_prices_does_not_matter(name):
