@@ -25,6 +25,7 @@ from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import Splits, WindowSampler, places_of
 from hftraining.model.base import Forecaster, Learner
+from hftraining.model.config import IC_SYMBOLS
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
@@ -78,6 +79,11 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
     symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
     relative = chosen_relative(config, len(universe.symbols_S), len(symbols), base)
+    if objective.loss == "ic" and len(symbols) < IC_SYMBOLS:
+        raise ConfigError(
+            f"objective.loss=ic correlates the stocks of a day, so it needs at least {IC_SYMBOLS}, but there "
+            f"{'is' if len(symbols) == 1 else 'are'} {len(symbols)}: use objective.loss=pinball"
+        )
     features, lag = make_features(seen), config.profit_tracker.lag
     labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, relative)
     forecaster = base.forecaster if base else untrained(config, features, splits, relative)
@@ -93,7 +99,7 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     sets, lead = ("train", "valid") if sealed else ("train", "valid", "test"), forecaster.receptive_field - 1
 
     def period(part: tuple[Bars, Features, np.ndarray], rows: slice) -> Period:
-        return Period.cut(*part, objective.horizons, rows, lead, relative)
+        return Period.cut(*part, objective.horizons, rows, lead, relative, objective.loss)
 
     return Ground(
         config=config,

@@ -244,6 +244,13 @@ def test_the_trees_of_one_horizon_do_not_depend_on_the_others():
         np.testing.assert_array_equal(alone_N1[:, 0], together_NH[:, h])
 
 
+@pytest.mark.parametrize("scale", [0.125, 8.0])
+def test_labels_of_any_unit_give_forecasts_in_that_unit(name, scale):
+    x_TSF, known_TS, labels_TSH, span_TSH = market(signal=0.3)
+    plain, other = (forecast(name, x_TSF, known_TS, c * labels_TSH, span_TSH).quantiles_TSHQ for c in (1.0, scale))
+    np.testing.assert_allclose(other, scale * plain, rtol=1e-5, atol=1e-9)
+
+
 def test_too_few_training_days_are_refused_in_one_line(name):
     arguments = market()
     enough = 20 + 2 * (PURGE + 1)  # the first 20 have no features
