@@ -77,7 +77,8 @@ def find_columns(header: Sequence[str], named: ColumnsConfig | None = None) -> d
 
 def proposed_columns(header: Sequence[str], named: ColumnsConfig) -> dict[str, str]:
     """Their names for the columns that are missing, as far as they can be guessed: not all may be there."""
-    keys = {key_of(name): name for name in header if len(name) < 100 and plain(name, 100) == name}
+    # With ? for letters beyond ASCII, which key_of passes over as well.
+    keys = {key_of(name): plain(name, 100) for name in header if len(name) < 100}
     known = {alias for names in ALIASES.values() for alias in names}
     columns: dict[str, str] = {}
     for ours in ("date", *NEEDED):

@@ -45,6 +45,8 @@ def read_csv(path: Path, most_rows: int, how: CsvConfig) -> pa.Table:
         raise UnsafeFile("is empty")
     refuse_rows(max(content.count(b"\n"), content.count(b"\r")), most_rows)
     lines = content[:MOST_HEADER_BYTES].decode("utf-8-sig", errors="replace").splitlines()
+    if "\ufffd" in lines[0]:
+        raise UnsafeFile("has letters in its first line that are not UTF-8: store it in that encoding")
     if len(lines) == 1 and len(content) > MOST_HEADER_BYTES:
         raise UnsafeFile(f"has a first line of more than {MOST_HEADER_BYTES:,} bytes: it should name the columns")
     header = _fields(lines[0], how.separator)

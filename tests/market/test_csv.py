@@ -160,6 +160,16 @@ def test_intraday_rows_in_unix_times_are_named_and_read(tmp_path):
     assert np.allclose(load(path, csv=how, resample="1d").close_TS[:, 0], BARS["close"] * 1.001, rtol=1e-12)
 
 
+def test_names_beyond_ascii_are_proposed_and_those_that_are_no_utf_8_are_named(tmp_path):
+    bars = in_german().rename(columns={"Erster": "Er\u00f6ffnung"})
+    path = written(tmp_path / "AAA.csv", bars, sep=";", decimal=",")
+    message = refused(path)
+    assert 'open: "Er?ffnung"' in message
+    assert np.array_equal(load(path, csv=options_of(message)).open_TS, BARS[["open"]])
+    path = written(tmp_path / "AAA.csv", bars, sep=";", decimal=",", encoding="latin-1")
+    assert "has letters in its first line that are not UTF-8" in refused(path)
+
+
 def test_a_day_that_can_be_read_in_two_ways_is_named_with_both(tmp_path):
     bars = BARS.iloc[:9].assign(date=[f"0{month}/0{day}/2015" for month in (1, 2, 3) for day in (4, 5, 6)])
     message = refused(written(tmp_path / "AAA.csv", bars))
