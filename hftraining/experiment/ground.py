@@ -20,7 +20,7 @@ from hftraining.experiment.periods import Period
 from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Features, Scaler, make_features, make_labels
-from hftraining.market.prices import load_bars
+from hftraining.market.prices import as_named, load_bars
 from hftraining.market.windows import Splits, WindowSampler
 from hftraining.model.base import Forecaster, Learner
 from hftraining.model.learner import Lesson
@@ -80,7 +80,8 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     if not base:
         forecaster.symbols, forecaster.days = universe.symbols_S, days
 
-    symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
+    asked = tuple(as_named(config.stocks.symbols, universe.symbols_S))
+    symbols = asked if base and asked else universe.symbols_S
     rest = tuple(name for name in base.forecaster.symbols if name not in symbols) if base else ()
     everything = (seen, features, labels_TSH)
     own_bars, own_features, own_labels_TSH = own = _part(*everything, symbols)
@@ -125,7 +126,7 @@ def untrained(config: ExperimentConfig, features: Features, splits: Splits) -> F
 def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int:
     """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune."""
     universe = load_bars(stocks_of(config, base))
-    symbols = config.stocks.symbols or list(base.forecaster.symbols)
+    symbols = as_named(config.stocks.symbols or base.forecaster.symbols, universe.symbols_S)
     known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
     bars = int(known_TS[splits_of(config, universe).train].sum())
     return max(1, -(-epochs * bars // (config.training.batch_size * config.training.window)))
@@ -153,7 +154,8 @@ def stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
     """The stocks of a run's universe: for a fine-tune, those of its base and any that the base does not know."""
     if not base:
         return config.stocks
-    everyone = list(dict.fromkeys([*base.forecaster.symbols, *config.stocks.symbols]))
+    own = as_named(config.stocks.symbols, base.forecaster.symbols)
+    everyone = list(dict.fromkeys([*base.forecaster.symbols, *own]))
     return dataclasses.replace(config.stocks, symbols=everyone, exclude=[])
 
 
