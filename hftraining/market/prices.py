@@ -118,9 +118,9 @@ def _refuse_unknown(name: str, asked: list[str], known: set[str], where: str) ->
         if symbol not in known:
             asked_for = symbol[:MOST_LETTERS_OF_A_SYMBOL]  # the search takes time with the square of the length
             other_case = [s for s in known if s.upper() == asked_for.upper()]
-            hint = did_you_mean(asked_for, other_case, cutoff=0.0) or did_you_mean(
-                asked_for, sorted(known)[:MOST_SEARCHED]
-            )
+            searched = sorted(known)[:MOST_SEARCHED]
+            hint = did_you_mean(asked_for, other_case, cutoff=0.0) or did_you_mean(asked_for, searched)
+            hint = hint or did_you_mean(asked_for.upper(), searched)
             said = plain(hint) if hint else f"; there are {listed(sorted(known))}"
             raise MarketDataError(f"{name}: {plain(symbol, MOST_LETTERS_OF_A_SYMBOL)} is not {where}{said}")
 

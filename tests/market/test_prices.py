@@ -51,6 +51,7 @@ def test_a_symbol_of_the_packaged_samples_is_found_in_any_case(source):
 
 def test_an_unknown_symbol_is_refused_with_the_closest_known_one(path):
     assert refused(path, symbols=["GOGO"]) == "stocks.symbols: GOGO is not in the data; did you mean GOOG?"
+    assert refused(path, symbols=["gogo"]) == "stocks.symbols: gogo is not in the data; did you mean GOOG?"
     assert refused(path, exclude=["MSTF"]) == "stocks.exclude: MSTF is not in the data; did you mean MSFT?"
     assert refused(path, symbols=["ZZ"]).endswith("there are AAPL, GOOG, MSFT")
     assert refused(path, exclude=["AAPL", "MSFT", "GOOG"]).endswith("leaves no symbol")
