@@ -43,8 +43,8 @@ def legend(comparison: Comparison) -> str:
     if len(groups) < 2:
         return ""
     named = [f"{group.label} = {shown(group.title, LONGEST_NAME)}" for group in groups[:IN_LEGEND]]
-    more = f", and {len(groups) - IN_LEGEND} more in the table" if len(groups) > IN_LEGEND else ""
-    return f"{', '.join(named)}{more}."
+    more = f"; and {len(groups) - IN_LEGEND} more in the table" if len(groups) > IN_LEGEND else ""
+    return f"{'; '.join(named)}{more}."
 
 
 def _outcome(difference: Difference, period: str) -> str:

@@ -202,7 +202,7 @@ def test_the_title_states_direction_and_size_and_speaks_of_the_test_days_too(out
     with_curves(other, like=one, valid=valid, test=test)
     comparison = compare([one, other])
     assert re.sub(r"-?\d+\.\d\d", "N", headline(comparison)) == title
-    assert legend(comparison) == "A = tiny-folder-mixed, B = fast."
+    assert legend(comparison) == "A = tiny-folder-mixed; B = fast."
     names = ("fast", "tiny-folder-mixed")
     said = [headline(comparison), *money_sentences(comparison), *sentences(comparison)]
     assert not [line for line in said if any(name in line for name in names)]  # letters alone
