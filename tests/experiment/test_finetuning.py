@@ -393,7 +393,7 @@ def test_every_candidate_leaves_a_whole_sealed_run(tuned):
 
 
 def test_a_pipe_that_closes_after_the_run_is_done_leaves_the_row_done(base, tmp_path, monkeypatch):
-    def closed(self, result):
+    def closed(self, result, folder):
         raise BrokenPipeError("as if by `| head`")
 
     monkeypatch.setattr(Console, "summary", closed)
