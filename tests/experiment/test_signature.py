@@ -124,7 +124,7 @@ def test_the_path_of_a_base_changes_no_bit_of_its_fine_tunes(base, tmp_path):
 
 
 def test_resuming_after_an_interruption_changes_no_bit(folder, reference, tmp_path, monkeypatch):
-    def stop_at_3(self, step, values, report):
+    def stop_at_3(self, step, *shown, **more):
         if step == 3:
             signal.raise_signal(signal.SIGTERM)
 
