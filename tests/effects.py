@@ -62,8 +62,6 @@ EFFECT = {
     "portfolio.kind=top portfolio.fraction=0.4": "result",
     "portfolio.kind=top portfolio.keep=1.0": "result",
     "portfolio.kind=core portfolio.share=0.6": "result",
-    "portfolio.kind=mean_variance portfolio.turnover_penalty=1.0": "result",
-    "portfolio.kind=mean_variance portfolio.risk_aversion=50.0": "result",
     "portfolio.name=other": "config.yaml",
     "profit_tracker.every=2": "metrics",
     "profit_tracker.name=other": "config.yaml",

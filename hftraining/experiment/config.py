@@ -65,9 +65,9 @@ class ExperimentConfig:
     profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
-    seed: int = 1
+    seed: int = 1  # of all that is random in a run
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
-    output_dir: str = "outputs"
+    output_dir: str = "outputs"  # where run folders go
     resume: str | None = None  # a run folder to resume, under its own config
     init_from: str | None = None  # fine-tune: the run folder of the base model
 
@@ -240,6 +240,10 @@ def explain(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = next((line for line in lines if not line.startswith(("full_key", "object_type", "reference_type"))), "")
     full_key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key")), "")
+    if "is not a ListConfig, list or tuple" in text and full_key:
+        value = getattr(error, "value", None)
+        items = ",".join(str(value).replace(",", " ").split()) if isinstance(value, str | int | float) else "..."
+        return f"{full_key} is a list: write {full_key}=[{in_a_line(items, 60)}]"
     if match := re.search(r"Key '(\w+)' (?:not in|is not in struct)", text):
         return unknown_key(full_key or match.group(1))
     return f"{full_key}: {text}" if full_key and full_key not in text else text

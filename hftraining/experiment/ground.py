@@ -22,7 +22,7 @@ from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Features, Scaler, make_features
 from hftraining.market.labels import make_labels
-from hftraining.market.prices import load_bars
+from hftraining.market.prices import as_named, load_bars
 from hftraining.market.windows import Splits, WindowSampler, places_of
 from hftraining.model.base import Forecaster, Learner
 from hftraining.model.config import IC_SYMBOLS
@@ -77,7 +77,8 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     splits, objective = splits_of(config, universe), config.objective
     days = splits.days(universe.sessions_T)
     seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
-    symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
+    asked = tuple(as_named(config.stocks.symbols, universe.symbols_S))
+    symbols = asked if base and asked else universe.symbols_S
     relative = chosen_relative(config, len(universe.symbols_S), len(symbols), base)
     if objective.loss == "ic" and len(symbols) < IC_SYMBOLS:
         raise ConfigError(
@@ -139,7 +140,7 @@ def untrained(config: ExperimentConfig, features: Features, splits: Splits, rela
 def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int:
     """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune."""
     universe = load_bars(stocks_of(config, base))
-    symbols = config.stocks.symbols or list(base.forecaster.symbols)
+    symbols = as_named(config.stocks.symbols or base.forecaster.symbols, universe.symbols_S)
     known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
     bars = int(known_TS[splits_of(config, universe).train].sum())
     training = config.training
@@ -169,7 +170,8 @@ def stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
     """The stocks of a run's universe: for a fine-tune, those of its base and any that the base does not know."""
     if not base:
         return config.stocks
-    everyone = list(dict.fromkeys([*base.forecaster.symbols, *config.stocks.symbols]))
+    own = as_named(config.stocks.symbols, base.forecaster.symbols)
+    everyone = list(dict.fromkeys([*base.forecaster.symbols, *own]))
     return dataclasses.replace(config.stocks, symbols=everyone, exclude=[])
 
 

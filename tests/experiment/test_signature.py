@@ -34,8 +34,12 @@ def signed(config: ExperimentConfig | dict) -> str:
 
 def with_field(name: str, value) -> dict:
     values = {key: dict(part) if isinstance(part, dict) else part for key, part in DEFAULTS.items()}
-    group, _, field = name.rpartition(".")
-    (values[group] if group else values)[field] = value
+    *groups, field = name.split(".")
+    part = values
+    for group in groups:
+        part[group] = dict(part[group])
+        part = part[group]
+    part[field] = value
     return values
 
 
@@ -120,7 +124,7 @@ def test_the_path_of_a_base_changes_no_bit_of_its_fine_tunes(base, tmp_path):
 
 
 def test_resuming_after_an_interruption_changes_no_bit(folder, reference, tmp_path, monkeypatch):
-    def stop_at_3(self, step, values, report):
+    def stop_at_3(self, step, *shown, **more):
         if step == 3:
             signal.raise_signal(signal.SIGTERM)
 

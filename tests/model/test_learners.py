@@ -17,9 +17,8 @@ from hftraining.model.config import ModelConfig
 from hftraining.model.learner import LearningError, Lesson
 from hftraining.model.linear import PENALTIES_P, choose_penalties, fit_ridge
 from hftraining.model.trees import choose_rounds, fit_trees
-from hftraining.portfolio.config import PortfolioConfig
-from hftraining.profit_tracker import ProfitTracker
 from tests.bars_of import make_bars
+from tests.trackers import edge_tracker
 
 HORIZONS, LEVELS, PURGE = (1, 5), (0.1, 0.5, 0.9), 6
 TRAIN = slice(0, 500)
@@ -276,11 +275,11 @@ def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75,
 def test_on_the_sample_a_learner_trades_and_is_not_too_good_to_be_true(name):
     bars = load_bars(StocksConfig(source="sample5"))
     got, splits = forecast_bars(name, bars)
-    tracker = ProfitTracker(None, PortfolioConfig(kind="edge", smoothing=0.0, trade_rate=1.0))
+    tracker = edge_tracker()
     for rows in (splits.valid, splits.test):
         metrics = tracker.evaluate(bars.rows(rows), got.rows(rows)).metrics
         assert abs(metrics["sharpe_ratio"]) < 3
-        assert metrics["trade_count"] > 0 and 0.1 < metrics["exposure"] <= 1.05
+        assert metrics["turnover"] > 0 and 0.1 < metrics["exposure"] <= 1.05
 
 
 def test_the_scale_of_prices_does_not_matter(name):
