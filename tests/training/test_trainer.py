@@ -251,3 +251,15 @@ def test_a_skipped_step_leaves_the_average_as_it_was(tmp_path):
 def test_a_decay_that_never_takes_anything_in_is_refused(ema):
     with pytest.raises(ValueError, match=r"training\.ema=.* must lie in \[0, 1\)"):
         TrainingConfig(ema=ema)
+
+
+def test_weights_that_do_not_move_are_their_own_average_to_the_bit_and_the_model_gets_its_own_back(tmp_path):
+    trainer = make_trainer(tmp_path, ema=0.9, learning_rate=3e-3)
+    frozen = trainer.model.embed.weight.requires_grad_(False).clone()
+    run(trainer)
+    raw = weights_of(trainer)
+    assert torch.equal(trainer.average.weights["embed.weight"], frozen)
+    with pytest.raises(KeyError), trainer.average.in_place():
+        assert not torch.equal(weights_of(trainer), raw)
+        raise KeyError
+    assert torch.equal(weights_of(trainer), raw)
