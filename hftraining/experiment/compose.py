@@ -227,7 +227,10 @@ def one_line(error: BaseException, unknown: Callable[[str], str] = unknown_key) 
         return f"{group}={option}: there is no such option{hint} (there are {listed(sorted(error.options), 30)})"
     refused = re.search(r"Could not override '([^']+)'", text)
     if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException):
-        return unknown(refused[1]) if refused and "not in" in str(cause) else explain(cause)
+        if not refused or "not in" not in str(cause):
+            return explain(cause)
+        within = re.search(r"^ *full_key: (\S+)", str(cause), re.MULTILINE)  # of a mapping that is given as a whole
+        return unknown(within[1] if within and within[1].startswith(f"{refused[1]}.") else refused[1])
     if refused:
         return unknown(refused[1])
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):

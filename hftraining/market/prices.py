@@ -10,10 +10,11 @@ import pandas as pd
 from hftraining.core.bars import Bars
 from hftraining.core.errors import did_you_mean
 from hftraining.market import audit, dividends, files, intraday, sample, sessions, yahoo
+from hftraining.market.columns import MOST_ROWS, NEEDED
 from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, MarketDataError, StocksConfig
 from hftraining.market.wording import excluding, listed, plain, plain_path
 
-MOST_BARS = files.MOST_ROWS  # also where most symbols have no bar on most days; some 2 GB
+MOST_BARS = MOST_ROWS  # also where most symbols have no bar on most days; some 2 GB
 MOST_SEARCHED = 20_000  # symbols, for one that may have been meant: a second
 SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holiday just outside the data
 
@@ -40,7 +41,7 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     else:
         if config.source == "files":
             assert config.path is not None
-            table = files.read_files(Path(config.path))
+            table = files.read_files(Path(config.path), config.csv)
             source = config.path if config.path.isprintable() else plain_path(config.path)
         else:
             table, source = sample.read_sample5(), "packaged sample of five"
@@ -120,8 +121,8 @@ def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]
             f"the {MOST_BARS:,} places that are held in memory: choose fewer with stocks.symbols, stocks.start or "
             "stocks.end"
         )
-    arrays = np.full((len(files.NEEDED), len(sessions_T), len(symbols)), np.nan)
-    for array_TS, name in zip(arrays, files.NEEDED, strict=True):
+    arrays = np.full((len(NEEDED), len(sessions_T), len(symbols)), np.nan)
+    for array_TS, name in zip(arrays, NEEDED, strict=True):
         array_TS[rows, columns] = table[name].to_numpy()
     idle = (table["volume"] == 0).to_numpy()
     if idle.any():

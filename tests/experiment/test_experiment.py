@@ -152,6 +152,7 @@ SHOWN_ELSEWHERE = {
     "model.kind",  # tests/model/test_base.py: another kind has other fields, too
     "stocks.source",  # every test of this file runs source=files; tests/experiment/test_pipeline.py runs the sample
     "stocks.path",  # likewise
+    "stocks.csv",  # tests/market/test_csv.py, each option
     "stocks.bad_rows",  # tests/market/test_files.py
     "stocks.resample",  # tests/market/test_sessions.py
     "stocks.calendar",  # likewise; test_signature.py shows that it changes no bit of a run

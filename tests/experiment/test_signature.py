@@ -34,8 +34,12 @@ def signed(config: ExperimentConfig | dict) -> str:
 
 def with_field(name: str, value) -> dict:
     values = {key: dict(part) if isinstance(part, dict) else part for key, part in DEFAULTS.items()}
-    group, _, field = name.rpartition(".")
-    (values[group] if group else values)[field] = value
+    *groups, field = name.split(".")
+    part = values
+    for group in groups:
+        part[group] = dict(part[group])
+        part = part[group]
+    part[field] = value
     return values
 
 
