@@ -26,7 +26,7 @@ class TrainingConfig:
     """The step loop."""
 
     name: str = "quick"
-    max_steps: int = 400  # of training, at most; patience may end it earlier
+    max_steps: int = 500  # of training, at most; patience may end it earlier
     batch_size: int = 32  # stretches of one symbol a step; a multiple of symbols_per_window, or less: then one window
     window: int = 128  # contiguous bars in a window
     symbols_per_window: int = 16  # at most; they share the days of a window, and one account in the profit objective

@@ -154,7 +154,7 @@ POOL = {
     "model.hidden_size": [32, 64, 128],
     "model.dropout": [0.2, 0.0, 0.35],
     "training.learning_rate": [3e-4, 1e-3],
-    "training.max_steps": [600, 12],
+    "training.max_steps": [500, 12],
     "training.precision": ["fp32", "bf16"],
     "stocks.symbols": [[], ["AAPL", "MSFT"]],
     "objective.horizons": [[5, 20], [1, 3]],
