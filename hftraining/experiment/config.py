@@ -20,7 +20,7 @@ from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.experiment.old_config import in_todays_fields
 from hftraining.market.config import StocksConfig, default_stocks
-from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
+from hftraining.model.config import HEADLESS, IC_SYMBOLS, ModelConfig, ObjectiveConfig
 from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig
 from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
@@ -97,6 +97,17 @@ class ExperimentConfig:
             raise ValueError(
                 f"portfolio.kind=head trades the position head, which model.kind={self.model.kind} lacks: "
                 "use another portfolio"
+            )
+        if objective.loss != "pinball" and self.model.kind in HEADLESS:
+            raise ValueError(
+                f"objective.loss={objective.loss} trains networks, but model.kind={self.model.kind} has a squared "
+                "error of its own: leave it out"
+            )
+        if objective.loss == "ic" and min(self.training.symbols_per_window, self.training.batch_size) < IC_SYMBOLS:
+            raise ValueError(
+                f"objective.loss=ic correlates the stocks of a day, so training.symbols_per_window="
+                f"{self.training.symbols_per_window} and batch_size={self.training.batch_size} must be at least "
+                f"{IC_SYMBOLS}"
             )
         if objective.relative not in ("auto", "none") and portfolio.kind in ABSOLUTE:
             raise ValueError(needs_absolute(portfolio.kind, objective.relative))
@@ -229,6 +240,10 @@ def explain(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = next((line for line in lines if not line.startswith(("full_key", "object_type", "reference_type"))), "")
     full_key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key")), "")
+    if "is not a ListConfig, list or tuple" in text and full_key:
+        value = getattr(error, "value", None)
+        items = ",".join(str(value).replace(",", " ").split()) if isinstance(value, str | int | float) else "..."
+        return f"{full_key} is a list: write {full_key}=[{in_a_line(items, 60)}]"
     if match := re.search(r"Key '(\w+)' (?:not in|is not in struct)", text):
         return unknown_key(full_key or match.group(1))
     return f"{full_key}: {text}" if full_key and full_key not in text else text

@@ -22,9 +22,10 @@ from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Features, Scaler, make_features
 from hftraining.market.labels import make_labels
-from hftraining.market.prices import load_bars
+from hftraining.market.prices import as_named, load_bars
 from hftraining.market.windows import Splits, WindowSampler, places_of
 from hftraining.model.base import Forecaster, Learner
+from hftraining.model.config import IC_SYMBOLS
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
@@ -76,8 +77,14 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     splits, objective = splits_of(config, universe), config.objective
     days = splits.days(universe.sessions_T)
     seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
-    symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
+    asked = tuple(as_named(config.stocks.symbols, universe.symbols_S))
+    symbols = asked if base and asked else universe.symbols_S
     relative = chosen_relative(config, len(universe.symbols_S), len(symbols), base)
+    if objective.loss == "ic" and len(symbols) < IC_SYMBOLS:
+        raise ConfigError(
+            f"objective.loss=ic correlates the stocks of a day, so it needs at least {IC_SYMBOLS}, but there "
+            f"{'is' if len(symbols) == 1 else 'are'} {len(symbols)}: use objective.loss=pinball"
+        )
     features, lag = make_features(seen), config.profit_tracker.lag
     labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, relative)
     forecaster = base.forecaster if base else untrained(config, features, splits, relative)
@@ -93,7 +100,7 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     sets, lead = ("train", "valid") if sealed else ("train", "valid", "test"), forecaster.receptive_field - 1
 
     def period(part: tuple[Bars, Features, np.ndarray], rows: slice) -> Period:
-        return Period.cut(*part, objective.horizons, rows, lead, relative)
+        return Period.cut(*part, objective.horizons, rows, lead, relative, objective.loss)
 
     return Ground(
         config=config,
@@ -133,7 +140,7 @@ def untrained(config: ExperimentConfig, features: Features, splits: Splits, rela
 def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int:
     """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune."""
     universe = load_bars(stocks_of(config, base))
-    symbols = config.stocks.symbols or list(base.forecaster.symbols)
+    symbols = as_named(config.stocks.symbols or base.forecaster.symbols, universe.symbols_S)
     known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
     bars = int(known_TS[splits_of(config, universe).train].sum())
     training = config.training
@@ -163,7 +170,8 @@ def stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
     """The stocks of a run's universe: for a fine-tune, those of its base and any that the base does not know."""
     if not base:
         return config.stocks
-    everyone = list(dict.fromkeys([*base.forecaster.symbols, *config.stocks.symbols]))
+    own = as_named(config.stocks.symbols, base.forecaster.symbols)
+    everyone = list(dict.fromkeys([*base.forecaster.symbols, *own]))
     return dataclasses.replace(config.stocks, symbols=everyone, exclude=[])
 
 

@@ -1,6 +1,6 @@
 """load_bars: from a StocksConfig to audited, adjusted bars aligned by date."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,16 @@ SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holida
 def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     """Exactly the bars that the config asks for. Raises MarketDataError, in one line, if it cannot.
 
-    Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any symbol has
-    a bar. Bars.warnings says what was repaired and what is missing. session: of curl_cffi, for yahoo; by default new.
+    Symbols come in the order of stocks.symbols, else sorted; as_named says in which case. Rows are the union of the
+    sessions on which any symbol has a bar. Bars.warnings says what was repaired and what is missing. session: of
+    curl_cffi, for yahoo; by default new.
     """
     sessions.check_calendar(config.calendar)
     if config.source == "yahoo":
+        config, notes = _in_their_case(config, {name.upper() for name in config.symbols if name.isascii()})
         _refuse_unknown("stocks.exclude", config.exclude, set(config.symbols), "among stocks.symbols")
-        table, events, source, notes, exchanges = yahoo.read_yahoo(config, session)
-        bars = _checked(table, events, "before", config, source, notes, exchanges)
+        table, events, source, said, exchanges = yahoo.read_yahoo(config, session)
+        bars = _checked(table, events, "before", config, source, [*notes, *said], exchanges)
         return replace(bars, snapshot=source.rpartition(" ")[2])
     if config.source == "sample":
         return bars_of_rows(*sample.read_sample(), config, "packaged sample", [sample.HINDSIGHT])
@@ -48,9 +50,10 @@ def bars_of_rows(
 
     source and notes: for Bars.source and Bars.warnings. Raises MarketDataError as load_bars does.
     """
+    config, renamed = _in_their_case(config, table["symbol"].cat.categories)
     table = intraday.recognised(_between(_choose(table, config), config), config.resample)
     events = None if events is None else _events_of(events, table)
-    return _checked(table, events, "ex", config, source, notes, {})
+    return _checked(table, events, "ex", config, source, [*renamed, *notes], {})
 
 
 def _checked(
@@ -81,6 +84,36 @@ def _checked(
     return bars if events is None else replace(bars, events=events)
 
 
+def as_named(asked: Iterable[str], known: Collection[str]) -> list[str]:
+    """Symbols as those that are known are written: aapl is AAPL where no aapl, and no other aApL, is among them.
+
+    What is not known in any case, or in several, stays as it was asked for.
+    """
+    asked = list(asked)
+    if all(symbol in known for symbol in asked):
+        return asked
+    in_capitals: dict[str, list[str]] = {}
+    for symbol in known:
+        in_capitals.setdefault(symbol.upper(), []).append(symbol)
+    meant = [[symbol] if symbol in known else in_capitals.get(str(symbol).upper(), []) for symbol in asked]
+    return [names[0] if len(names) == 1 else symbol for symbol, names in zip(asked, meant, strict=True)]
+
+
+def _in_their_case(config: StocksConfig, known: Iterable[str]) -> tuple[StocksConfig, list[str]]:
+    """The config with its symbols as the data name them, and a note where that is another case."""
+    known = frozenset(known)
+    symbols, exclude = as_named(config.symbols, known), as_named(config.exclude, known)
+    pairs = zip([*config.symbols, *config.exclude], [*symbols, *exclude], strict=True)
+    changed = dict.fromkeys(f"{was} is read as {now}" for was, now in pairs if was != now)
+    if not changed:
+        return config, []
+    try:
+        config = replace(config, symbols=symbols, exclude=exclude)
+    except ValueError as error:  # two that were asked for are one
+        raise MarketDataError(str(error)) from error
+    return config, [f"no such symbol, but in another case: {listed(changed)}"]
+
+
 def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
     known = set(table["symbol"].cat.categories)
     _refuse_unknown("stocks.symbols", config.symbols, known, "in the data")
@@ -98,9 +131,9 @@ def _refuse_unknown(name: str, asked: list[str], known: set[str], where: str) ->
         if symbol not in known:
             asked_for = symbol[:MOST_LETTERS_OF_A_SYMBOL]  # the search takes time with the square of the length
             other_case = [s for s in known if s.upper() == asked_for.upper()]
-            hint = did_you_mean(asked_for, other_case, cutoff=0.0) or did_you_mean(
-                asked_for, sorted(known)[:MOST_SEARCHED]
-            )
+            searched = sorted(known)[:MOST_SEARCHED]
+            hint = did_you_mean(asked_for, other_case, cutoff=0.0) or did_you_mean(asked_for, searched)
+            hint = hint or did_you_mean(asked_for.upper(), searched)
             said = plain(hint) if hint else f"; there are {listed(sorted(known))}"
             raise MarketDataError(f"{name}: {plain(symbol, MOST_LETTERS_OF_A_SYMBOL)} is not {where}{said}")
 

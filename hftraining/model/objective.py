@@ -1,4 +1,4 @@
-"""What training minimises: the pinball loss of the forecasts, and the net Sharpe ratio of the positions.
+"""What training minimises: the loss of the forecasts, and the net Sharpe ratio of the positions.
 
 Legend: W windows, K symbols in each, L bars, H horizons, Q quantiles. B any leading axes.
 """
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hftraining.model.config import ObjectiveConfig
 from hftraining.model.differentiable import account_equity
+from hftraining.model.losses import forecast_loss, spread_loss
 from hftraining.model.towards import smoothed, traded_towards
 from hftraining.trading.config import TradingRules
 from hftraining.trading.simulator import SESSIONS_PER_YEAR
@@ -19,7 +20,11 @@ VARIANCE_FLOOR = 1e-8  # of daily returns, (0.01 %)^2, so that an account that n
 
 @dataclass(frozen=True)
 class Loss:
-    """total is minimised; the parts are unweighted. A part without a weight in the objective is NaN."""
+    """total is minimised; the parts are unweighted. A part without a weight in the objective is NaN.
+
+    forecast: the loss that the objective names, as a probe measures it. For `mse` and `ic` the total also holds, by the
+    same weight, what teaches the other quantiles: see `spread_loss`.
+    """
 
     total: Tensor
     forecast: Tensor
@@ -27,7 +32,7 @@ class Loss:
 
 
 class Objective:
-    """forecast_weight * pinball loss + profit_weight * (-annual net Sharpe).
+    """forecast_weight * forecast loss + profit_weight * (-annual net Sharpe).
 
     smoothing, trade_rate, every: how the position head is traded, as the fields of the portfolio `head`.
     """
@@ -58,8 +63,9 @@ class Objective:
         forecast = profit = torch.full((), torch.nan, device=head_WKL.device)
         total = torch.zeros((), device=head_WKL.device)
         if config.forecast_weight:
-            forecast = pinball_loss(quantiles_WKLHQ, label_WKLH, self.levels_Q)
-            total = total + config.forecast_weight * forecast
+            task = config.loss, quantiles_WKLHQ, label_WKLH, self.levels_Q
+            forecast = forecast_loss(*task)
+            total = total + config.forecast_weight * (forecast + spread_loss(*task))
         if config.profit_weight:
             open_WLK, close_WLK, head_WLK, present_WLK = (
                 part.transpose(1, 2) for part in (open_WKL, close_WKL, head_WKL, present_WKL)
@@ -97,19 +103,6 @@ def position_weights(
     gross_WL1 = target_WLK.abs().sum(dim=-1, keepdim=True)
     target_WLK = target_WLK * (rules.max_gross / gross_WL1.clamp(min=rules.max_gross))
     return traded_towards(target_WLK, close_WLK, trade_rate, every, rules)
-
-
-def pinball_loss(quantiles_BHQ: Tensor, label_BH: Tensor, levels_Q: Tensor) -> Tensor:
-    """Mean pinball (quantile) loss over the labels that are known, in the unit of the labels.
-
-    quantiles: (..., H, Q); label: (..., H), NaN where unknown; levels: (Q,) in (0, 1). Returns a scalar, 0 without
-    labels. At level 0.5 it is half the mean absolute error. Source: Koenker and Bassett (1978).
-    """
-    known_BH = torch.isfinite(label_BH)
-    error_BHQ = torch.where(known_BH, label_BH, 0.0)[..., None] - quantiles_BHQ
-    levels_Q = levels_Q.to(quantiles_BHQ.device)
-    loss_BHQ = torch.maximum(levels_Q * error_BHQ, (levels_Q - 1.0) * error_BHQ)
-    return (loss_BHQ.mean(dim=-1) * known_BH).sum() / known_BH.sum().clamp(min=1)
 
 
 def net_sharpe(equity_WL: Tensor) -> Tensor:

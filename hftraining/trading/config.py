@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 LEAST_CAPITAL, MOST_CAPITAL = 0.01, 1e15  # of a run: beyond these, sums of money are no longer exact, or are infinite
 _MOST = {
-    **{"borrow_rate": 100.0, "take_profit": 1e6, "rebalance_band": 1e6, "max_position_size": 1e3, "max_gross": 1e3},
+    **{"borrow_rate": 100.0, "take_profit": 1e6, "rebalance_band": 1e6, "max_gross": 1e3},
     **{"every": 10**9, "report_every": 10**9},
 }
+MOST_SIZE = 5.0  # of max_position_size: nobody lends more on a stock
 
 
 @dataclass
@@ -31,10 +32,17 @@ class TradingRules:
         """Refuse rules that no market has."""
         for name in ("commission", "slippage", "borrow_rate", "stop_loss", "take_profit", "rebalance_band"):
             _check(name, getattr(self, name), 0.0 <= getattr(self, name), "must be zero or positive")
-        for name in ("commission", "slippage", "stop_loss"):
-            _check(name, getattr(self, name), getattr(self, name) < 1.0, "must be below 1 (a fraction, not percent)")
+        for name, of in (
+            ("commission", "the traded value"),
+            ("slippage", "the price"),
+            ("stop_loss", "the fill price"),
+        ):
+            value = getattr(self, name)
+            _check(name, value, value < 1.0, f"must be below 1: it is a fraction of {of}{_as_percent(value)}")
         for name in ("initial_capital", "max_position_size", "max_gross"):
             _check(name, getattr(self, name), 0.0 < getattr(self, name), "must be positive")
+        size = self.max_position_size
+        _check("max_position_size", size, size <= MOST_SIZE, f"is a fraction of equity{_as_percent(size)}")
         self._check_most()
         _check("lag", self.lag, self.lag in (1, 2), "must be 1 or 2: a decision at a close fills at a later open")
 
@@ -58,6 +66,11 @@ class ProfitTrackerConfig(TradingRules):
         super().__post_init__()
         for name in ("every", "report_every"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "must be at least 1")
+
+
+def _as_percent(value: float) -> str:
+    """What a number means that was meant as a percentage: ": 30 % is 0.3"."""
+    return f": {value:g} % is {value / 100:g}" if 1 <= value <= 100 else ""
 
 
 def _check(name: str, value: float, holds: bool, rule: str) -> None:

@@ -34,6 +34,7 @@ class TrainingConfig:
     warmup_steps: int = 50  # steps of linear warm-up; a cosine decay to a tenth follows
     weight_decay: float = 0.1
     grad_clip: float = 1.0  # largest gradient norm
+    ema: float = 0.0  # of the weights, decay a step, e.g. 0.99: probes and the saved model use the average; 0: off
     precision: str = "fp32"  # fp32, or bf16 for the linear layers (attention and the loss stay fp32)
     device: str = "cpu"  # cpu or cuda
     threads: int = 0  # of torch; 0 keeps its default. Results depend on it in the last bits
@@ -60,6 +61,8 @@ class TrainingConfig:
                 f"training.batch_size={self.batch_size} must be a multiple of "
                 f"training.symbols_per_window={self.symbols_per_window}, or less"
             )
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"training.ema={self.ema} must lie in [0, 1)")
         for name in ("learning_rate", "grad_clip"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"training.{name}={getattr(self, name)} must be positive")

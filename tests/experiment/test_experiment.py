@@ -49,6 +49,15 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
         ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
         ("profit_tracker.commission=-0.1", "profit_tracker.commission=-0.1 must be zero or positive"),
         ("profit_tracker.stop_loss=1", "profit_tracker.stop_loss=1.0 must be below 1"),
+        (
+            "profit_tracker.stop_loss=2",
+            "stop_loss=2.0 must be below 1: it is a fraction of the fill price: 2 % is 0.02",
+        ),
+        ("profit_tracker.commission=1.5", "commission=1.5 must be below 1: it is a fraction of .*: 1.5 % is 0.015"),
+        ("profit_tracker.max_position_size=30", "max_position_size=30.0 is a fraction of equity: 30 % is 0.3"),
+        ("stocks.symbols=AAPL", r"stocks.symbols is a list: write stocks.symbols=\[AAPL\]"),
+        ("stocks.symbols='AAPL, MSFT'", r"stocks.symbols is a list: write stocks.symbols=\[AAPL,MSFT\]"),
+        ("objective.horizons=5", r"objective.horizons is a list: write objective.horizons=\[5\]"),
         ("model.hidden_size=66", "does not divide into num_heads=4 heads"),
         ("training.batch_size=24", "training.batch_size=24 must be a multiple"),
         ("training.history=-1", "training.history=-1 must be at least 0"),
@@ -75,7 +84,7 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
 )
 def test_impossible_values_are_refused_in_one_line(override, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        compose_config(*override.split())
+        compose_config(*override.split(" ") if "'" not in override else [override])
     assert "\n" not in str(caught.value)
 
 
@@ -171,6 +180,8 @@ SHOWN_ELSEWHERE = {
     "training.lora_rank",  # likewise
     "init_from",  # likewise
     "evidence.ledger",  # every run of this file; tests/experiment/test_restart_n.py
+    "portfolio.risk_aversion",  # tests/portfolio/test_optimized.py, with skfolio
+    "portfolio.turnover_penalty",  # likewise
     "profit_tracker.report_every",  # test_the_profit_report_is_printed_as_often_as_asked
 }
 

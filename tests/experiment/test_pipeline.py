@@ -17,10 +17,10 @@ from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
 from hftraining.model.base import Forecaster, ModelFolderError
 from hftraining.model.config import ModelConfig
-from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.ledger import Ledger
 from tests.compose import compose_config
 from tests.runs_of import FAST, placed, trained
+from tests.trackers import edge_tracker
 
 HORIZONS, LEVELS = (1, 5), (0.1, 0.5, 0.9)
 
@@ -45,8 +45,7 @@ def forecast_of(period, labels_TSH):
 
 
 def traded(period, labels_TSH, **rules):
-    tracker = ProfitTracker(horizon=1, **rules)
-    return tracker.evaluate(period.bars, forecast_of(period, labels_TSH)).metrics
+    return edge_tracker(1, **rules).evaluate(period.bars, forecast_of(period, labels_TSH)).metrics
 
 
 def test_perfect_foresight_earns_and_its_reverse_loses(valid):

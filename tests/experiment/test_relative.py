@@ -102,6 +102,20 @@ def test_short_and_long_horizons_are_proved_and_laid(relative, horizon):
     assert np.isfinite(ground.periods["valid"].scored_labels_TSH).any()
 
 
+@pytest.mark.parametrize("loss", ["mse", "ic"])
+def test_a_run_with_another_loss_is_proved_and_its_periods_measure_that_loss(many, loss):
+    ground = lay(config_of(f"objective.loss={loss}", "training.symbols_per_window=4", "evidence.baselines=[]"), many)
+    assert prove(ground, 1, seed=0).lines == []
+    assert {period.kind for period in ground.periods.values()} == {loss}
+    assert (ground.windows.windows_per_batch, ground.windows.places) == (1, 4)
+
+
+def test_two_stocks_cannot_be_correlated(many):
+    config = config_of("objective.loss=ic", "training.symbols_per_window=4")
+    with pytest.raises(ConfigError, match=r"^objective\.loss=ic correlates the stocks of a day, .* there are 2: use"):
+        lay(config, many.of(many.symbols_S[:2]))
+
+
 def test_one_stock_cannot_be_compared_and_an_unknown_kind_has_a_hint(many):
     with pytest.raises(ConfigError, match=r"^objective.relative=mean compares the stocks of a day, but there is 1: "):
         lay(config_of("objective.relative=mean"), many.of(many.symbols_S[:1]))

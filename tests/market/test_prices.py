@@ -26,9 +26,32 @@ def test_symbols_come_in_the_order_asked_for_without_the_excluded_ones(path):
     assert load(path, symbols=["MSFT", "GOOG", "AAPL"], exclude=["GOOG"]).symbols_S == ("MSFT", "AAPL")
 
 
+def test_a_symbol_in_another_case_is_found_and_that_is_said(path):
+    bars = load(path, symbols=["msft", "AAPL", "Goog"], exclude=["goog"])
+    assert (
+        bars.symbols_S == ("MSFT", "AAPL") and bars.fingerprint() == load(path, symbols=["MSFT", "AAPL"]).fingerprint()
+    )
+    (said,) = bars.warnings
+    assert said.startswith("no such symbol, but in another case: msft is read as MSFT, Goog is read as GOOG")
+    assert refused(path, symbols=["aapl", "AAPL"]) == "stocks.symbols names AAPL twice"
+
+
+def test_where_both_cases_are_there_a_symbol_is_the_one_that_is_written(tmp_path):
+    made_bars(("aapl", "AAPL", "Msft", "MSFT")).to_parquet(tmp_path / "bars.parquet")
+    bars = load(tmp_path / "bars.parquet", symbols=["aapl", "Msft"])
+    assert bars.symbols_S == ("aapl", "Msft") and bars.warnings == ()
+    assert "AaPL is not in the data; did you mean " in refused(tmp_path / "bars.parquet", symbols=["AaPL"])
+
+
+@pytest.mark.parametrize("source", ["sample", "sample5"])
+def test_a_symbol_of_the_packaged_samples_is_found_in_any_case(source):
+    bars = load_bars(StocksConfig(source=source, symbols=["aapl"]))
+    assert bars.symbols_S == ("AAPL",) and "aapl is read as AAPL" in bars.warnings[0]
+
+
 def test_an_unknown_symbol_is_refused_with_the_closest_known_one(path):
     assert refused(path, symbols=["GOGO"]) == "stocks.symbols: GOGO is not in the data; did you mean GOOG?"
-    assert refused(path, symbols=["aapl"]).endswith("did you mean AAPL?")
+    assert refused(path, symbols=["gogo"]) == "stocks.symbols: gogo is not in the data; did you mean GOOG?"
     assert refused(path, exclude=["MSTF"]) == "stocks.exclude: MSTF is not in the data; did you mean MSFT?"
     assert refused(path, symbols=["ZZ"]).endswith("there are AAPL, GOOG, MSFT")
     assert refused(path, exclude=["AAPL", "MSFT", "GOOG"]).endswith("leaves no symbol")

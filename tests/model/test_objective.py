@@ -8,7 +8,8 @@ import torch
 
 from hftraining.model.config import ObjectiveConfig
 from hftraining.model.differentiable import account_equity
-from hftraining.model.objective import Objective, net_sharpe, pinball_loss, position_weights
+from hftraining.model.losses import pinball_loss
+from hftraining.model.objective import Objective, net_sharpe, position_weights
 from hftraining.portfolio.config import PortfolioConfig
 from hftraining.portfolio.weights import target_weights
 from hftraining.trading.config import TradingRules

@@ -146,3 +146,10 @@ def test_without_skfolio_one_line_says_how_to_install_it(monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "skfolio", None)
     with pytest.raises(UserError, match=rf'^portfolio.kind={kind}: .* pip install -e "\.\[portfolio\]"$'):
         weights(flat_bars(2, 2), forecast_of([[0.1, 0.2]] * 2), kind)
+
+
+@pytest.mark.parametrize("fields", [{"risk_aversion": 500.0}, {"turnover_penalty": 0.0}, {"smoothing": 10.0}])
+def test_a_field_of_mean_variance_changes_its_weights(optimization, fields):
+    bars = random_bars(11, 90, 5, missing=0.0)
+    before, after = (weights(bars, random_forecast(11, bars), "mean_variance", **f) for f in ({}, fields))
+    assert np.abs(after - before).max() > 1e-3
