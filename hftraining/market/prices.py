@@ -50,10 +50,10 @@ def bars_of_rows(
 
     source and notes: for Bars.source and Bars.warnings. Raises MarketDataError as load_bars does.
     """
-    config, said = _in_their_case(config, table["symbol"].cat.categories)
+    config, renamed = _in_their_case(config, table["symbol"].cat.categories)
     table = intraday.recognised(_between(_choose(table, config), config), config.resample)
     events = None if events is None else _events_of(events, table)
-    return _checked(table, events, "ex", config, source, [*said, *notes], {})
+    return _checked(table, events, "ex", config, source, [*renamed, *notes], {})
 
 
 def _checked(
