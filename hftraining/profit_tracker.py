@@ -10,6 +10,7 @@ import pandas as pd
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
+from hftraining.market.frames import bars_of
 from hftraining.portfolio.config import PortfolioConfig
 from hftraining.portfolio.weights import target_weights
 from hftraining.trading.config import ProfitTrackerConfig
@@ -65,12 +66,14 @@ class ProfitTracker:
         self.portfolio = portfolio or PortfolioConfig()
         self._last_held: tuple[Bars, Held] | None = None
 
-    def evaluate(self, bars: Bars, forecast: Forecast) -> ProfitReport:
+    def evaluate(self, bars: Bars | pd.DataFrame, forecast: Forecast) -> ProfitReport:
         """Trade the forecast over the bars and measure it beside buy and hold.
 
+        bars: Bars, or a frame with one row a symbol and day, see market.frames.bars_of; its symbols come sorted.
         Nothing is held where the forecast is NaN. Without sessions the metrics are NaN. Raises ValueError where
         forecast and bars have different shapes, where a price is not positive, or where dates do not rise.
         """
+        bars = bars_of(bars)
         weights_TS = target_weights(forecast, bars, self.portfolio, self.config)
         simulation = _simulate(bars, weights_TS, self.config)
         return ProfitReport(

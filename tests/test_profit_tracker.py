@@ -14,6 +14,7 @@ from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import summarize
 from hftraining.trading.simulator import simulate
+from tests.bars_of import frame_of
 from tests.naive_engine import random_market, random_rules
 from tests.naive_hold import market_with_listings, naive_hold
 
@@ -55,6 +56,14 @@ def test_the_documented_call_gives_metrics_trades_and_equity(bars, forecast):
         "exit_reason",
     ]  # fmt: skip
     assert report.metrics["total_return"] > report.buy_and_hold.metrics["total_return"]
+
+
+def test_a_frame_is_traded_as_its_bars_are_and_refused_in_one_line_where_it_fits_no_bars(bars, forecast):
+    tracker = ProfitTracker(portfolio=PortfolioConfig(kind="sign"))
+    ours = tracker.evaluate(frame_of(bars), forecast)
+    assert ours.metrics == tracker.evaluate(bars, forecast).metrics and ours.metrics["trade_count"] > 0
+    with pytest.raises(ValueError, match=r"^the frame has no high column: bars need [a-z, ]+; it has [a-z, ]+$"):
+        tracker.evaluate(frame_of(bars).drop(columns="high"), forecast)
 
 
 def test_foresight_earns_and_its_negation_loses_and_zeros_trade_nothing(bars, forecast):

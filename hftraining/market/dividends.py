@@ -1,11 +1,33 @@
-"""The adjustment of bars for dividends, those of Yahoo and those of the packaged sample."""
+"""The adjustment of bars for splits, where they are as traded, and for dividends."""
 
 import numpy as np
 import pandas as pd
 
 from hftraining.market.yahoo import PRICES, BadResponse
 
+EVENTS = ["symbol", "date", "split", "dividend"]
 DOUBT = 0.005  # our adjustment against Yahoo's own: more than rounding
+
+
+def split_adjusted(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Bars as traded, adjusted for splits alone, and their events.
+
+    raw: symbol (categorical), date, open, high, low, close, volume, split (new shares for an old one, 0 on a day
+    without one), dividend (as it was paid, 0 for none); sorted by symbol and date. table: without these two. events:
+    symbol, date, split, dividend (for a share as it is after all splits), where there was one.
+    """
+    split = raw["split"].to_numpy()
+    growth = np.where(split == 0, 1.0, split)
+    later = np.ones(len(raw))  # shares on the last day for one of the day
+    for rows in raw.groupby("symbol", observed=True).indices.values():
+        later[rows[:-1]] = np.cumprod(growth[rows][:0:-1])[::-1]
+    table = raw.drop(columns=["split", "dividend"]).assign(
+        **{name: raw[name] / later for name in PRICES},
+        volume=raw["volume"] * later,
+    )
+    happened = (split != 0) | (raw["dividend"] != 0).to_numpy()
+    events = raw.loc[happened, EVENTS].assign(dividend=raw["dividend"] / later).astype({"symbol": str})
+    return table, events.reset_index(drop=True)
 
 
 def adjusted(table: pd.DataFrame, events: pd.DataFrame, reinvested: str = "before") -> tuple[pd.DataFrame, list[str]]:
@@ -56,8 +78,8 @@ def _dividend_factor(symbol: str, bars: pd.DataFrame, paid: pd.DataFrame, reinve
             continue
         if not 0 < dividend < close[row - 1]:
             raise BadResponse(
-                f"{symbol}: Yahoo reports a dividend of {dividend:g} on {str(day)[:10]}, after a close of "
-                f"{close[row - 1]:g}: leave it out with stocks.exclude=[{symbol}]"
+                f"{symbol}: a dividend of {dividend:g} on {str(day)[:10]}, after a close of {close[row - 1]:g}, cannot "
+                f"be: correct the data, or leave it out with stocks.exclude=[{symbol}]"
             )
         kept = 1 - dividend / close[row - 1] if reinvested == "before" else close[row] / (close[row] + dividend)
         step[row] *= kept

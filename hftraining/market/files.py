@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hftraining.market.columns import MOST_ROWS, NEEDED, find_columns, refuse_rows
+from hftraining.market.columns import MOST_ROWS, find_columns, refuse_rows
 from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, CsvConfig, MarketDataError
 from hftraining.market.csv_files import read_csv
 from hftraining.market.dates import days_and_times, texts_of
@@ -34,7 +34,7 @@ def read_files(path: Path, how: CsvConfig | None = None) -> pd.DataFrame:
     missing path or column, what is no regular file, an unreadable date or number, a symbol that cannot be printed, and
     more rows or longer texts than bars have.
     """
-    with _naming(path, "stocks.path="):
+    with naming(f"stocks.path={plain_path(path)}"):
         if not path.exists():
             raise MarketDataError(f"stocks.path={plain_path(path)} does not exist")
         if path.is_dir():
@@ -76,35 +76,48 @@ def adjusted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_file(path: Path, most_rows: int, how: CsvConfig) -> pa.Table:
-    with _naming(path):
+    with naming(plain_path(path)):
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device has no end
             raise UnsafeFile("is not a regular file: only files are read")
         is_parquet = path.name.endswith(".parquet")
         raw = _read_parquet(path, most_rows) if is_parquet else read_csv(path, most_rows, how)
         if not raw.num_rows:
             raise UnsafeFile("has no rows")
-        columns = {"symbol": _symbols(raw, path)}
-        columns["date"], times = days_and_times(raw["date"], plain_path(path), None if is_parquet else how.date_format)
+        if "symbol" not in raw.column_names:
+            alone = path.name.removesuffix(".gz").rpartition(".")[0]
+            raw = raw.append_column("symbol", pa.repeat(alone, raw.num_rows).dictionary_encode())
+    return table_of(raw, plain_path(path), None if is_parquet else how.date_format)
+
+
+def table_of(raw: pa.Table, name: str, date_format: str | None = None) -> pa.Table:
+    """The columns of a table as those of read_files; further columns of numbers are kept.
+
+    raw: symbol, date and numbers, of any type that can be read. name: what messages call the source. date_format: of
+    dates that are texts, see days_and_times. Raises MarketDataError in one line.
+    """
+    with naming(name):
+        columns = {"symbol": _symbols(raw["symbol"])}
+        columns["date"], times = days_and_times(raw["date"], name, date_format)
         if times is not None:
             columns["time"] = times
-    for name in (*NEEDED, "adj_close"):
-        if name in raw.column_names:
-            with _naming(path, place=f", column {name},"):
-                columns[name] = _numbers(raw[name])
-    columns["file"] = pa.repeat(plain_path(path), raw.num_rows).dictionary_encode()
+    for column in raw.column_names:
+        if column not in columns:
+            with naming(name, place=f", column {column},"):
+                columns[column] = _numbers(raw[column])
+    columns["file"] = pa.repeat(name, raw.num_rows).dictionary_encode()
     return pa.table(columns)
 
 
 @contextmanager
-def _naming(path: Path, before: str = "", place: str = "") -> Iterator[None]:
-    """Turn the errors of reading into one line that names the file."""
+def naming(name: str, place: str = "") -> Iterator[None]:
+    """Turn the errors of reading into one line that names the source."""
     try:
         yield
     except UnsafeFile as error:
-        raise MarketDataError(f"{before}{plain_path(path)} {error}") from error
+        raise MarketDataError(f"{name} {error}") from error
     except (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error, csv.Error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise MarketDataError(f"{before}{plain_path(path)}{place} cannot be read: {plain(said)}") from error
+        raise MarketDataError(f"{name}{place} cannot be read: {plain(said)}") from error
 
 
 def _read_parquet(path: Path, most_rows: int) -> pa.Table:
@@ -114,17 +127,13 @@ def _read_parquet(path: Path, most_rows: int) -> pa.Table:
     return file.read(list(names.values())).select(list(names.values())).rename_columns(list(names))
 
 
-def _symbols(raw: pa.Table, path: Path) -> pa.DictionaryArray:
+def _symbols(raw: pa.ChunkedArray) -> pa.DictionaryArray:
     """The symbol of each row. Raises UnsafeFile for one that is empty, too long or cannot be printed."""
-    if "symbol" in raw.column_names:
-        column = texts_of(raw["symbol"])
-        if column.null_count or column.dictionary.null_count:
-            raise UnsafeFile("has rows with an empty symbol")
-        trimmed = pc.utf8_trim_whitespace(column.dictionary).dictionary_encode()
-        symbols = pa.DictionaryArray.from_arrays(trimmed.indices.take(column.indices), trimmed.dictionary)
-    else:
-        name = path.name.removesuffix(".gz").rpartition(".")[0]
-        symbols = pa.repeat(name, raw.num_rows).dictionary_encode()
+    column = texts_of(raw)
+    if column.null_count or column.dictionary.null_count:
+        raise UnsafeFile("has rows with an empty symbol")
+    trimmed = pc.utf8_trim_whitespace(column.dictionary).dictionary_encode()
+    symbols = pa.DictionaryArray.from_arrays(trimmed.indices.take(column.indices), trimmed.dictionary)
     for symbol in symbols.dictionary.to_pylist():
         if not symbol:
             raise UnsafeFile("has rows with an empty symbol")

@@ -1,6 +1,6 @@
 """load_bars: from a StocksConfig to audited, adjusted bars aligned by date."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,38 +28,51 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     curl_cffi, for yahoo; by default new.
     """
     sessions.check_calendar(config.calendar)
-    notes: list[str] = []
-    doubts: list[str] = []
-    events = snapshot = None
-    exchanges: dict[str, str] = {}
     if config.source == "yahoo":
         config, notes = _in_their_case(config, {name.upper() for name in config.symbols if name.isascii()})
         _refuse_unknown("stocks.exclude", config.exclude, set(config.symbols), "among stocks.symbols")
         table, events, source, said, exchanges = yahoo.read_yahoo(config, session)
-        notes += said
-        snapshot = source.rpartition(" ")[2]
-    elif config.source == "sample":
-        table, events = sample.read_sample()
-        config, notes = _in_their_case(config, table["symbol"].cat.categories)
-        table, source = _between(_choose(table, config), config), "packaged sample"
-        notes.append(sample.HINDSIGHT)
-        events = _events_of(events, table)
-    else:
-        if config.source == "files":
-            assert config.path is not None
-            table = files.read_files(Path(config.path), config.csv)
-            source = config.path if config.path.isprintable() else plain_path(config.path)
-        else:
-            table, source = sample.read_sample5(), "packaged sample of five"
-        config, notes = _in_their_case(config, table["symbol"].cat.categories)
-        table = intraday.recognised(_between(_choose(table, config), config), config.resample)
+        bars = _checked(table, events, "before", config, source, [*notes, *said], exchanges)
+        return replace(bars, snapshot=source.rpartition(" ")[2])
+    if config.source == "sample":
+        return bars_of_rows(*sample.read_sample(), config, "packaged sample", [sample.HINDSIGHT])
+    if config.source == "sample5":
+        return bars_of_rows(sample.read_sample5(), None, config, "packaged sample of five")
+    assert config.path is not None
+    table = files.read_files(Path(config.path), config.csv)
+    return bars_of_rows(table, None, config, config.path if config.path.isprintable() else plain_path(config.path))
 
+
+def bars_of_rows(
+    table: pd.DataFrame, events: pd.DataFrame | None, config: StocksConfig, source: str, notes: Sequence[str] = ()
+) -> Bars:
+    """What the config asks for of a table as of files.read_files, or, with events, of one adjusted for splits alone.
+
+    source and notes: for Bars.source and Bars.warnings. Raises MarketDataError as load_bars does.
+    """
+    config, renamed = _in_their_case(config, table["symbol"].cat.categories)
+    table = intraday.recognised(_between(_choose(table, config), config), config.resample)
+    events = None if events is None else _events_of(events, table)
+    return _checked(table, events, "ex", config, source, [*renamed, *notes], {})
+
+
+def _checked(
+    table: pd.DataFrame,
+    events: pd.DataFrame | None,
+    reinvested: str,
+    config: StocksConfig,
+    source: str,
+    notes: Sequence[str],
+    exchanges: Mapping[str, str],
+) -> Bars:
+    """The rows audited, adjusted and aligned."""
+    doubts: list[str] = []
     table, dropped = audit.check_rows(table, config.bad_rows)
     table, resampled = intraday.daily(table)
     if events is None:
         table = files.adjusted(table)
     else:
-        table, doubts = dividends.adjusted(table, events, "ex" if config.source == "sample" else "before")
+        table, doubts = dividends.adjusted(table, events, reinvested)
     table, absurd = audit.check_adjusted(table, config.bad_rows)
     table, slipped = audit.drop_slips(table)
     audit.refuse_splits(table)
@@ -68,7 +81,7 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     audit.refuse_short(table)
     bars = _align(table, config.symbols, source, [*notes, *dropped, *resampled, *doubts, *absurd, *slipped])
     bars = replace(bars, warnings=(*bars.warnings, *sessions.notes_on_sessions(bars, config.calendar, exchanges)))
-    return bars if events is None else replace(bars, events=events, snapshot=snapshot)
+    return bars if events is None else replace(bars, events=events)
 
 
 def as_named(asked: Iterable[str], known: Collection[str]) -> list[str]:

@@ -2,14 +2,13 @@
 
 from importlib import resources
 
-import numpy as np
 import pandas as pd
 
+from hftraining.market.dividends import split_adjusted
 from hftraining.market.files import read_files
 from hftraining.market.parquet import Parquet
 
 PRICES = ["open", "high", "low", "close"]
-EVENTS = ["symbol", "date", "split", "dividend"]
 HINDSIGHT = (
     "the names were chosen by a rule of 2004 (AAPL, GOOGL and TSLA were added), but all survived to 2021: what holding "
     "them earned is too good"
@@ -27,19 +26,7 @@ def read_sample() -> tuple[pd.DataFrame, pd.DataFrame]:
     date. events: symbol, date, split (new shares for an old one, 0 if none), dividend (dollars for a share as it is
     after all splits, 0 if none; what a spin-off was worth is one).
     """
-    raw = _raw()
-    split = raw["split"].to_numpy()
-    growth = np.where(split == 0, 1.0, split)
-    later = np.ones(len(raw))  # shares on the last day for one of the day
-    for rows in raw.groupby("symbol", observed=True).indices.values():
-        later[rows[:-1]] = np.cumprod(growth[rows][:0:-1])[::-1]
-    table = raw[["symbol", "date"]].assign(
-        **{name: raw[name] / later for name in PRICES},
-        volume=raw["volume"] * later,
-    )
-    happened = (split != 0) | (raw["dividend"] != 0).to_numpy()
-    events = raw.loc[happened, EVENTS].assign(dividend=raw["dividend"] / later).astype({"symbol": str})
-    return table, events.reset_index(drop=True)
+    return split_adjusted(_raw())
 
 
 def read_sample5() -> pd.DataFrame:

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hftraining.market.columns import NEEDED
 from hftraining.market.config import StocksConfig
-from hftraining.market.files import NEEDED, adjusted
+from hftraining.market.files import adjusted
 from hftraining.market.prices import load_bars
 from hftraining.market.sample import read_sample5
 from tests.bars_of import load, made_bars, refused
