@@ -20,6 +20,7 @@ from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig, default_stocks
 from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
+from hftraining.runs.earlier import with_added_fields
 from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
 
@@ -171,7 +172,8 @@ def load_config(path: Path) -> ExperimentConfig:
 def plain_values(path: Path) -> dict[str, Any]:
     """The nested values of a file of config fields, as data. Raises UserError, naming the file and the field.
 
-    A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused.
+    A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused. The
+    config.yaml of an earlier version has the fields that were added since.
     """
     values = read_yaml(path)
     known = flatten(dataclasses.asdict(ExperimentConfig()))
@@ -190,7 +192,7 @@ def plain_values(path: Path) -> dict[str, Any]:
         if isinstance(value, list) and len(value) > LIST_MOST:
             raise ConfigError(f"{path}: {name} has {len(value):,} entries, the most is {LIST_MOST:,}")
     refuse_huge(values, path)
-    return values
+    return with_added_fields(values) if path.name == "config.yaml" else values
 
 
 def refuse_huge(values: Mapping[str, Any], path: Path) -> None:
