@@ -112,13 +112,8 @@ def snapshot_run(folder: Path) -> Path:
     raw["adj_close"] = raw["close"]
     request = {"symbols": ["S0", "S1"], "start": None, "end": None}
     save_snapshot(folder / "outputs" / "snapshots", raw, request)
-    stocks = (
-        "stocks=single",
-        "stocks.start=null",
-        "stocks.symbols=[S0,S1]",
-        f"stocks.snapshots={folder}/outputs/snapshots",
-    )
-    quick = [override for override in QUICK if override != "stocks=folder"]
+    stocks = ("stocks.source=yahoo", "stocks.symbols=[S0,S1]", f"stocks.snapshots={folder}/outputs/snapshots")
+    quick = ["stocks=sample5", *(override for override in QUICK if override != "stocks=folder")]
     return Path(trained(compose_config(*quick, *stocks, *placed(folder / "outputs")))["folder"])
 
 

@@ -18,10 +18,10 @@ from hftraining.core.secret import refuse_secrets
 from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
-from hftraining.experiment.old_config import in_todays_fields
 from hftraining.market.config import StocksConfig, default_stocks
 from hftraining.model.config import HEADLESS, IC_SYMBOLS, ModelConfig, ObjectiveConfig
 from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig
+from hftraining.runs.earlier import in_todays_fields
 from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
 
@@ -195,9 +195,12 @@ def load_config(path: Path) -> ExperimentConfig:
 def plain_values(path: Path) -> dict[str, Any]:
     """The nested values of a file of config fields, as data. Raises UserError, naming the file and the field.
 
-    A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused.
+    A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused. The
+    config.yaml of an earlier version has the fields that were added since.
     """
-    values = in_todays_fields(read_yaml(path), path)
+    values = read_yaml(path)
+    if path.name == "config.yaml":
+        values = in_todays_fields(values)
     known = flatten(dataclasses.asdict(ExperimentConfig()))
     for name, value in flatten(values).items():
         if name not in known:

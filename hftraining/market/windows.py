@@ -54,7 +54,8 @@ def _first_row(sessions_T: np.ndarray, day: str | None, share: float, name: str)
     row = int(np.searchsorted(sessions_T, np.datetime64(day)))
     if row == 0 or row == len(sessions_T):
         raise MarketDataError(
-            f"stocks.{name}={day} lies outside the data, which run from {sessions_T[0]} to {sessions_T[-1]}"
+            f"stocks.{name}={day} lies outside the data, which run from {sessions_T[0]} to {sessions_T[-1]}; "
+            f"stocks.{name}=null puts it after {share:.0%} of the sessions"
         )
     return row
 

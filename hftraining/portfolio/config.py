@@ -55,7 +55,10 @@ class PortfolioConfig:
         """Refuse a portfolio that does not exist or cannot trade."""
         for name, value, choices in (("kind", self.kind, KINDS), ("weighting", self.weighting, WEIGHTINGS)):
             if value not in choices:
-                raise ValueError(f"portfolio.{name}={value} is not one of {', '.join(choices)}")
+                gone = (
+                    ": it is gone, long_short is nearest" if value == "top_k" else ""
+                )  # of configs of earlier versions
+                raise ValueError(f"portfolio.{name}={value} is not one of {', '.join(choices)}{gone}")
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if not math.isfinite(value) or not least <= value <= most:

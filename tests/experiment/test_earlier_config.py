@@ -28,10 +28,10 @@ def test_the_policy_of_an_old_config_is_the_portfolio_that_trades_as_it_did(tmp_
 
 def test_the_sample_of_an_old_config_is_the_one_of_five_stocks(tmp_path):
     assert loaded(tmp_path, OLD).stocks.source == "sample5"
-    today = {"stocks": {"source": "sample"}, "portfolio": {"kind": "tilt"}}
+    today = {"stocks": {"source": "sample", "csv": {"separator": ","}}}
     assert loaded(tmp_path, today).stocks.source == "sample"
 
 
 def test_a_policy_that_is_gone_is_named_with_what_takes_its_place(tmp_path):
-    with pytest.raises(ConfigError, match=r"config.yaml: profit_tracker.policy=top_k is gone: .* portfolio=long_short"):
+    with pytest.raises(ConfigError, match=r"portfolio.kind=top_k is not one of .*: it is gone, long_short is nearest"):
         loaded(tmp_path, {"profit_tracker": {"policy": "top_k"}})
