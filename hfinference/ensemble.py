@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.core.untrusted import Untrusted, is_there, refuse_links
 from hftraining.market.features import make_features
+from hftraining.market.frames import bars_of
 from hftraining.model.base import Forecaster, ModelFolderError
 
 
@@ -38,15 +40,16 @@ def load_model(path: Path | str, device: str = "cpu") -> Forecaster:
     return Forecaster.load(folder, device)
 
 
-def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
+def average_predictions(models: Sequence[Forecaster], bars: Bars | pd.DataFrame) -> Forecast:
     """The mean forecast of several models of any kinds, weighted equally, at every session and symbol of the bars.
 
+    bars: Bars, or a frame with one row a symbol and day, see hftraining.market.frames.bars_of; its symbols come sorted.
     It averages quantiles level by level (Vincent 1912; Lichtendahl, Grushka-Cockayne and Winkler 2013), and positions.
     A value is NaN where any model's is: with a model that has no position of its own, such as ridge, the average has
     none. The bars should begin 252 bars and the longest receptive_field before the first day of interest.
-    Raises ValueError without models, for models with different horizons, quantiles or universes (features such as the
-    market's return are means over the universe), and for bars that lack a symbol of the universe. Further symbols are
-    forecast, too, and count in the market of the day.
+    Raises ValueError without models, for models with different horizons, quantiles, labels or universes (features such
+    as the market's return are means over the universe), and for bars that lack a symbol of the universe. Further
+    symbols are forecast, too, and count in the market of the day.
     """
     if not models:
         raise ValueError("average_predictions: there are no models to average")
@@ -55,11 +58,13 @@ def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
         for what, ours, theirs in (
             ("horizons", model.horizons, first.horizons),
             ("quantiles", model.levels, first.levels),
+            ("labels", [model.relative], [first.relative]),
             ("symbols", sorted(model.symbols), sorted(first.symbols)),
         ):
             if ours != theirs:
                 shown = f"{_without(ours, theirs)} where the first has {_without(theirs, ours)}"
                 raise ValueError(f"average_predictions: model {number} has other {what} than the first: {shown}")
+    bars = bars_of(bars)
     if lacking := [symbol for symbol in first.symbols if symbol not in bars.symbols_S]:
         raise ValueError(
             f"average_predictions: the bars lack {_listed(lacking)}, which the models take for a part of the market"
@@ -68,7 +73,7 @@ def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
     forecasts = [model.forecast_features(features) for model in models]
     quantiles_TSHQ = np.mean([forecast.quantiles_TSHQ for forecast in forecasts], axis=0)
     head_TS = np.mean([forecast.head_TS for forecast in forecasts], axis=0)
-    return Forecast(quantiles_TSHQ, head_TS, first.horizons, first.levels)
+    return Forecast(quantiles_TSHQ, head_TS, first.horizons, first.levels, first.relative)
 
 
 def _without(some: Sequence[object], others: Sequence[object]) -> str:

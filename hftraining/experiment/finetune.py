@@ -10,7 +10,7 @@ from pathlib import Path
 from hftraining.core.errors import ConfigError
 from hftraining.core.forecast import Forecast
 from hftraining.experiment.base_run import BaseRun
-from hftraining.experiment.baselines import baseline_forecast, rules_without_head
+from hftraining.experiment.baselines import baseline_forecast, without_head
 from hftraining.experiment.candidate import candidate_ground
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
@@ -94,8 +94,8 @@ def references(ground: Ground) -> list[Candidate]:
     forecast = valid.forecast(base)
     rows = [_row(BASE, ground, forecast, Fitted(_with_universe(base, ground), Progress(), [], []))]
     if RIDGE in config.evidence.baselines:
-        whole = baseline_forecast(RIDGE, config, ground.features, base.scaler, ground.lesson)
-        tracker = ProfitTracker(rules_without_head(config.profit_tracker))
+        whole = baseline_forecast(RIDGE, config, ground.features, base, ground.lesson)
+        tracker = ProfitTracker(config.profit_tracker, without_head(config.portfolio))
         rows.append(_row(RIDGE, dataclasses.replace(ground, tracker=tracker), whole.rows(ground.splits.valid)))
     rows.append(Candidate(NOTHING, nothing_changes(forecast)))
     return rows

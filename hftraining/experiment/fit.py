@@ -121,10 +121,11 @@ def watch_again(history: list[dict[str, float]], watch: Watch) -> None:
 
 def _trainer(ground: Ground, probe: ValidationProbe, checkpoints: Checkpoints) -> Trainer:
     config, model = ground.config, ground.forecaster.model
+    pace = config.portfolio
     assert isinstance(model, Network) and ground.windows is not None
     trainer = Trainer(
         model,
-        Objective(config.objective, config.profit_tracker),
+        Objective(config.objective, config.profit_tracker, pace.smoothing, pace.trade_rate, pace.every),
         ground.windows,
         config.training,
         config.seed,

@@ -17,12 +17,15 @@ from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.baselines import baseline_weights, lesson_of
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.periods import Period
+from hftraining.experiment.relative import chosen_relative
 from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
-from hftraining.market.features import Features, Scaler, make_features, make_labels
-from hftraining.market.prices import load_bars
-from hftraining.market.windows import Splits, WindowSampler
+from hftraining.market.features import Features, Scaler, make_features
+from hftraining.market.labels import make_labels
+from hftraining.market.prices import as_named, load_bars
+from hftraining.market.windows import Splits, WindowSampler, places_of
 from hftraining.model.base import Forecaster, Learner
+from hftraining.model.config import IC_SYMBOLS
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
@@ -74,13 +77,20 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     splits, objective = splits_of(config, universe), config.objective
     days = splits.days(universe.sessions_T)
     seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
+    asked = tuple(as_named(config.stocks.symbols, universe.symbols_S))
+    symbols = asked if base and asked else universe.symbols_S
+    relative = chosen_relative(config, len(universe.symbols_S), len(symbols), base)
+    if objective.loss == "ic" and len(symbols) < IC_SYMBOLS:
+        raise ConfigError(
+            f"objective.loss=ic correlates the stocks of a day, so it needs at least {IC_SYMBOLS}, but there "
+            f"{'is' if len(symbols) == 1 else 'are'} {len(symbols)}: use objective.loss=pinball"
+        )
     features, lag = make_features(seen), config.profit_tracker.lag
-    labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative)
-    forecaster = base.forecaster if base else untrained(config, features, splits)
+    labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, relative)
+    forecaster = base.forecaster if base else untrained(config, features, splits, relative)
     if not base:
         forecaster.symbols, forecaster.days = universe.symbols_S, days
 
-    symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
     rest = tuple(name for name in base.forecaster.symbols if name not in symbols) if base else ()
     everything = (seen, features, labels_TSH)
     own_bars, own_features, own_labels_TSH = own = _part(*everything, symbols)
@@ -88,6 +98,10 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     if isinstance(forecaster.model, Learner):
         forecaster.model.check(lesson)
     sets, lead = ("train", "valid") if sealed else ("train", "valid", "test"), forecaster.receptive_field - 1
+
+    def period(part: tuple[Bars, Features, np.ndarray], rows: slice) -> Period:
+        return Period.cut(*part, objective.horizons, rows, lead, relative, objective.loss)
+
     return Ground(
         config=config,
         bars=own_bars,
@@ -96,15 +110,15 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
         lesson=lesson,
         splits=splits,
         days=days,
-        periods={name: Period.cut(*own, objective.horizons, getattr(splits, name), lead) for name in sets},
+        periods={name: period(own, getattr(splits, name)) for name in sets},
         forecaster=forecaster,
-        tracker=ProfitTracker(config.profit_tracker),
+        tracker=ProfitTracker(config.profit_tracker, config.portfolio),
         # Before the run begins, so that a baseline or window that fails leaves nothing half-done.
-        baselines=baseline_weights(config, own_bars, own_features, forecaster.scaler, lesson),
+        baselines=baseline_weights(config, own_bars, own_features, forecaster, lesson),
         windows=windows_of(config, own_bars, lesson) if isinstance(forecaster.model, Network) else None,
         sealed=sealed,
         base=base,
-        others=Period.cut(*_part(*everything, rest), objective.horizons, splits.valid, lead) if rest else None,
+        others=period(_part(*everything, rest), splits.valid) if rest else None,
     )
 
 
@@ -115,20 +129,23 @@ def windows_of(config: ExperimentConfig, bars: Bars, lesson: Lesson) -> WindowSa
     return WindowSampler(bars, lesson.scaled_TSF, lesson.known_TS, lesson.labels_TSH, lesson.train, *shape)
 
 
-def untrained(config: ExperimentConfig, features: Features, splits: Splits) -> Forecaster:
-    """A new model, drawn from the seed, with a scaler fitted on the training days."""
+def untrained(config: ExperimentConfig, features: Features, splits: Splits, relative: str) -> Forecaster:
+    """A new model, drawn from the seed, with a scaler fitted on the training days. relative: of its labels."""
     torch.manual_seed(config.seed)
     objective, scaler = config.objective, Scaler.fit(features, splits.train)
-    return Forecaster.fresh(config.model, scaler, objective.horizons, objective.quantiles, config.training.device)
+    task = objective.horizons, objective.quantiles
+    return Forecaster.fresh(config.model, scaler, *task, config.training.device, relative)
 
 
 def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int:
     """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune."""
     universe = load_bars(stocks_of(config, base))
-    symbols = config.stocks.symbols or list(base.forecaster.symbols)
+    symbols = as_named(config.stocks.symbols or base.forecaster.symbols, universe.symbols_S)
     known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
     bars = int(known_TS[splits_of(config, universe).train].sum())
-    return max(1, -(-epochs * bars // (config.training.batch_size * config.training.window)))
+    training = config.training
+    windows, places = places_of(training.batch_size, training.symbols_per_window, len(symbols))
+    return max(1, -(-epochs * bars // (windows * places * training.window)))
 
 
 def use_machine(config: ExperimentConfig) -> None:
@@ -153,7 +170,8 @@ def stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
     """The stocks of a run's universe: for a fine-tune, those of its base and any that the base does not know."""
     if not base:
         return config.stocks
-    everyone = list(dict.fromkeys([*base.forecaster.symbols, *config.stocks.symbols]))
+    own = as_named(config.stocks.symbols, base.forecaster.symbols)
+    everyone = list(dict.fromkeys([*base.forecaster.symbols, *own]))
     return dataclasses.replace(config.stocks, symbols=everyone, exclude=[])
 
 

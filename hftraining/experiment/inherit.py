@@ -10,6 +10,7 @@ from hftraining.core.values import canonical, flatten
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, typed_config
+from hftraining.market.prices import as_named
 from hftraining.model.config import HEADLESS
 from hftraining.runs.code_version import source_digest
 from hftraining.runs.folder import read_config_diff
@@ -40,7 +41,8 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
             (values[group] if group else values)[field] = value
     for name in ("valid", "test"):
         values["stocks"][f"{name}_start"] = values["stocks"][f"{name}_start"] or base.forecaster.days[name][0]
-    symbols = values["stocks"]["symbols"] = values["stocks"]["symbols"] or list(base.forecaster.symbols)
+    known = base.forecaster.symbols
+    symbols = values["stocks"]["symbols"] = as_named(values["stocks"]["symbols"] or known, known)
     if "name" not in keys:
         shown = symbols[:SYMBOLS_IN_A_NAME]
         values["name"] = "-".join(shown) + (f"-and-{len(symbols) - len(shown)}-more" if symbols != shown else "")

@@ -22,7 +22,6 @@ from hftraining.runs.result import AtCosts, Baseline, Calibration, Estimate, Nul
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import daily_returns, summarize
 from hftraining.trading.simulator import Simulation, simulate
-from hftraining.trading.strategies import STRATEGIES
 
 COSTS = (0, 5, 10, 20)  # basis points a side
 FAN = ("q05", "q25", "q50", "q75", "q95")
@@ -62,7 +61,7 @@ def judge(
     null = null_band(*prices, report.weights_TS, rules, evidence.null_draws, seed)
     interval = sharpe_interval(ours, evidence.bootstrap_draws, seed)
     difference = sharpe_difference(ours, theirs, evidence.bootstrap_draws, seed)
-    scores, calibration = _scored(period, forecast, rules)
+    scores, calibration = _scored(period, forecast, tracker.portfolio.horizon)
     dates, (first, last) = bars.sessions_T, period.window
     result = PeriodResult(
         days=len(dates),
@@ -115,13 +114,10 @@ def _beside(
         "risk_matched": Baseline(dict(matched.metrics), None, _lead(ours, matched.simulation, draws, seed)),
     }
     for name, weights_TS in baselines.items():
-        # Rules are traded as the literature has it: stops would cripple them in our favour. Baseline models are traded
-        # by the model's own rules.
-        own_rules = replace(rules, stop_loss=0.0, take_profit=0.0) if name in STRATEGIES else rules
-        simulation = simulate(*prices, weights_TS, own_rules)
+        simulation = simulate(*prices, weights_TS, rules)
         apart = sharpe_difference(daily_returns(simulation.equity_T), theirs, draws, seed)
         lead = _lead(ours, simulation, draws, seed)
-        beside[name] = Baseline(dict(summarize(simulation, own_rules)), estimate_of(apart), lead)
+        beside[name] = Baseline(dict(summarize(simulation, rules)), estimate_of(apart), lead)
     return beside
 
 
@@ -151,13 +147,11 @@ def estimate_of(interval: Interval | DailyScore) -> Estimate:
     return Estimate(interval.value, interval.low, interval.high)
 
 
-def _scored(
-    period: Period, forecast: Forecast, rules: ProfitTrackerConfig
-) -> tuple[dict[str, Score], list[Calibration]]:
+def _scored(period: Period, forecast: Forecast, horizon: int) -> tuple[dict[str, Score], list[Calibration]]:
     """The scores of the median at the traded horizon, and the calibration of every quantile."""
-    horizon = rules.horizon or max(forecast.horizons)
+    horizon = horizon or max(forecast.horizons)
     h, middle = forecast.horizons.index(horizon), forecast.levels.index(0.5)
-    labels_TSH = period.labels_TSH * period.span_TSH  # log returns, as forecast
+    labels_TSH = period.labels_TSH * period.span_TSH  # in the unit of the forecast
     median_TS = forecast.quantiles_TSHQ[:, :, h, middle]
     scores = daily_scores(median_TS, labels_TSH[:, :, h], overlap=horizon)
     calibration = [

@@ -146,8 +146,8 @@ def cached(real: Made) -> Made:
 def baseline_lesson_of_all_days(real: Made) -> Made:
     """A baseline learns from all days; the model does not."""
 
-    def baseline_weights(config: Any, bars: Bars, features: Features, scaler: Scaler, lesson: Lesson) -> Any:
-        return real(config, bars, features, scaler, replace(lesson, train=slice(0, len(lesson.known_TS))))
+    def baseline_weights(config: Any, bars: Bars, features: Features, like: Any, lesson: Lesson) -> Any:
+        return real(config, bars, features, like, replace(lesson, train=slice(0, len(lesson.known_TS))))
 
     return baseline_weights
 
@@ -221,10 +221,10 @@ def forecast_less_its_mean(real: Made) -> Made:
 def standardised_by_period(real: Made) -> Any:
     """The features of a period lose their mean over the period, and are divided by their deviation over it."""
 
-    def cut(bars: Bars, features: Features, labels_TSH: np.ndarray, horizons: Any, rows: slice, lead: int) -> Period:
+    def cut(bars: Bars, features: Features, labels_TSH: np.ndarray, horizons: Any, rows: slice, *rest: Any) -> Period:
         known = features.values_TSF[rows][features.known_TS[rows]]
         values_TSF = (features.values_TSF - known.mean(axis=0)) / (known.std(axis=0) + 1e-9)
-        made: Period = real(bars, replace(features, values_TSF=values_TSF), labels_TSH, horizons, rows, lead)
+        made: Period = real(bars, replace(features, values_TSF=values_TSF), labels_TSH, horizons, rows, *rest)
         return made
 
     return staticmethod(cut)

@@ -48,7 +48,7 @@ class PortfolioConfig:
     trade_rate: float = 0.1  # share of the way to the target that a day trades; 1: all of it
     every: int = 1  # sessions between two rebalances
     volatility_target: float = 0.0  # of the book, a year; 0: none
-    turnover_penalty: float = 0.01  # mean_variance: cost of a unit of turnover; higher trades less
+    turnover_penalty: float = 0.002  # mean_variance: cost of a unit of turnover; higher trades less
     risk_aversion: float = 5.0  # mean_variance: higher holds less risk
 
     def __post_init__(self) -> None:

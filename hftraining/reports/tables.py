@@ -13,6 +13,7 @@ BASELINES = {
     "buy_and_hold": "Buy and hold, equal weights",
     "risk_matched": "Buy and hold with the model's mean exposure",
     "momentum": "Momentum, 12 months less the last",
+    "momentum_top": "Momentum, the best fifth alone",
     "trend": "Trend of each stock, by its volatility",
     "reversal": "Reversal of the last day",
     "ridge": "Ridge regression, same features",

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from hftraining.core.errors import UserError
+from hftraining.core.relative import in_words
 from hftraining.core.untrusted import is_there, read_yaml, refuse_links, shown
 from hftraining.runs.frames import VALUE_MOST, read_table
 from hftraining.runs.manifest import MANIFEST, read_facts
@@ -167,7 +168,10 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _with_added_fields(config: dict[str, Any]) -> dict[str, Any]:
-    """Add the fields that the version before did not write, with the values that it meant."""
+    """Add the fields that the version before did not write, and say others in today's words, as it meant them."""
     if isinstance(config.get("model"), dict):
         config["model"].setdefault("kind", "transformer")
+    objective = config.get("objective")
+    if isinstance(objective, dict) and "relative" in objective:
+        objective["relative"] = in_words(objective["relative"])
     return config

@@ -246,6 +246,12 @@ def test_model_task_days_and_costs_are_inherited_and_training_is_that_of_finetun
     assert (config.training.window, config.name) == (24, "S1")
 
 
+def test_a_symbol_in_another_case_is_that_of_the_base(base, tmp_path):
+    config = tuned_config(base, tmp_path, symbol="s1,S0")
+    assert config.stocks.symbols == ["S1", "S0"] and config.name == "S1-S0"
+    assert prepare(config, base=BaseRun.open(base)).bars.symbols_S == ("S1", "S0")
+
+
 def test_many_symbols_make_a_short_name(base, tmp_path):
     assert tuned_config(base, tmp_path, symbol="S0,S1,S2").name == "S0-S1-S2"
     assert tuned_config(base, tmp_path, "name=mine").name == "mine"
@@ -393,7 +399,7 @@ def test_every_candidate_leaves_a_whole_sealed_run(tuned):
 
 
 def test_a_pipe_that_closes_after_the_run_is_done_leaves_the_row_done(base, tmp_path, monkeypatch):
-    def closed(self, result, folder):
+    def closed(self, *arguments):
         raise BrokenPipeError("as if by `| head`")
 
     monkeypatch.setattr(Console, "summary", closed)

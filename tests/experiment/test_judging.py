@@ -8,7 +8,8 @@ from hftraining.evidence.bootstrap import sharpe_difference
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.experiment.judging import COSTS, judge
 from hftraining.experiment.periods import Period
-from hftraining.market.features import make_features, make_labels
+from hftraining.market.features import make_features
+from hftraining.market.labels import make_labels
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.metrics import daily_returns
 from hftraining.trading.simulator import simulate
@@ -22,7 +23,7 @@ def judged():
     """A noisy forecast of two stocks, judged at a commission of 5 basis points and no slippage, beside a book."""
     bars = make_bars(n_sessions=420, n_symbols=2, seed=4)
     features = make_features(bars)
-    labels = make_labels(bars, features.volatility_TS, [1], 1, "open", relative=False)
+    labels = make_labels(bars, features.volatility_TS, [1], 1, "open", relative="none")
     period = Period.cut(bars, features, labels, [1], slice(260, 420), 30)
     noise = np.random.default_rng(1).standard_normal(period.labels_TSH.shape)
     middle = 0.5 * np.nan_to_num(period.labels_TSH) + 0.5 * noise

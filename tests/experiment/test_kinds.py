@@ -101,8 +101,10 @@ def test_a_run_of_any_kind_without_days_to_learn_from_ends_in_one_line_and_write
 
 def test_what_only_the_transformer_has_is_refused(made, folder, tmp_path):
     _, kind = made
-    with pytest.raises(ConfigError, match=f"policy=head trades the position head, which model.kind={kind} lacks"):
-        run_of_kind(kind, folder, tmp_path / "out", "profit_tracker.policy=head")
+    with pytest.raises(
+        ConfigError, match=f"portfolio.kind=head trades the position head, which model.kind={kind} lacks"
+    ):
+        run_of_kind(kind, folder, tmp_path / "out", "portfolio=head")
     with pytest.raises(ConfigError, match=f"model.hidden_size=32 belongs to model.kind=transformer, not {kind}"):
         run_of_kind(kind, folder, tmp_path / "out", "model.hidden_size=32")
     assert not (tmp_path / "out").exists()

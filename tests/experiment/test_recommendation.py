@@ -9,17 +9,18 @@ from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import judge
 from hftraining.experiment.periods import Period
 from hftraining.experiment.recommendation import Candidate, nothing_changes, recommend
-from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
+from hftraining.market.features import FEATURES, Scaler, make_features
+from hftraining.market.labels import make_labels
 from hftraining.model.base import Forecaster
 from hftraining.model.config import ModelConfig
-from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.trials import Trials
 from hftraining.training.trainer import Progress
 from tests.bars_of import make_bars
+from tests.trackers import edge_tracker
 
 EVIDENCE = EvidenceConfig(null_draws=200, bootstrap_draws=500)
 LEVELS = (0.1, 0.5, 0.9)
-TRACKER = ProfitTracker(commission=0.0001, slippage=0.0001, stop_loss=0.0, take_profit=0.0)
+TRACKER = edge_tracker(commission=0.0001, slippage=0.0001, stop_loss=0.0, take_profit=0.0)
 TRIALS = Trials(4, (-0.02, 0.0, 0.01), 0.0002, {})
 
 
@@ -27,7 +28,7 @@ TRIALS = Trials(4, (-0.02, 0.0, 0.01), 0.0002, {})
 def valid():
     bars = make_bars(n_sessions=700, n_symbols=1, seed=4)
     features = make_features(bars)
-    labels = make_labels(bars, features.volatility_TS, [1], 1, "open", relative=False)
+    labels = make_labels(bars, features.volatility_TS, [1], 1, "open", "none")
     return Period.cut(bars, features, labels, [1], slice(260, 700), 30)
 
 

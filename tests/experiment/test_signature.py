@@ -34,8 +34,12 @@ def signed(config: ExperimentConfig | dict) -> str:
 
 def with_field(name: str, value) -> dict:
     values = {key: dict(part) if isinstance(part, dict) else part for key, part in DEFAULTS.items()}
-    group, _, field = name.rpartition(".")
-    (values[group] if group else values)[field] = value
+    *groups, field = name.split(".")
+    part = values
+    for group in groups:
+        part[group] = dict(part[group])
+        part = part[group]
+    part[field] = value
     return values
 
 
@@ -150,13 +154,13 @@ POOL = {
     "model.hidden_size": [32, 64, 128],
     "model.dropout": [0.2, 0.0, 0.35],
     "training.learning_rate": [3e-4, 1e-3],
-    "training.max_steps": [600, 12],
+    "training.max_steps": [500, 12],
     "training.precision": ["fp32", "bf16"],
     "stocks.symbols": [[], ["AAPL", "MSFT"]],
-    "objective.horizons": [[1, 5, 20], [1, 3]],
-    "objective.relative": [False, True],
+    "objective.horizons": [[5, 20], [1, 3]],
+    "objective.relative": ["auto", "mean"],
     "profit_tracker.commission": [0.001, 0.0, 0.002],
-    "profit_tracker.policy": ["edge", "sign"],
+    "portfolio.kind": ["auto", "top"],
     "evidence.baselines": [["momentum", "trend", "reversal", "ridge"], []],
     "seed": [1, 2, 3],
 }

@@ -7,7 +7,8 @@ import pytest
 
 from hftraining.core.forecast import Forecast
 from hftraining.market.config import StocksConfig
-from hftraining.market.features import Scaler, make_features, make_labels
+from hftraining.market.features import Scaler, make_features
+from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
 from hftraining.model import linear
@@ -16,8 +17,8 @@ from hftraining.model.config import ModelConfig
 from hftraining.model.learner import LearningError, Lesson
 from hftraining.model.linear import PENALTIES_P, choose_penalties, fit_ridge
 from hftraining.model.trees import choose_rounds, fit_trees
-from hftraining.profit_tracker import ProfitTracker
 from tests.bars_of import make_bars
+from tests.trackers import edge_tracker
 
 HORIZONS, LEVELS, PURGE = (1, 5), (0.1, 0.5, 0.9), 6
 TRAIN = slice(0, 500)
@@ -243,6 +244,13 @@ def test_the_trees_of_one_horizon_do_not_depend_on_the_others():
         np.testing.assert_array_equal(alone_N1[:, 0], together_NH[:, h])
 
 
+@pytest.mark.parametrize("scale", [0.125, 8.0])
+def test_labels_of_any_unit_give_forecasts_in_that_unit(name, scale):
+    x_TSF, known_TS, labels_TSH, span_TSH = market(signal=0.3)
+    plain, other = (forecast(name, x_TSF, known_TS, c * labels_TSH, span_TSH).quantiles_TSHQ for c in (1.0, scale))
+    np.testing.assert_allclose(other, scale * plain, rtol=1e-5, atol=1e-9)
+
+
 def test_too_few_training_days_are_refused_in_one_line(name):
     arguments = market()
     enough = 20 + 2 * (PURGE + 1)  # the first 20 have no features
@@ -256,7 +264,7 @@ def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75,
     purge = 1 + max(horizons)
     splits = make_splits(bars.sessions_T, StocksConfig(), purge)
     features = make_features(bars)
-    labels_TSH = make_labels(bars, features.volatility_TS, horizons, 1, "open", False)
+    labels_TSH = make_labels(bars, features.volatility_TS, horizons, 1, "open", "none")
     scaler = Scaler.fit(features, splits.train)
     forecaster = Forecaster.fresh(ModelConfig(name=name, kind=name), scaler, horizons, levels)
     scaled_TSF = scaler.scale(features.values_TSF)
@@ -265,13 +273,13 @@ def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75,
 
 
 def test_on_the_sample_a_learner_trades_and_is_not_too_good_to_be_true(name):
-    bars = load_bars(StocksConfig())
+    bars = load_bars(StocksConfig(source="sample5"))
     got, splits = forecast_bars(name, bars)
-    tracker = ProfitTracker()
+    tracker = edge_tracker()
     for rows in (splits.valid, splits.test):
         metrics = tracker.evaluate(bars.rows(rows), got.rows(rows)).metrics
         assert abs(metrics["sharpe_ratio"]) < 3
-        assert metrics["trade_count"] > 0 and 0.1 < metrics["exposure"] <= 1.05
+        assert metrics["turnover"] > 0 and 0.1 < metrics["exposure"] <= 1.05
 
 
 def test_the_scale_of_prices_does_not_matter(name):
@@ -292,7 +300,7 @@ def test_on_300_stocks_the_scores_are_as_small_as_the_honest_anchors(name, share
     got, _ = forecast_bars(name, bars)
     rows = slice(int(np.searchsorted(bars.sessions_T, np.datetime64("2014-01-01"))), None)
     volatility_TS = make_features(bars).volatility_TS
-    labels_TS = make_labels(bars, volatility_TS, (1,), 1, "open", False)[rows, :, 0]
+    labels_TS = make_labels(bars, volatility_TS, (1,), 1, "open", "none")[rows, :, 0]
     median_TS = (got.quantiles_TSHQ[rows, :, 0, 2] / volatility_TS[rows]).astype(float)
     both_TS = np.isfinite(labels_TS) & np.isfinite(median_TS)
     daily = [

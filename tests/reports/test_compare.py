@@ -32,11 +32,10 @@ def fields_of(*places) -> dict[str, list]:
 
 @pytest.mark.parametrize("override", [*EFFECT, "output_dir=elsewhere", "profit_tracker.report_every=7"])
 def test_a_comparison_shows_exactly_the_override_that_two_runs_differ_in(override, tmp_path, capsys):
-    base = (*QUICK, "stocks.path=bars", *(["profit_tracker.policy=top_k"] if "top_k" in override else []))
+    *kind, _ = override.split()  # of the portfolio that the field belongs to: both runs have it
+    base = (*QUICK, "stocks.path=bars", *kind)
     one, other = begun(tmp_path, *base), begun(tmp_path, *base, *override.split())
-    expected = {part.split("=")[0] for part in override.split()} - (
-        {"profit_tracker.policy"} if "top_k" in override else set()
-    )
+    expected = {part.split("=")[0] for part in override.split()} - {part.split("=")[0] for part in kind}
     assert set(fields_of(one, other)) == expected
     assert main(["compare", str(one), str(other)]) == 0
     text = capsys.readouterr().out
@@ -305,7 +304,8 @@ def test_other_code_makes_another_group_and_code_and_environment_are_listed(tmp_
 
 
 def test_a_comparison_warns_of_losses_that_measure_different_things(tmp_path):
-    for override in ("objective.relative=true", "objective.horizons=[1,5]", "profit_tracker.lag=2", "objective=profit"):
+    task = ("objective.relative=mean", "objective.loss=mse", "objective.horizons=[1,5]")
+    for override in (*task, "profit_tracker.lag=2", "objective=profit"):
         found = compare([begun(tmp_path), begun(tmp_path, override)]).as_json()
         assert found["losses_differ_in"], override
     assert compare([begun(tmp_path), begun(tmp_path, "objective.profit_weight=1")]).as_json()["losses_differ_in"] == []
