@@ -27,13 +27,13 @@ class ColumnsConfig:
     """What a csv file calls our columns; null: as they are called here, or nearly (Adj Close is adj_close)."""
 
     symbol: str | None = None  # null, and no such column: the file is of one symbol, after which it is named
-    date: str | None = None
-    open: str | None = None
-    high: str | None = None
-    low: str | None = None
-    close: str | None = None
-    volume: str | None = None
-    adj_close: str | None = None
+    date: str | None = None  # heading of the day
+    open: str | None = None  # heading of the first price
+    high: str | None = None  # heading of the highest price
+    low: str | None = None  # heading of the lowest price
+    close: str | None = None  # heading of the last price
+    volume: str | None = None  # heading of the shares traded
+    adj_close: str | None = None  # heading of the adjusted close
 
     def given(self) -> dict[str, str]:
         """Our name and theirs of each column that is named."""

@@ -246,6 +246,13 @@ def test_the_profit_report_is_printed_as_often_as_asked(folder, tmp_path, capsys
 
 
 @pytest.mark.slow
+def test_of_two_runs_with_one_name_the_second_folder_says_what_differs_and_a_repetition_does_not(folder, tmp_path):
+    names = [Path(run(folder, tmp_path, *overrides)["folder"]).name for overrides in ((), (), ("seed=2",))]
+    assert [len(name) for name in names[:2]] in ([19, 19], [19, 21])  # a second one within a second gets _2
+    assert names[2][19:] == "_seed-2"
+
+
+@pytest.mark.slow
 def test_labels_that_cannot_be_traded_and_costs_left_out_are_said_to_be_so(folder, tmp_path):
     free = ("profit_tracker.commission=0", "profit_tracker.slippage=0")
     assert any("nobody can trade" in warning for warning in run(folder, tmp_path, "objective.label=close")["warnings"])
