@@ -197,7 +197,9 @@ def test_help_shows_every_option_and_every_field_with_the_value_that_would_be_us
     for option in ROOT.glob("conf/*/*.yaml"):
         assert re.search(rf"^{option.parent.name}: .*\b{option.stem}\b", out, re.MULTILINE), option
     assert re.search(r"^  commission: 0.001 +# of the traded value, each side$", out, re.MULTILINE)
-    assert re.search(r"^seed: 1$", out, re.MULTILINE) and re.search(r"^resume: null +# a run", out, re.MULTILINE)
+    assert re.search(r"^seed: 1 +# of all", out, re.MULTILINE) and re.search(
+        r"^resume: null +# a run", out, re.MULTILINE
+    )
 
 
 @pytest.mark.slow

@@ -65,9 +65,9 @@ class ExperimentConfig:
     profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
-    seed: int = 1
+    seed: int = 1  # of all that is random in a run
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
-    output_dir: str = "outputs"
+    output_dir: str = "outputs"  # where run folders go
     resume: str | None = None  # a run folder to resume, under its own config
     init_from: str | None = None  # fine-tune: the run folder of the base model
 

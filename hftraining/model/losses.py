@@ -67,7 +67,7 @@ def correlation_loss(median_WKLH: Tensor, label_WKLH: Tensor) -> Tensor:
     """
     ic_WLH = daily_correlation(median_WKLH, label_WKLH)
     known_WLH = torch.isfinite(label_WKLH).sum(dim=1) >= IC_SYMBOLS
-    return -torch.where(known_WLH, ic_WLH, 0.0).sum() / known_WLH.sum().clamp(min=1)
+    return 0.0 - torch.where(known_WLH, ic_WLH, 0.0).sum() / known_WLH.sum().clamp(min=1)  # 0, never -0
 
 
 def daily_correlation(median_WKLH: Tensor, label_WKLH: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class PortfolioConfig:
     """
 
     name: str = "default"
-    kind: str = "auto"
+    kind: str = "auto"  # auto, tilt, top, long_short, core, timing, edge, sign, head, hrp or mean_variance
     horizon: int = 0  # the forecast horizon traded on, in sessions; 0: the longest
     weighting: str = "equal"  # tilt, top, long_short, core: equal or inverse_volatility
     strength: float = 0.5  # tilt: higher leans further from the base weights

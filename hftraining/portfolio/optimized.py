@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from hftraining.core.errors import UserError
+from hftraining.core.errors import UserError, in_a_line
 from hftraining.portfolio.config import PortfolioConfig
 from hftraining.portfolio.volatility import daily_returns
 
 SPAN, LEAST_RETURNS = 252, 60  # sessions
-STILL = 1e-12  # a day; a price without a volatility has no correlation with others
+STILL = 1e-6  # a day; a price without a volatility has no correlation with others
 # The rank correlation of forecasts and outcomes that mean_variance assumes: a good one (Grinold and Kahn 2000, ch. 6).
 INFORMATION = 0.05
 
@@ -99,10 +99,23 @@ def _every_so_often(
         with warnings.catch_warnings():
             # Of more symbols than returns the sample covariance is singular, and skfolio takes the nearest that is not.
             warnings.filterwarnings("ignore", "The covariance matrix is not positive definite", UserWarning)
-            weights_K = solve(return_NK, score_TS[t, takes_part_S], before_S[takes_part_S])
+            weights_K = _solved(solve, t, return_NK, score_TS[t, takes_part_S], before_S[takes_part_S])
         weights_TS[t, takes_part_S] = np.maximum(weights_K, 0.0)  # a solver leaves some at -1e-9
         weights_TS[t] /= weights_TS[t].sum()
     return weights_TS
+
+
+def _solved(solve: Solver, t: int, return_NK: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
+    from skfolio.exceptions import SkfolioError
+
+    try:
+        return solve(return_NK, *arrays)
+    except SkfolioError as error:
+        extreme = np.abs(return_NK).max()
+        raise UserError(
+            f"portfolio: skfolio found no weights at session {t + 1}, of {return_NK.shape[1]} symbols with returns of "
+            f"up to {extreme:.3g} a day: choose another portfolio or other stocks ({in_a_line(str(error), 200)})"
+        ) from error
 
 
 def _skfolio(kind: str) -> Any:

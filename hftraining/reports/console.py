@@ -26,6 +26,7 @@ from hftraining.runs.result import PERIODS, Estimate, Number, PeriodResult, Reco
 logger = logging.getLogger("hftraining")
 
 Columns = Mapping[str, Mapping[str, Number]]  # the metrics by the heading of their column
+BAR = 14  # characters; what the bar says beside it fits into a terminal of 80
 PLAIN_LINES = 10  # about so many lines replace the progress bar outside a terminal, beside those of the probes
 NEXT = "python -m hftraining portfolios {folder}   (other portfolios of these forecasts, without training)"
 
@@ -133,11 +134,10 @@ class Console:
         self.started = time.monotonic()
         if self.out.is_terminal and not quiet:
             self.bar = Progress(
-                TextColumn("training"),
-                BarColumn(),
+                BarColumn(BAR),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[said]}"),
-                TimeRemainingColumn(),
+                TimeRemainingColumn(compact=True),
                 console=self.out,
             )
             self.task = self.bar.add_task("", total=max_steps, completed=first_step, said="")
@@ -155,16 +155,14 @@ class Console:
         """
         self.losses.append(_training_loss(values))
         rate = (step - self.first_step) / max(1e-9, time.monotonic() - self.started)
-        pace = f"{rate:.1f} steps/s"
         if LOSS_TAG in values:
             self.probed = self._probe(step, values, best)
         elif self.bar is None and step % self.line_every == 0:
             loss = number(self.losses[-1], Unit.LOSS)
             left = (self.max_steps - step) / rate
-            self.say(f"step {step}/{self.max_steps}: training loss {loss}  {pace}, {left:.0f} s left")
+            self.say(f"step {step}/{self.max_steps}: training loss {loss}  {rate:.1f} steps/s, {left:.0f} s left")
         if self.bar is not None:
-            said = f"training loss {number(self.losses[-1], Unit.LOSS)}  " if self.losses else ""
-            self.bar.update(self.task, completed=step, said=f"{said}{self.probed}{pace}")
+            self.bar.update(self.task, completed=step, said=f"loss {number(self.losses[-1], Unit.LOSS)}{self.probed}")
         if LOSS_TAG in values:
             self.losses = []
         if report is not None and step % self.report_every == 0:
@@ -180,7 +178,7 @@ class Console:
             f"step {step}/{self.max_steps}: {'best so far, ' if best else ''}validation loss {loss} (training "
             f"{training}), Sharpe {sharpe}, return {number(values.get('profit/total_return'), Unit.CHANGE)}"
         )
-        return f"validation loss {loss}  Sharpe {sharpe}  "
+        return f", validation {loss}, Sharpe {sharpe}"
 
     def stopped(self, step: int, patience: int) -> None:
         """Say that training stopped early, if it did."""

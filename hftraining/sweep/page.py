@@ -61,7 +61,7 @@ def write_sweep_page(study: Study, summary: Summary, opened: RunResult, folder: 
         periods=[PERIODS[name].capitalize() for name in opened.periods],
         names=list(opened.periods),
         evidence_rows=evidence_rows(opened.periods),
-        sentences=_sentences(summary, [words for trial in complete for words, _ in broken(trial, search)]),
+        sentences=_sentences(summary, count_broken(complete, search)),
         chosen=summary.chosen,
         command=f"python train.py {shlex.quote(f'+best={best}')}",
         lowest=next(iter(search.objectives)),
@@ -89,12 +89,17 @@ def broken(trial: FrozenTrial, search: SearchConfig) -> list[tuple[str, str]]:
     return found
 
 
-def _sentences(summary: Summary, breaks: Sequence[str]) -> list[str]:
-    """The lines under the verdict. breaks: the constraints that trials break, once for each trial that does."""
+def count_broken(complete: Sequence[FrozenTrial], search: SearchConfig) -> str:
+    """By how many complete trials each constraint is broken, the most often broken first; empty where none is."""
+    counts = Counter(words for trial in complete for words, _ in broken(trial, search))
+    return "; ".join(f"{words} broken by {plural(count, 'trial')}" for words, count in counts.most_common())
+
+
+def _sentences(summary: Summary, breaks: str) -> list[str]:
+    """The lines under the verdict. breaks: from `count_broken`."""
     chosen, test, pbo = summary.chosen, summary.test, summary.pbo
     counts = ", ".join(f"{summary.trials[key]} {word}" for key, word in STATES.items() if summary.trials.get(key))
     count = sum(summary.trials.values())
-    counted = [f"{words} by {plural(count, 'trial')}" for words, count in Counter(breaks).most_common()]
     sharpe = Estimate(test.profit.get("sharpe_ratio"), *test.interval)
     overfit = (
         f"In {pbo.value:.0%} of all ways to halve the validation days, the best trial on one half was below the median "
@@ -107,7 +112,7 @@ def _sentences(summary: Summary, breaks: Sequence[str]) -> list[str]:
         f"{estimate(sharpe, Unit.RATIO, signed=False)}; the brackets hold the 95 % interval.",
         f"{_deflated(summary)}{overfit}",
         f"Pruning and patience saved {summary.saved:.0%} of the steps.",
-        *([f"Constraints were broken: {'; '.join(counted)}."] if counted else []),
+        *([f"Constraints: {breaks}."] if breaks else []),
     ]
 
 

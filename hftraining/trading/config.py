@@ -21,7 +21,7 @@ class TradingRules:
     borrow_rate: float = 0.005  # a year, of the value of a short position
     max_position_size: float = 1.0  # of equity, for one symbol
     max_gross: float = 1.0  # of equity, for the sum of all positions; above 1 is leverage
-    allow_short: bool = True
+    allow_short: bool = True  # false: what would be short is flat
     stop_loss: float = 0.0  # of the average fill price; 0 switches it off
     take_profit: float = 0.0  # of the average fill price; 0 switches it off
     rebalance_band: float = 0.0  # of equity; smaller adjustments are not traded

@@ -26,13 +26,13 @@ class TrainingConfig:
     """The step loop."""
 
     name: str = "quick"
-    max_steps: int = 400
+    max_steps: int = 500  # of training, at most; patience may end it earlier
     batch_size: int = 32  # stretches of one symbol a step; a multiple of symbols_per_window, or less: then one window
     window: int = 128  # contiguous bars in a window
     symbols_per_window: int = 16  # at most; they share the days of a window, and one account in the profit objective
-    learning_rate: float = 3e-4
+    learning_rate: float = 3e-4  # the highest, after the warm-up
     warmup_steps: int = 50  # steps of linear warm-up; a cosine decay to a tenth follows
-    weight_decay: float = 0.1
+    weight_decay: float = 0.1  # higher keeps the weights smaller
     grad_clip: float = 1.0  # largest gradient norm
     ema: float = 0.0  # of the weights, decay a step, e.g. 0.99: probes and the saved model use the average; 0: off
     precision: str = "fp32"  # fp32, or bf16 for the linear layers (attention and the loss stay fp32)

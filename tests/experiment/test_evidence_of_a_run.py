@@ -91,10 +91,10 @@ def test_the_numbers_of_a_run_are_the_same_in_result_report_console_and_tensorbo
     path, console = Path(result["folder"]), capsys.readouterr().out
     written = json.loads((path / "result.json").read_text())
     page = (path / "report.html").read_text()
+    row = f"{next(line for line in console.splitlines() if line.startswith('Sharpe ratio'))} "
     for window in ("valid", "test"):
         sharpe = written[window]["profit"]["sharpe_ratio"]
-        (row,) = re.findall(r"^Sharpe ratio .*$", console, re.MULTILINE)
-        assert f"{sharpe:.2f}" in row.split() and written[window]["money"][:-1] in console
+        assert f" {sharpe:.2f} " in row and written[window]["money"][:-1] in console
         cell = re.search(rf'data-metric="{window}.profit.sharpe_ratio"[^>]*>([^<]+)<', page)[1]
         assert html.unescape(cell).replace("\N{MINUS SIGN}", "-") == f"{sharpe:.2f}"
     assert written["verdict"] in console and written["verdict"].split(" (")[0].lower() in page.lower()

@@ -153,3 +153,9 @@ def test_a_field_of_mean_variance_changes_its_weights(optimization, fields):
     bars = random_bars(11, 90, 5, missing=0.0)
     before, after = (weights(bars, random_forecast(11, bars), "mean_variance", **f) for f in ({}, fields))
     assert np.abs(after - before).max() > 1e-3
+
+
+def test_a_market_without_a_solution_ends_in_one_line(optimization):
+    close_TS = 50.0 * np.exp(np.clip(np.cumsum(np.random.default_rng(0).normal(0, 20.0, (64, 6)), axis=0), -300, 300))
+    with pytest.raises(UserError, match=r"^portfolio: skfolio found no weights at session 64, of 6 symbols [^\n]*$"):
+        weights(bars_of(close_TS), forecast_of(np.ones((64, 6))), "mean_variance")

@@ -99,7 +99,7 @@ def test_a_broken_constraint_is_named_with_the_number_that_breaks_it_and_counted
     ]
     assert len(rows) == 12 and whys and sorted(map(float, whys)) == pytest.approx(sorted(100 * x for x in xs), rel=0.01)
     trials = "trial" if len(whys) == 1 else "trials"
-    assert f"Constraints were broken: profit/trade_count &gt;= 20 by {len(whys)} {trials}." in page
+    assert f"Constraints: profit/trade_count &gt;= 20 broken by {len(whys)} {trials}." in page
 
 
 def test_what_has_one_value_alone_has_no_slice_and_one_trial_has_no_chart_over_trials(tmp_path):
