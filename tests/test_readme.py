@@ -1,22 +1,22 @@
-"""Every Python and shell block of README.md and docs/*.md, run in the order of its file, in one temporary folder.
+"""Every Python and shell block of README.md and docs/*.md, run in the order of its page, in one temporary folder.
 
 Lines run as they are written, but for what would take minutes, a network, or the reader's own files:
 
-- `python train.py` gets the overrides of TINY that a line does not set itself: a network of one layer, four steps, few draws, one
-  day of the leak proof. On the sample it also gets SOME: twelve of the stocks and the sessions from 2010 to 2017. A fine-tune gets
-  FEW, a search one trial and one final seed, and `+best=` and `resume=` nothing that they fix. They run in this process, as tests.commands.train_here does.
+- `python train.py` gets the overrides of TINY that a line does not set itself: a network of one layer, four steps, few
+  draws, one day of the leak proof. On the sample it also gets SOME: ten of its stocks from 2011 to 2017. A fine-tune
+  gets FEW, a search one trial, one final seed and one worker; --help, -sc and resume= get nothing. Lines run in this
+  process, which saves the imports.
 - `python -m hftraining` gets what SHORTER has for its command. `leaks --gallery` and `replay --from-commit`, which take
   minutes or a clean repository, are only parsed; tests/experiment runs them.
-- The scripts of the specification get `--steps 3` and such from SCRIPTS, with TINY in --set and FEW in --finetune-set; one method and
-  one job at a time. `cd` is followed in so far as the folder must hold the scripts; tests/test_specification.py runs
-  them from inside it.
-- Calls of BaseModelTrainer and train_single_stock_with_profit in Python get TINY as their settings, and numbers of steps and epochs become small.
-- RUN is the folder of the first run of the file, from "RUN below" on that of this line; for resume=RUN it is a run that has taken no
-  step. A second RUN of a line is another run.
+- The scripts of the specification get SCRIPTS, TINY as --set and FEW as --finetune-set, and one method. `cd` only looks
+  whether the folder holds them; tests/test_specification.py runs them from inside it.
+- Calls in Python that train get TINY as their settings, and FEWER steps and epochs.
+- RUN is the folder of the first run of the page, from "RUN below" on that of this line; for resume=RUN it is a run that
+  was stopped. A second RUN of a line is another run.
 - Yahoo is a server on the loopback. my_bars, hours.parquet and deutsch.csv are random walks.
-- Of make, pip, venv and tensorboard the targets, extras and programs must exist. A line whose extra is not installed must
-  end in one line that names it.
-- Blocks of a `console` show what their command prints; the first `text` block what the first run prints, with ... for what varies.
+- Of make the targets must exist. A line whose extra is not installed must end in one line that names it.
+- A `console` block shows what its command prints; the first `text` block what the first run does, with "..." for what
+  varies.
 """
 
 import ast
@@ -26,6 +26,7 @@ import importlib.metadata
 import io
 import re
 import shlex
+import signal
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -38,8 +39,7 @@ from hftraining import __main__ as commands_of_runs
 from hftraining import base_model_trainer, train_with_profit
 from hftraining.core.command import run_command
 from tests.bars_of import make_bars
-from tests.commands import ROOT, train, train_here
-from tests.runs_of import QUICK, begun
+from tests.commands import ROOT, ended, start_train, train_here, wait_for
 from tests.yahoo_server import Chart, serving
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -57,16 +57,16 @@ DRAWS = (
 )
 TINY = (*SHAPE, *STEPS, "training.batch_size=4", "training.symbols_per_window=4", *DRAWS)
 FEW = ("training.max_steps=2", "training.batch_size=2", "training.warmup_steps=1", *DRAWS)
-NAMES = "AAPL,AMZN,C,GE,HD,IBM,INTC,JPM,KO,MSFT,PG,XOM"
-SOME = (f"stocks.symbols=[{NAMES}]", "stocks.start=2010-06-01", "stocks.end=2017-06-30")
-ONE_TRIAL = ("hydra.sweeper.n_trials=1", "search.final_seeds=1")
+NAMES = "AAPL,AMZN,C,GE,IBM,INTC,JPM,KO,MSFT,XOM"  # as few as are forecast relative to each other
+SOME = (f"stocks.symbols=[{NAMES}]", "stocks.start=2011-06-01", "stocks.end=2017-03-31")
+ONE_TRIAL = ("hydra.sweeper.n_trials=1", "search.final_seeds=1", "search.workers=1")
 SHORTER = {"leaks": ("--days", "1"), "portfolios": ("--kinds", "long_short")}
 PARSED = ("--gallery", "--from-commit")
 SCRIPTS = {
     "train_with_profit.py": ("--steps", "3", "--jobs", "1"),
     "base_model_trainer.py": ("--base-steps", "3", "--finetune-epochs", "1"),
 }
-PROGRAMS = {"tensorboard": "tensorboard", "optuna-dashboard": "optuna-dashboard"}  # and what pyproject.toml calls them
+FEWER = {"max_steps": 3, "steps": 3, "num_epochs": 1, "batch_size": 4}  # arguments in Python
 EXTRA = re.compile(r'pip install (?:--quiet )?-e "\.\[(\w+)\]"')
 
 
@@ -75,8 +75,12 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 @functools.cache
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
 def extras() -> dict[str, list[str]]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return project()["optional-dependencies"]
 
 
 def is_installed(extra: str) -> bool:
@@ -97,9 +101,9 @@ def place(folder: Path) -> Path:
         columns = {name: getattr(walks, f"{name}_TS")[:, s] for name in ("open", "high", "low", "close", "volume")}
         tables[symbol] = pd.DataFrame({"date": walks.sessions_T.astype("datetime64[s]"), **columns})
         tables[symbol].to_csv(own / f"{symbol}.csv", index=False)
-    morning, evening = (tables["ABC"].assign(symbol="ABC") for _ in range(2))
-    twice = [morning.assign(date=morning["date"] + pd.Timedelta(hours=hour)) for hour in (10, 15)]
-    pd.concat([*twice]).to_parquet(folder / "hours.parquet")
+    daily = tables["ABC"].assign(symbol="ABC")
+    twice = [daily.assign(date=daily["date"] + pd.Timedelta(hours=hour)) for hour in (10, 15)]
+    pd.concat(twice).to_parquet(folder / "hours.parquet")
     german = tables["DEF"].assign(date=tables["DEF"]["date"].dt.strftime("%d.%m.%Y"))
     german.columns = ["Datum", "Erster", "Hoch", "Tief", "Schluss", "Volumen"]
     german.to_csv(folder / "deutsch.csv", sep=";", decimal=",", index=False)
@@ -130,10 +134,7 @@ class Reader:
     def shell(self, line: str) -> None:
         words = shlex.split(line, comments=True)
         extra = EXTRA.search(line)
-        if "&&" in words:
-            for part in line.split("&&"):
-                self.shell(part.strip())
-        elif words[:2] == ["python", "train.py"]:
+        if words[:2] == ["python", "train.py"]:
             self.train(words[2:], line, extra and extra[1])
         elif words[:3] == ["python", "-m", "hftraining"]:
             self.command(words[3:])
@@ -145,23 +146,17 @@ class Reader:
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         elif inner := re.fullmatch(r'eval "\$\((python .+)\)"', line.partition("  #")[0].strip()):
             self.shell(inner[1])
-        elif words[0] == ".venv/bin/pip":
-            assert extra and extra[1] in extras()
         else:
-            written = " ".join(words)
-            assert written in ("python3 -m venv .venv", ".venv/bin/python train.py"), "no rule for such a line"
+            raise AssertionError("no rule for such a line")
 
     def train(self, words: list[str], line: str, extra: str | None) -> None:
-        words = self.with_runs(words, begun_run="resume=RUN" in words)
-        short = words if {"--help", "-sc"} & set(words) or any(w.startswith("resume=") for w in words) else tiny(words)
-        by = train if "hydra/launcher=joblib" in words else train_here
-        code, out, err = by(self.folder, *short)
+        words = [f"resume={self.stopped()}"] if words == ["resume=RUN"] else self.with_runs(words)
+        is_whole = bool({"--help", "-sc"} & set(words)) or (words[:1] and words[0].startswith("resume="))
+        code, out, err = train_here(self.folder, *(words if is_whole else tiny(words)))
         if extra and not is_installed(extra):
             assert code == 2 and err.count("\n") == 1 and f"[{extra}]" in err, err
             return
-        assert code == 0, err
-        if words and not {"--help", "-sc"} & set(words):
-            assert "run: " in out or "-m" in words
+        assert code == 0 and out, err
         self.first_output = self.first_output or out
         if found := re.search(r"^run: (outputs/base/.+)$", out.splitlines()[-1] if out else ""):
             self.runs.append(found[1])
@@ -199,14 +194,20 @@ class Reader:
         assert code == 0, out.getvalue()
         return code, out.getvalue()
 
-    def with_runs(self, words: list[str], begun_run: bool = False) -> list[str]:
+    def stopped(self) -> str:
+        """The folder of a run that was stopped at its first probe."""
+        longer = [text for text in tiny(["stocks=folder", "stocks.path=my_bars"]) if "max_steps" not in text]
+        process = start_train(self.folder, *longer, "training.max_steps=300", "name=stopped")
+        folder = self.folder / "outputs" / "base" / "stopped"
+        logs = wait_for(lambda: [path for path in folder.glob("*/metrics.jsonl") if path.stat().st_size], process)
+        process.send_signal(signal.SIGINT)
+        code, _, err = ended(process)
+        assert code == 3 and "resume=" in err, err
+        return str(logs[0].parent.relative_to(self.folder))
+
+    def with_runs(self, words: list[str]) -> list[str]:
         """The words with a run in the place of RUN, and another in that of a second one."""
-        if begun_run:
-            path = f"stocks.path={self.folder / 'my_bars'}"
-            runs = [str(begun(self.folder / "outputs", *QUICK, *DRAWS, path, f"output_dir={self.folder / 'outputs'}"))]
-        else:
-            runs = [self.run, *(run for run in reversed(self.runs) if run != self.run)]
-        named = iter(runs)
+        named = iter([self.run, *(run for run in reversed(self.runs) if run != self.run)])
         return [re.sub(r"\bRUN\b", lambda _: next(named), word) for word in words]
 
     def python(self, code: str) -> None:
@@ -231,13 +232,11 @@ class Reader:
 class Shorter(ast.NodeTransformer):
     """Calls that train get TINY as settings, and few steps and epochs."""
 
-    FEWER = {"max_steps": 3, "steps": 3, "num_epochs": 1, "batch_size": 4}
-
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
         for keyword in node.keywords:
-            if keyword.arg in self.FEWER:
-                keyword.value = ast.Constant(self.FEWER[keyword.arg])
+            if keyword.arg in FEWER:
+                keyword.value = ast.Constant(FEWER[keyword.arg])
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         settings = [*alone(TINY), *SOME[1:]]
         if name in ("BaseModelTrainer", "train_single_stock_with_profit"):
@@ -264,7 +263,8 @@ def tiny(words: list[str]) -> list[str]:
     if "+best" not in keys and not {"stocks=tech10", "stocks=single", "stocks=folder", "stocks=sample5"} & set(words):
         more += SOME
     if "search" in keys:
-        words = [word for word in words if not word.startswith("hydra.sweeper.n_trials=")] + [*ONE_TRIAL]
+        words = [word for word in words if not word.startswith(("hydra.sweeper.n_trials=", "search.workers="))]
+        words += ONE_TRIAL
     return [*words, *(text for text in more if text.partition("=")[0] not in keys)]
 
 
@@ -309,8 +309,5 @@ def test_blocks_are_of_a_known_kind_and_what_a_page_names_is_there(page):
     for extra in EXTRA.findall(text):
         assert extra in extras(), extra
     for program in re.findall(r"`(tensorboard|optuna-dashboard) ", text):
-        wanted = [
-            *tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"],
-            *sum(extras().values(), []),
-        ]
-        assert any(requirement.startswith(PROGRAMS[program]) for requirement in wanted), program
+        asked_for = [name for names in (project()["dependencies"], *extras().values()) for name in names]
+        assert any(name.startswith(program) for name in asked_for), program
