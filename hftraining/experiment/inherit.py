@@ -10,6 +10,7 @@ from hftraining.core.values import canonical, flatten
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, typed_config
+from hftraining.market.config import StocksConfig
 from hftraining.market.prices import as_named
 from hftraining.model.config import HEADLESS
 from hftraining.runs.code_version import source_digest
@@ -65,8 +66,18 @@ def check(config: ExperimentConfig, base: BaseRun) -> None:
     if (facts.get("code") or {}).get("digest") == source_digest():  # other code may have had other defaults
         refuse_edited(base.folder, facts, typed_config(base.config))
     base.refuse_other(dataclasses.asdict(config))
-    if config.stocks.valid_start and config.stocks.test_start:
-        base.refuse_seen_days(config.stocks.valid_start, config.stocks.test_start)
+    valid, test = (_border(name, config.stocks, base) for name in ("valid", "test"))
+    if valid and test:
+        base.refuse_seen_days(valid, test)
+
+
+def _border(name: str, stocks: StocksConfig, base: BaseRun) -> str | None:
+    """The day from which on a fine-tune is judged: the first session of the base where it is that of the base's config.
+
+    That may be no session: 2013-01-01 is a holiday. prepare looks at the sessions of other days.
+    """
+    day: str | None = getattr(stocks, f"{name}_start")
+    return base.forecaster.days[name][0] if day == base.config["stocks"].get(f"{name}_start") else day
 
 
 def candidate_config(config: ExperimentConfig, base: BaseRun, method: str) -> ExperimentConfig:

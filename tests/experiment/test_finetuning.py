@@ -22,7 +22,7 @@ from hftraining.model.base import FORMAT, Forecaster
 from hftraining.reports.console import Console
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Trainer
-from tests.runs_of import FAST, QUICK, any_kind, hashes, moved, own_copy, tune, tuned_config, weights
+from tests.runs_of import FAST, QUICK, any_kind, hashes, moved, own_copy, run, tune, tuned_config, weights
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +276,19 @@ def test_settings_that_the_base_does_not_fit_are_refused_with_the_difference(bas
     with pytest.raises(ConfigError, match=message) as caught:
         tuned_config(base, tmp_path / "out", *settings)
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_base_whose_dates_are_no_sessions_is_tuned_from_the_same_days_on(folder, tmp_path):
+    # 2016-05-28 and 2016-09-10 are Saturdays.
+    dates = ("stocks.valid_start=2016-05-28", "stocks.test_start=2016-09-10")
+    base = Path(run(folder, tmp_path / "base", *FAST, *dates)["folder"])
+    first = {name: days[0] for name, days in BaseRun.open(base).forecaster.days.items()}
+    assert (first["valid"], first["test"]) == ("2016-05-30", "2016-09-12")
+    for typed in ((), dates):
+        ground = prepare(tuned_config(base, tmp_path, "training.methods=[head]", *typed))
+        assert (ground.days["valid"][0], ground.days["test"][0]) == (first["valid"], first["test"])
+    with pytest.raises(ConfigError, match="these days would begin at 2016-05-27, but the base model"):
+        tuned_config(base, tmp_path, "stocks.valid_start=2016-05-27")
 
 
 def test_validation_days_that_the_base_has_seen_are_refused_even_if_only_the_bars_show_it(base, tmp_path):
