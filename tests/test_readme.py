@@ -4,8 +4,8 @@ Lines run as they are written, but for what would take minutes, a network, or th
 
 - `python train.py` gets the overrides of TINY that a line does not set itself: a network of one layer, four steps, few
   draws, one day of the leak proof. On the sample it also gets SOME: ten of its stocks from 2011 to 2017. A fine-tune
-  gets FEW, a search one trial, one final seed and one worker; --help, -sc and resume= get nothing. Lines run in this
-  process, which saves the imports.
+  gets FEW, a search ONE_TRIAL (one final seed and worker, two folds at most), and --help, -sc and resume= nothing.
+  Lines run in this process, which saves the imports.
 - `python -m hftraining` gets what SHORTER has for its command. `leaks --gallery` and `replay --from-commit`, which take
   minutes or a clean repository, are only parsed; tests/experiment runs them.
 - The scripts of the specification get SCRIPTS, TINY as --set and FEW as --finetune-set, and one method. `cd` only looks
@@ -59,7 +59,8 @@ TINY = (*SHAPE, *STEPS, "training.batch_size=4", "training.symbols_per_window=4"
 FEW = ("training.max_steps=2", "training.batch_size=2", "training.warmup_steps=1", *DRAWS)
 NAMES = "AAPL,AMZN,C,GE,IBM,INTC,JPM,KO,MSFT,XOM"  # as few as are forecast relative to each other
 SOME = (f"stocks.symbols=[{NAMES}]", "stocks.start=2011-06-01", "stocks.end=2017-03-31")
-ONE_TRIAL = ("hydra.sweeper.n_trials=1", "search.final_seeds=1", "search.workers=1")
+ONE_TRIAL = ("hydra.sweeper.n_trials=1", "search.final_seeds=1", "search.workers=1", "search.folds=2")
+COUNTS = tuple(text.partition("=")[0] for text in ONE_TRIAL)
 SHORTER = {"leaks": ("--days", "1"), "portfolios": ("--kinds", "long_short")}
 PARSED = ("--gallery", "--from-commit")
 SCRIPTS = {
@@ -263,8 +264,8 @@ def tiny(words: list[str]) -> list[str]:
     if "+best" not in keys and not {"stocks=tech10", "stocks=single", "stocks=folder", "stocks=sample5"} & set(words):
         more += SOME
     if "search" in keys:
-        words = [word for word in words if not word.startswith(("hydra.sweeper.n_trials=", "search.workers="))]
-        words += ONE_TRIAL
+        folded = ONE_TRIAL if "search.folds" in keys else ONE_TRIAL[:-1]
+        words = [*(word for word in words if not word.startswith(COUNTS)), *folded]
     return [*words, *(text for text in more if text.partition("=")[0] not in keys)]
 
 
