@@ -198,7 +198,7 @@ class Reader:
     def stopped(self) -> str:
         """The folder of a run that was stopped at its first probe."""
         longer = [text for text in tiny(["stocks=folder", "stocks.path=my_bars"]) if "max_steps" not in text]
-        process = start_train(self.folder, *longer, "training.max_steps=300", "name=stopped")
+        process = start_train(self.folder, *longer, "training.max_steps=300", "training.patience=0", "name=stopped")
         folder = self.folder / "outputs" / "base" / "stopped"
         logs = wait_for(lambda: [path for path in folder.glob("*/metrics.jsonl") if path.stat().st_size], process)
         process.send_signal(signal.SIGINT)
