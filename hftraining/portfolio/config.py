@@ -39,13 +39,13 @@ class PortfolioConfig:
     kind: str = "auto"  # auto, tilt, top, long_short, core, timing, edge, sign, head, hrp or mean_variance
     horizon: int = 0  # the forecast horizon traded on, in sessions; 0: the longest
     weighting: str = "equal"  # tilt, top, long_short, core: equal or inverse_volatility
-    strength: float = 0.5  # tilt: higher leans further from the base weights
+    strength: float = 1.0  # tilt: higher leans further from the base weights
     fraction: float = 0.2  # top, long_short, core: of the stocks of the day, on each side
     keep: float = 0.5  # top: a stock that is held is kept until it falls out of this fraction, at least `fraction`
     share: float = 0.3  # core: of the book that is long_short
     full_size_at: float = 0.1  # edge: forecast / uncertainty at which a position has its full size
-    smoothing: float = 10.0  # half-life of the score, in sessions; 0: none. Higher trades less
-    trade_rate: float = 0.1  # share of the way to the target that a day trades; 1: all of it
+    smoothing: float = 20.0  # half-life of the score, in sessions; 0: none. Higher trades less
+    trade_rate: float = 0.05  # share of the way to the target that a day trades; 1: all of it
     every: int = 1  # sessions between two rebalances
     volatility_target: float = 0.0  # of the book, a year; 0: none
     turnover_penalty: float = 0.002  # mean_variance: cost of a unit of turnover; higher trades less

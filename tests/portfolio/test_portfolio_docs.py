@@ -31,7 +31,7 @@ def test_the_day_by_hand_is_what_each_kind_does():
     forecast = forecast_of([median], 0.1, [head])
     np.testing.assert_allclose(across_stocks(median[None] / 0.1, np.ones((1, 5), bool))[0], score, atol=5e-5)
     for kind, want in zip(KINDS, wanted, strict=True):
-        config = portfolio(kind, fraction=0.4, full_size_at=0.4)
+        config = portfolio(kind, strength=0.5, fraction=0.4, full_size_at=0.4)
         np.testing.assert_allclose(
             target_weights(forecast, flat_bars(1, 5), config, TradingRules())[0], want, atol=5e-5
         )

@@ -142,6 +142,7 @@ def test_no_secret_reaches_a_file_of_a_sweep(swept):
         (("search.first=[{training.learning_rate:5.0}]",), "lies outside"),
         (("search.sampler=grid",), "is not a choice or a range"),
         (("search.storage=nonsense://x",), "search.storage=nonsense://x"),
+        (("hydra.sweeper.n_trials=0",), "search.n_trials=0 must be at least 1"),
         (("search.samplr=gp",), "did you mean search.sampler?"),
         (("search.constraints={profit/costs: '<= 2000'}",), "+search.constraints="),
     ],
