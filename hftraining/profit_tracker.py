@@ -85,21 +85,24 @@ class ProfitTracker:
             buy_and_hold=self.buy_and_hold(bars),
         )
 
-    def buy_and_hold(self, bars: Bars) -> Held:
+    def buy_and_hold(self, bars: Bars | pd.DataFrame) -> Held:
         """Equal weights of all that could be bought: a late listing joins when it comes, see `simulator.hold`.
 
         With costs, without stops. All of the capital is invested, whatever max_position_size says. The result for the
-        last Bars object is cached for repeated probes.
+        last Bars object is cached for repeated probes. bars: as for evaluate.
         """
+        bars = bars_of(bars)
         if self._last_held is None or self._last_held[0] is not bars:
             self._last_held = (bars, self._held(bars, _hold(bars, self.config), "buy_and_hold"))
         return self._last_held[1]
 
-    def risk_matched(self, bars: Bars, exposure: float) -> Held:
+    def risk_matched(self, bars: Bars | pd.DataFrame, exposure: float) -> Held:
         """Buy and hold with a part of the capital, the rest idle in cash: its risk is that of a book of this exposure.
 
         exposure: the book's mean gross weight, a fraction; above 1 it counts as 1. At 0, or NaN, nothing is bought.
+        bars: as for evaluate.
         """
+        bars = bars_of(bars)
         part = min(1.0, exposure) if exposure > 0.0 else 0.0  # NaN compares as false
         if part == 0.0:
             flat = _simulate(bars, np.zeros(bars.close_TS.shape), self.config)

@@ -62,6 +62,8 @@ def test_a_frame_is_traded_as_its_bars_are_and_refused_in_one_line_where_it_fits
     tracker = ProfitTracker(portfolio=PortfolioConfig(kind="sign"))
     ours = tracker.evaluate(frame_of(bars), forecast)
     assert ours.metrics == tracker.evaluate(bars, forecast).metrics and ours.metrics["trade_count"] > 0
+    assert tracker.risk_matched(frame_of(bars), 0.5).metrics == tracker.risk_matched(bars, 0.5).metrics
+    pd.testing.assert_series_equal(tracker.buy_and_hold(frame_of(bars)).equity, tracker.buy_and_hold(bars).equity)
     with pytest.raises(ValueError, match=r"^the frame has no high column: bars need [a-z, ]+; it has [a-z, ]+$"):
         tracker.evaluate(frame_of(bars).drop(columns="high"), forecast)
 
