@@ -161,7 +161,7 @@ POOL = {
     "objective.relative": ["auto", "mean"],
     "profit_tracker.commission": [0.001, 0.0, 0.002],
     "portfolio.kind": ["auto", "top"],
-    "evidence.baselines": [["momentum", "trend", "reversal", "ridge"], []],
+    "evidence.baselines": [["momentum", "momentum_top", "trend", "reversal", "ridge"], []],
     "seed": [1, 2, 3],
 }
 
