@@ -21,9 +21,10 @@ def write_portfolios(folder: Path, found: Portfolios) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     result, difference = found.judged.result, found.judged.difference
     lead = Estimate(difference.value, difference.low, difference.high)
+    n_symbols = found.judged.report.weights_TS.shape[1]
     rows = [
         frontier.Tried(
-            one.read,
+            one.read(n_symbols),
             {**one.metrics},
             is_chosen=one is found.own,
             p=result.null.p if one is found.best and result.null else None,

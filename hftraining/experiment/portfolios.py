@@ -25,7 +25,7 @@ from hftraining.experiment.ledger_row import LedgerRow, open_ledger, remember
 from hftraining.experiment.replay import finished_run, identity_of, known_causes, refuse_edited_run, the_same_bars
 from hftraining.experiment.selecting import decide
 from hftraining.model.base import Forecaster
-from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig
+from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig, kind_of
 from hftraining.profit_tracker import ProfitReport, ProfitTracker
 from hftraining.runs.code_version import source_digest
 from hftraining.runs.folder import RunFolder
@@ -64,12 +64,11 @@ class Tried:
         value = self.metrics["sharpe_ratio"]
         return value if math.isfinite(value) else -math.inf
 
-    @property
-    def read(self) -> dict[str, Any]:
-        """The fields that its kind reads, by name."""
-        kind = self.portfolio.kind
-        names = ("kind", *(SETTINGS[kind][0] if kind in SETTINGS else ()), *PACES[-1])
-        return {name: getattr(self.portfolio, name) for name in names}
+    def read(self, n_symbols: int) -> dict[str, Any]:
+        """The fields that its kind reads on so many symbols, by name."""
+        kind = kind_of(self.portfolio, n_symbols)
+        names = (*(SETTINGS[kind][0] if kind in SETTINGS else ()), *PACES[-1])
+        return {"kind": kind, **{name: getattr(self.portfolio, name) for name in names}}
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from hftraining.core.errors import did_you_mean
+
 KINDS = (
     *("auto", "tilt", "top", "long_short", "core", "timing"),
     *("edge", "sign", "head", "hrp", "mean_variance"),
@@ -55,10 +57,9 @@ class PortfolioConfig:
         """Refuse a portfolio that does not exist or cannot trade."""
         for name, value, choices in (("kind", self.kind, KINDS), ("weighting", self.weighting, WEIGHTINGS)):
             if value not in choices:
-                gone = (
-                    ": it is gone, long_short is nearest" if value == "top_k" else ""
-                )  # of configs of earlier versions
-                raise ValueError(f"portfolio.{name}={value} is not one of {', '.join(choices)}{gone}")
+                # Configs of earlier versions have top_k.
+                hint = ": it is gone, long_short is nearest" if value == "top_k" else did_you_mean(value, choices)
+                raise ValueError(f"portfolio.{name}={value} is not one of {', '.join(choices)}{hint}")
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if not math.isfinite(value) or not least <= value <= most:
