@@ -35,6 +35,7 @@ from hftraining.market.windows import WindowSampler
 from hftraining.model import transformer
 from hftraining.model.learner import MeanModel
 from hftraining.model.network import Network
+from hftraining.portfolio import weights
 from hftraining.trading.strategies import STRATEGIES
 
 SMALL = ("model.hidden_size=16", "model.num_heads=2", "model.num_layers=2", "model.context=8", "evidence.baselines=[]")
@@ -128,6 +129,7 @@ def _instead(real: Any, leaky: Any) -> Plant:
 
 
 _PATIENT = (*SMALL, "training.patience=1")
+_MONTHLY = (*SMALL, "portfolio.every=21", "portfolio.trade_rate=1.0")
 _LAG_2 = (*SMALL, "profit_tracker.lag=2")
 _RIDGE = ("model=ridge", "evidence.baselines=[]")
 _ZSCORE, _RANK, _RESIDUAL = ((*SMALL, f"objective.relative={kind}") for kind in ("zscore", "rank", "residual"))
@@ -206,6 +208,8 @@ TRADING = (
     Leak("Period.cut takes tomorrow's features", _at(Period, "cut", code.features_of_tomorrow)),
     Leak("features standardised by period", _at(Period, "cut", code.standardised_by_period)),
     Leak("weights smoothed both ways", _at(profit_tracker, "target_weights", book.smoothed_both_ways)),
+    Leak("tomorrow's score", _at(weights, "smoothed", book.score_of_tomorrow)),
+    Leak("tomorrow's score, traded monthly", _at(weights, "smoothed", book.score_of_tomorrow), overrides=_MONTHLY),
     Leak("sold a week before the last bar", _at(profit_tracker, "target_weights", book.flat_before_the_last_bar)),
     Leak("weights shifted in ProfitTracker", _at(profit_tracker, "target_weights", code.a_day_ahead)),
     Leak("weights over a mean of the period", _at(profit_tracker, "target_weights", book.over_the_largest)),

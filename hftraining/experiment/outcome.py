@@ -24,6 +24,7 @@ from hftraining.market.features import Scaler
 from hftraining.market.windows import Batch
 from hftraining.model.base import Forecaster
 from hftraining.model.network import Network
+from hftraining.portfolio.config import OPTIMIZED
 from hftraining.profit_tracker import ProfitReport, ProfitTracker
 from hftraining.runs.result import PERIODS
 from hftraining.trading.dtypes import TRADE
@@ -108,8 +109,7 @@ def _labels(name: str, labels_TSH: np.ndarray, ground: Ground, first: int) -> di
 
 def traded(ground: Ground, name: str, forecast: Forecast) -> dict[str, Known]:
     """The account of a period, as the probe trades it."""
-    report = ground.tracker.evaluate(ground.periods[name].bars, forecast)
-    return _of_report(report, getattr(ground.splits, name).start, WORDS[name])
+    return _account(ground.tracker.evaluate(ground.periods[name].bars, forecast), ground, name, forecast)
 
 
 def judged(ground: Ground, name: str, forecast: Forecast) -> dict[str, Known]:
@@ -117,11 +117,31 @@ def judged(ground: Ground, name: str, forecast: Forecast) -> dict[str, Known]:
     config, period, rows = ground.config, ground.periods[name], getattr(ground.splits, name)
     baselines = {baseline: weights_TS[rows] for baseline, weights_TS in ground.baselines.items()}
     judgement = judge(period, forecast, ground.tracker, baselines, config.evidence, config.seed)
-    return _of_report(judgement.report, rows.start, f"{WORDS[name]}") | {
+    return _account(judgement.report, ground, name, forecast) | {
         f"equity of the {WORDS[name]} result": Known.since(
             judgement.equity[["equity", "buy_and_hold"]].to_numpy(), rows.start
         )
     }
+
+
+def decided_daily(tracker: ProfitTracker) -> ProfitTracker:
+    """The same, rebalanced every session: a leak in what is decided then shows on every day, not on one in many.
+
+    The optimised kinds stay as they are: they would be solved anew each session.
+    """
+    portfolio = tracker.portfolio
+    if portfolio.every == 1 or portfolio.kind in OPTIMIZED:
+        return tracker
+    return ProfitTracker(tracker.config, replace(portfolio, every=1))
+
+
+def _account(report: ProfitReport, ground: Ground, name: str, forecast: Forecast) -> dict[str, Known]:
+    first = getattr(ground.splits, name).start
+    known = _of_report(report, first, WORDS[name])
+    if (daily := decided_daily(ground.tracker)) is not ground.tracker:
+        weights_TS = daily.evaluate(ground.periods[name].bars, forecast).weights_TS
+        known[f"weights of the {WORDS[name]} account, if decided daily,"] = Known.since(weights_TS, first)
+    return known
 
 
 def _of_report(report: ProfitReport, first: int, word: str) -> dict[str, Known]:

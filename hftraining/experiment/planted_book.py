@@ -65,6 +65,15 @@ def smoothed_both_ways(real: Made) -> Made:
     return target_weights
 
 
+def score_of_tomorrow(real: Made) -> Made:
+    """The smoothed score is that of the next day."""
+
+    def smoothed(signal_TS: np.ndarray, half_life: float) -> np.ndarray:
+        return ahead(np.asarray(real(signal_TS, half_life)))
+
+    return smoothed
+
+
 def flat_before_a_fall(real: Made) -> Made:
     """Nothing is held through a month's first session if it falls: a leak on twelve days a year."""
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hftraining.core.bars import Bars
 from hftraining.experiment.ground import Ground
+from hftraining.experiment.outcome import decided_daily
 from hftraining.experiment.periods import Period
 from hftraining.experiment.small import MOST_SYMBOLS
 from hftraining.market.features import VOLATILITY_ROWS, Features, make_features
@@ -75,13 +76,14 @@ class _Whole:
     """Features, forecasts and weights of whole bars, and the same of bars that end on a day."""
 
     def __init__(self, ground: Ground, forecaster: Forecaster, bars: Bars):
-        self.ground, self.forecaster, self.bars = ground, forecaster, bars
+        self.forecaster, self.bars = forecaster, bars
         self.features = make_features(bars)
         span_TSH = label_span(self.features.volatility_TS, forecaster.horizons, forecaster.relative)
         self.unit_TSH = np.nan_to_num(span_TSH, nan=1.0)
         self.labels_TSH = np.zeros((*bars.close_TS.shape, len(forecaster.horizons)), np.float32)
         self.forecast = self._period(bars, self.features, 0).forecast(forecaster)
-        self.weights_TS = ground.tracker.evaluate(bars, self.forecast).weights_TS
+        self.tracker = decided_daily(ground.tracker)
+        self.weights_TS = self.tracker.evaluate(bars, self.forecast).weights_TS
 
     def _period(self, bars: Bars, features: Features, first: int) -> Period:
         rows, lead = slice(first, len(bars.sessions_T)), self.forecaster.receptive_field - 1
@@ -95,7 +97,7 @@ class _Whole:
         rows, bars = slice(0, day + 1), until(self.bars, day)
         features = make_features(bars)
         forecast = self._period(bars, features, day).forecast(self.forecaster)
-        weights_TS = self.ground.tracker.evaluate(bars, self.forecast.rows(rows)).weights_TS
+        weights_TS = self.tracker.evaluate(bars, self.forecast.rows(rows)).weights_TS
         ours = {
             "features": _equal(features.values_TSF, self.features.values_TSF[rows]),
             "volatilities": _equal(features.volatility_TS, self.features.volatility_TS[rows]),

@@ -1,5 +1,6 @@
 """bars_of: the bars of a pandas frame, checked and adjusted as those of files are."""
 
+from datetime import date
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from hftraining.market.dividends import split_adjusted
 from hftraining.market.files import naming, table_of
 from hftraining.market.parquet import UnsafeFile
 from hftraining.market.prices import bars_of_rows
+from hftraining.market.sessions import check_calendar
 from hftraining.market.wording import plain
 
 NAME = "the frame"  # in messages
@@ -50,6 +52,10 @@ def _config(stocks: dict[str, Any]) -> StocksConfig:
     for name in stocks:
         if name not in SETTINGS:
             raise MarketDataError(f"bars_of: there is no setting {plain(name, 60)}{did_you_mean(name, SETTINGS)}")
+        if name in ("symbols", "exclude") and isinstance(stocks[name], str):  # whose letters would be taken as symbols
+            raise MarketDataError(f"bars_of: {name} is a list, as in {name}=[{plain(stocks[name], 64)!r}]")
+    stocks = {name: value.isoformat()[:10] if isinstance(value, date) else value for name, value in stocks.items()}
+    check_calendar(stocks.get("calendar"))
     try:
         return StocksConfig(name=NAME, source="files", path=NAME, **stocks)
     except (TypeError, ValueError) as error:

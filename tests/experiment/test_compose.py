@@ -158,3 +158,9 @@ def test_nan_a_dict_and_a_tuple_are_written_too():
 def test_a_plain_word_or_path_stays_as_it_is():
     for word in ("tiny", "outputs/base", "_x", "BRK.B", "tech10", "ON", "a-b"):
         assert as_override(word) == word
+
+
+def test_a_portfolio_that_is_named_beside_objective_profit_is_refused_not_replaced():
+    assert typed_config(composed(["objective=profit"])).portfolio.kind == "head"
+    with pytest.raises(ConfigError, match=r"portfolio\.kind=tilt trades forecasts"):
+        typed_config(composed(["objective=profit", "portfolio=tilt"]))

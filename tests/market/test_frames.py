@@ -131,3 +131,17 @@ def test_what_fits_no_bars_is_refused_in_one_line(frame):
     assert refusal(frame, bad_row="drop") == "bars_of: there is no setting bad_row; did you mean bad_rows?"
     assert refusal(frame, bad_rows="x") == "stocks.bad_rows=x is not one of refuse, drop"
     assert refusal(bars_of(frame), exclude=["AAA"]).endswith("not a Bars with settings")
+
+
+def test_one_text_is_no_list_of_symbols_and_a_calendar_that_there_is_not_is_told(frame):
+    ab = pd.concat([frame.assign(symbol=name) for name in "AB"])
+    assert "symbols is a list" in refusal(ab, symbols="AB")
+    assert "exclude is a list" in refusal(ab, exclude="A")
+    assert "stocks.calendar=XXXX is not a calendar" in refusal(frame, calendar="XXXX")
+
+
+def test_a_start_may_be_a_day_of_pandas_or_of_python(frame):
+    bars = bars_of(frame)
+    day = pd.Timestamp(bars.sessions_T[3])
+    for start in (day, day.date(), str(day.date())):
+        assert bars_of(frame, start=start).sessions_T[0] == bars.sessions_T[3]
