@@ -137,6 +137,8 @@ def _portfolios(options: argparse.Namespace) -> Answer:
     from hftraining.experiment.portfolio_table import print_portfolios, write_portfolios
     from hftraining.experiment.portfolios import try_portfolios
 
+    if options.to:
+        options.to.mkdir(parents=True, exist_ok=True)  # before anything is tried that it could not take
     found = try_portfolios(options.run, options.kinds)
     page = write_portfolios(options.to or options.run, found)
     print_portfolios(found, str(page))

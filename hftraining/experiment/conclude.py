@@ -99,4 +99,6 @@ def _warnings(ground: Ground, openings: int) -> list[str]:
         warnings.append("objective.label=close: the forecasts are of close-to-close returns, which nobody can trade")
     if config.profit_tracker.commission + config.profit_tracker.slippage == 0:
         warnings.append("no trading costs: profits say what forecasts are worth before anyone is paid")
+    if config.profit_tracker.max_gross > 1.0:
+        warnings.append("profit_tracker.max_gross is above 1, and borrowed cash pays no interest: profits are too good")
     return warnings

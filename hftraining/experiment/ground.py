@@ -28,6 +28,7 @@ from hftraining.model.base import Forecaster, Learner
 from hftraining.model.config import IC_SYMBOLS
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
+from hftraining.portfolio.config import PAIRED
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.record import read_manifest
 
@@ -84,6 +85,11 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
         raise ConfigError(
             f"objective.loss=ic correlates the stocks of a day, so it needs at least {IC_SYMBOLS}, but there "
             f"{'is' if len(symbols) == 1 else 'are'} {len(symbols)}: use objective.loss=pinball"
+        )
+    if config.portfolio.kind in PAIRED and len(symbols) < 2:
+        raise ConfigError(
+            f"portfolio.kind={config.portfolio.kind} holds some stocks against others, but there is one: use "
+            "portfolio=default, or more stocks"
         )
     features, lag = make_features(seen), config.profit_tracker.lag
     labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, relative)

@@ -41,7 +41,7 @@ def write_portfolios(folder: Path, found: Portfolios) -> Path:
         headline=f"The best of {plural(len(found.tried), 'portfolio')}: {result.verdict}",
         sentences=[
             f"{result.money} That is the best of them, chosen in hindsight.",
-            f"To train anew with it: {found.command}",
+            "It is the run's own." if found.best is found.own else f"To train anew with it: {found.command}",
         ],
     )
 
@@ -64,7 +64,7 @@ def print_portfolios(found: Portfolios, page: str) -> None:
         f"The best of {plural(len(found.tried), 'portfolio')} on these validation days. {result.money}",
         f"As the best of {plural(found.n_trials, 'trial')}: {result.verdict}",
         f"all of them: {page}",
-        f"train anew with it: {found.command}",
+        "that is the run's own" if found.best is found.own else f"train anew with it: {found.command}",
     ):
         console.print(escape(line), soft_wrap=True)
 

@@ -10,6 +10,7 @@ KINDS = (
     *("edge", "sign", "head", "hrp", "mean_variance"),
 )
 ABSOLUTE = ("timing", "edge", "sign")  # these read the size of a return, so they need absolute forecasts
+PAIRED = ("long_short", "core")  # these hold some stocks against others
 OPTIMIZED = ("hrp", "mean_variance")  # by skfolio, the extra `portfolio`
 WEIGHTINGS = ("equal", "inverse_volatility")
 _RANGES = {

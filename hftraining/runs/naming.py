@@ -31,6 +31,8 @@ def name_apart(parent: Path, signature: str, delta: Mapping[str, Any]) -> str | 
                 names |= dict.fromkeys(_differing(delta, read_config_diff(folder)))
         except UserError:
             continue
+    # What this run sets says more than what it leaves at its default.
+    names = {name: None for name in names if name in delta} or names
     parts = [f"{_text(name.rpartition('.')[2])}-{_text(delta[name]) if name in delta else 'default'}" for name in names]
     if not parts:
         return None
