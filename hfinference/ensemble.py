@@ -44,9 +44,9 @@ def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
     It averages quantiles level by level (Vincent 1912; Lichtendahl, Grushka-Cockayne and Winkler 2013), and positions.
     A value is NaN where any model's is: with a model that has no position of its own, such as ridge, the average has
     none. The bars should begin 252 bars and the longest receptive_field before the first day of interest.
-    Raises ValueError without models, for models with different horizons, quantiles or universes (features such as the
-    market's return are means over the universe), and for bars that lack a symbol of the universe. Further symbols are
-    forecast, too, and count in the market of the day.
+    Raises ValueError without models, for models with different horizons, quantiles, labels or universes (features such
+    as the market's return are means over the universe), and for bars that lack a symbol of the universe. Further
+    symbols are forecast, too, and count in the market of the day.
     """
     if not models:
         raise ValueError("average_predictions: there are no models to average")
@@ -55,6 +55,7 @@ def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
         for what, ours, theirs in (
             ("horizons", model.horizons, first.horizons),
             ("quantiles", model.levels, first.levels),
+            ("labels", [model.relative], [first.relative]),
             ("symbols", sorted(model.symbols), sorted(first.symbols)),
         ):
             if ours != theirs:
@@ -68,7 +69,7 @@ def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
     forecasts = [model.forecast_features(features) for model in models]
     quantiles_TSHQ = np.mean([forecast.quantiles_TSHQ for forecast in forecasts], axis=0)
     head_TS = np.mean([forecast.head_TS for forecast in forecasts], axis=0)
-    return Forecast(quantiles_TSHQ, head_TS, first.horizons, first.levels)
+    return Forecast(quantiles_TSHQ, head_TS, first.horizons, first.levels, first.relative)
 
 
 def _without(some: Sequence[object], others: Sequence[object]) -> str:

@@ -85,7 +85,7 @@ def some_config(rng: np.random.Generator) -> tuple[str, list[str]]:
         f"profit_tracker.rebalance_band={rng.choice([0.0, 0.05])}",
         f"objective.horizons={rng.choice(['[1]', '[1,5]', '[5]', '[1,5,20]', '[2,40]'])}",
         f"objective.label={rng.choice(['open', 'close'])}",
-        f"objective.relative={str(bool(rng.integers(2))).lower()}",
+        f"objective.relative={('none', 'mean')[rng.integers(2)]}",
         f"evidence.baselines={rng.choice(['[]', '[momentum,trend,reversal,ridge]', '[lightgbm]'])}",
         f"training.history={rng.choice([0, 0, 400])}",
         f"training.patience={rng.choice([0, 1])}",

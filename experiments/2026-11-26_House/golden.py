@@ -27,7 +27,7 @@ RUNS = {
     "default": [],
     "profit": ["objective=profit"],
     "bf16": ["training.precision=bf16"],
-    "relative": ["objective.relative=true"],
+    "relative": ["objective.relative=mean"],
     "lightgbm": ["evidence.baselines=[lightgbm,ridge,momentum]"],
     "cross_asset": ["model.cross_asset=true"],
     "top_k_lag_2": ["profit_tracker.policy=top_k", "profit_tracker.lag=2"],

@@ -8,14 +8,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hftraining.core.relative import KINDS
+
 
 @dataclass(frozen=True)
 class Forecast:
     """Quantiles of future returns and the model's own position, at each close.
 
-    quantiles_TSHQ: log return from the fill open[t + lag] to open[t + lag + h]; NaN: no forecast.
+    quantiles_TSHQ: return from the fill open[t + lag] to open[t + lag + h]; NaN: no forecast.
     head_TS: the model's own position in [-1, 1]; NaN: none.
     horizons: sessions, rising. levels: of the quantiles, rising within (0, 1), 0.5 among them.
+    relative: what the returns are relative to. none: log returns. mean, residual: log returns less the mean of the
+    day's stocks, or less the stock's beta times it. zscore, rank: in standard deviations of the day over its stocks.
     Raises ValueError for shapes or axes that do not match.
     """
 
@@ -23,6 +27,7 @@ class Forecast:
     head_TS: np.ndarray
     horizons: tuple[int, ...]
     levels: tuple[float, ...]
+    relative: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse shapes and axes that do not match."""
@@ -38,6 +43,8 @@ class Forecast:
                 raise ValueError(f"{name}: {values} must rise")
         if 0.5 not in self.levels or not 0.0 < self.levels[0] or not self.levels[-1] < 1.0:
             raise ValueError(f"levels: {self.levels} must lie within (0, 1) and contain 0.5")
+        if self.relative not in KINDS:
+            raise ValueError(f"relative={self.relative} is not one of {', '.join(KINDS)}")
 
     def rows(self, rows: slice) -> "Forecast":
         """The forecasts of some sessions, as views."""

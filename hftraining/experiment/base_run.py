@@ -76,6 +76,9 @@ class BaseRun:
         model, ours = self.forecaster, flatten(config)
         theirs = flatten(self.config) | {f"model.{name}": value for name, value in vars(model.model.config).items()}
         theirs |= {"objective.horizons": list(model.horizons), "objective.quantiles": list(model.levels)}
+        theirs |= {"objective.relative": model.relative}
+        if ours["objective.relative"] == "auto":  # whatever the base has
+            ours["objective.relative"] = model.relative
         names = [name for name in ours if name.startswith("model.") and name != "model.name"] + list(FIXED)
         differing = [name for name in names if ours[name] != theirs.get(name)]
         if unlike := [f"{name}={ours[name]} where the base has {theirs.get(name)}" for name in differing]:

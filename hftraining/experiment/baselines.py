@@ -21,27 +21,28 @@ from hftraining.trading.strategies import STRATEGIES
 
 
 def baseline_weights(
-    config: ExperimentConfig, bars: Bars, features: Features, scaler: Scaler, lesson: Lesson
+    config: ExperimentConfig, bars: Bars, features: Features, like: Forecaster, lesson: Lesson
 ) -> dict[str, np.ndarray]:
-    """Target weights_TS of each baseline over the whole history; the models learn from the training days alone."""
+    """Target weights_TS of each baseline over the whole history; the models learn from the training days alone.
+
+    like: the run's forecaster, whose scaler and kind of labels they share.
+    """
     weights = {}
     for name in config.evidence.baselines:
         if name in STRATEGIES:
             weights[name] = STRATEGIES[name](bars.close_TS, config.profit_tracker)
         else:
-            forecast = baseline_forecast(name, config, features, scaler, lesson)
+            forecast = baseline_forecast(name, config, features, like, lesson)
             weights[name] = target_weights(forecast, bars, rules_without_head(config.profit_tracker))
     return weights
 
 
 def baseline_forecast(
-    kind: str, config: ExperimentConfig, features: Features, scaler: Scaler, lesson: Lesson
+    kind: str, config: ExperimentConfig, features: Features, like: Forecaster, lesson: Lesson
 ) -> Forecast:
-    """The forecast for all sessions of a model that brings its own learning. Raises LearningError."""
-    objective = config.objective
-    forecaster = Forecaster.fresh(
-        ModelConfig(name=kind, kind=kind), scaler, objective.horizons, objective.quantiles, config.training.device
-    )
+    """The forecast for all sessions of a model that brings its own learning. like: see above. Raises LearningError."""
+    task = like.scaler, config.objective.horizons, config.objective.quantiles
+    forecaster = Forecaster.fresh(ModelConfig(name=kind, kind=kind), *task, config.training.device, like.relative)
     assert isinstance(forecaster.model, Learner)
     forecaster.model.learn(lesson)
     return forecaster.forecast_features(features)

@@ -17,7 +17,7 @@ def candidate_ground(method: str, ground: Ground) -> tuple[Ground, int]:
     config, base = candidate_config(ground.config, ground.base, method), ground.forecaster
     windows = ground.windows
     if method == "scratch":  # with a scaler of its own
-        forecaster = untrained(config, ground.features, ground.splits)
+        forecaster = untrained(config, ground.features, ground.splits, base.relative)
         scaled_TSF = forecaster.scaler.scale(ground.features.values_TSF)
         windows = windows_of(config, ground.bars, dataclasses.replace(ground.lesson, scaled_TSF=scaled_TSF))
     else:

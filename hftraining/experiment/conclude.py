@@ -53,6 +53,7 @@ def conclude(
     correlation, interval = loss_profit_correlation(fitted.losses, fitted.sharpes)
     result = RunResult(
         signature=record.manifest["signature"],
+        relative=forecaster.relative,
         steps=fitted.progress.step,
         best_step=fitted.progress.best_step,
         skipped_steps=fitted.progress.skipped_steps,

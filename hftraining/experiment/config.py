@@ -173,7 +173,7 @@ def plain_values(path: Path) -> dict[str, Any]:
 
     A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused.
     """
-    values = read_yaml(path)
+    values = _in_todays_words(read_yaml(path))
     known = flatten(dataclasses.asdict(ExperimentConfig()))
     for name, value in flatten(values).items():
         if name not in known:
@@ -190,6 +190,14 @@ def plain_values(path: Path) -> dict[str, Any]:
         if isinstance(value, list) and len(value) > LIST_MOST:
             raise ConfigError(f"{path}: {name} has {len(value):,} entries, the most is {LIST_MOST:,}")
     refuse_huge(values, path)
+    return values
+
+
+def _in_todays_words(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file that an earlier version may have written, whose objective.relative was true or false."""
+    objective = values.get("objective")
+    if isinstance(objective, dict) and isinstance(relative := objective.get("relative"), bool):
+        return values | {"objective": objective | {"relative": "mean" if relative else "none"}}
     return values
 
 

@@ -94,7 +94,7 @@ def references(ground: Ground) -> list[Candidate]:
     forecast = valid.forecast(base)
     rows = [_row(BASE, ground, forecast, Fitted(_with_universe(base, ground), Progress(), [], []))]
     if RIDGE in config.evidence.baselines:
-        whole = baseline_forecast(RIDGE, config, ground.features, base.scaler, ground.lesson)
+        whole = baseline_forecast(RIDGE, config, ground.features, base, ground.lesson)
         tracker = ProfitTracker(rules_without_head(config.profit_tracker))
         rows.append(_row(RIDGE, dataclasses.replace(ground, tracker=tracker), whole.rows(ground.splits.valid)))
     rows.append(Candidate(NOTHING, nothing_changes(forecast)))

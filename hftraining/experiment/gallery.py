@@ -29,6 +29,7 @@ from hftraining.experiment.planting import (
 from hftraining.experiment.probe import ValidationProbe
 from hftraining.experiment.proof import prove
 from hftraining.market.features import Scaler, make_features
+from hftraining.market.labels import trailing_beta
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import WindowSampler
 from hftraining.model import transformer
@@ -122,9 +123,14 @@ def _everywhere(real: Any, make: Callable[[Any], Any]) -> Plant:
     return lambda: planted_everywhere(real, make(real))
 
 
+def _instead(real: Any, leaky: Any) -> Plant:
+    return lambda: planted_everywhere(real, leaky)
+
+
 _PATIENT = (*SMALL, "training.patience=1")
 _LAG_2 = (*SMALL, "profit_tracker.lag=2")
 _RIDGE = ("model=ridge", "evidence.baselines=[]")
+_ZSCORE, _RANK, _RESIDUAL = ((*SMALL, f"objective.relative={kind}") for kind in ("zscore", "rank", "residual"))
 _BESIDE = (*SMALL[:-1], "evidence.baselines=[reversal,ridge]")
 
 DATA = (
@@ -156,6 +162,10 @@ DATA = (
     Leak("labels close to close from the day before the decision", labels(data.labels_from_the_day_before)),
     Leak("labels that begin at the open of the day decided", labels(data.labels_without_lag)),
     Leak("labels of the symbols that survive", labels(data.labels_of_survivors)),
+    Leak("labels by the deviation of tomorrow", labels(data.labels_over_tomorrow), overrides=_ZSCORE),
+    Leak("labels ranked among later listings", labels(data.labels_of_later_listings), overrides=_RANK),
+    Leak("beta over all years", _instead(trailing_beta, data.beta_of_all_years), overrides=_RESIDUAL),
+    Leak("beta of next month", _instead(trailing_beta, data.beta_of_next_month), overrides=_RESIDUAL),
 )
 LEARNING = (
     Leak("scaler fitted on all days", _at(Scaler, "fit", code.scaler_of_more_days(None))),
@@ -226,4 +236,10 @@ RARE = (
     ),
 )
 LEAKS = (*DATA, *LEARNING, *TRADING, *RARE)
-CLEAN = (Leak("nothing planted", nullcontext), Leak("nothing planted, many days", nullcontext, rare=True))
+CLEAN = (
+    Leak("nothing planted", nullcontext),
+    Leak("nothing planted, labels z-scored", nullcontext, overrides=_ZSCORE),
+    Leak("nothing planted, labels as ranks", nullcontext, overrides=_RANK),
+    Leak("nothing planted, labels of residuals", nullcontext, overrides=_RESIDUAL),
+    Leak("nothing planted, many days", nullcontext, rare=True),
+)

@@ -17,9 +17,11 @@ from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.baselines import baseline_weights, lesson_of
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.periods import Period
+from hftraining.experiment.relative import chosen_relative
 from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
-from hftraining.market.features import Features, Scaler, make_features, make_labels
+from hftraining.market.features import Features, Scaler, make_features
+from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import Splits, WindowSampler
 from hftraining.model.base import Forecaster, Learner
@@ -72,11 +74,12 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     Raises ConfigError or MarketDataError, and LearningError if a model that brings its own learning cannot be fitted.
     """
     splits, objective = splits_of(config, universe), config.objective
+    relative = chosen_relative(config, len(universe.symbols_S), base)
     days = splits.days(universe.sessions_T)
     seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
     features, lag = make_features(seen), config.profit_tracker.lag
-    labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, objective.relative)
-    forecaster = base.forecaster if base else untrained(config, features, splits)
+    labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, relative)
+    forecaster = base.forecaster if base else untrained(config, features, splits, relative)
     if not base:
         forecaster.symbols, forecaster.days = universe.symbols_S, days
 
@@ -88,6 +91,10 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     if isinstance(forecaster.model, Learner):
         forecaster.model.check(lesson)
     sets, lead = ("train", "valid") if sealed else ("train", "valid", "test"), forecaster.receptive_field - 1
+
+    def period(part: tuple[Bars, Features, np.ndarray], rows: slice) -> Period:
+        return Period.cut(*part, objective.horizons, rows, lead, relative)
+
     return Ground(
         config=config,
         bars=own_bars,
@@ -96,15 +103,15 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
         lesson=lesson,
         splits=splits,
         days=days,
-        periods={name: Period.cut(*own, objective.horizons, getattr(splits, name), lead) for name in sets},
+        periods={name: period(own, getattr(splits, name)) for name in sets},
         forecaster=forecaster,
         tracker=ProfitTracker(config.profit_tracker),
         # Before the run begins, so that a baseline or window that fails leaves nothing half-done.
-        baselines=baseline_weights(config, own_bars, own_features, forecaster.scaler, lesson),
+        baselines=baseline_weights(config, own_bars, own_features, forecaster, lesson),
         windows=windows_of(config, own_bars, lesson) if isinstance(forecaster.model, Network) else None,
         sealed=sealed,
         base=base,
-        others=Period.cut(*_part(*everything, rest), objective.horizons, splits.valid, lead) if rest else None,
+        others=period(_part(*everything, rest), splits.valid) if rest else None,
     )
 
 
@@ -115,11 +122,12 @@ def windows_of(config: ExperimentConfig, bars: Bars, lesson: Lesson) -> WindowSa
     return WindowSampler(bars, lesson.scaled_TSF, lesson.known_TS, lesson.labels_TSH, lesson.train, *shape)
 
 
-def untrained(config: ExperimentConfig, features: Features, splits: Splits) -> Forecaster:
-    """A new model, drawn from the seed, with a scaler fitted on the training days."""
+def untrained(config: ExperimentConfig, features: Features, splits: Splits, relative: str) -> Forecaster:
+    """A new model, drawn from the seed, with a scaler fitted on the training days. relative: of its labels."""
     torch.manual_seed(config.seed)
     objective, scaler = config.objective, Scaler.fit(features, splits.train)
-    return Forecaster.fresh(config.model, scaler, objective.horizons, objective.quantiles, config.training.device)
+    task = objective.horizons, objective.quantiles
+    return Forecaster.fresh(config.model, scaler, *task, config.training.device, relative)
 
 
 def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int:

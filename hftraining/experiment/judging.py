@@ -111,7 +111,7 @@ def _scored(
     """The scores of the median at the traded horizon, and the calibration of every quantile."""
     horizon = rules.horizon or max(forecast.horizons)
     h, middle = forecast.horizons.index(horizon), forecast.levels.index(0.5)
-    labels_TSH = period.labels_TSH * period.span_TSH  # log returns, as forecast
+    labels_TSH = period.labels_TSH * period.span_TSH  # in the unit of the forecast
     median_TS = forecast.quantiles_TSHQ[:, :, h, middle]
     scores = daily_scores(median_TS, labels_TSH[:, :, h], overlap=horizon)
     calibration = [

@@ -12,6 +12,7 @@ import torch
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.market.features import Features
+from hftraining.market.labels import label_span
 from hftraining.model.base import Forecaster
 from hftraining.model.config import ObjectiveConfig
 from hftraining.model.differentiable import account_equity
@@ -25,19 +26,26 @@ class Period:
     """The days to score: their bars, labels, and the features that a forecast of them depends on."""
 
     bars: Bars
-    labels_TSH: np.ndarray  # in volatility units
-    span_TSH: np.ndarray  # the unit: log return that one unit is
+    labels_TSH: np.ndarray  # see market.labels
+    span_TSH: np.ndarray  # their unit: see label_span
     features: Features  # of these days and of the receptive field before them
     lead: int  # rows of features before the first day
 
     @classmethod
     def cut(
-        cls, bars: Bars, features: Features, labels_TSH: np.ndarray, horizons: list[int], rows: slice, lead: int
+        cls,
+        bars: Bars,
+        features: Features,
+        labels_TSH: np.ndarray,
+        horizons: list[int],
+        rows: slice,
+        lead: int,
+        relative: str = "none",
     ) -> "Period":
-        """The days of `rows`, with up to `lead` rows of features before them."""
+        """The days of `rows`, with up to `lead` rows of features before them. relative: of the labels."""
         first = max(0, rows.start - lead)
         with_lead = Features(features.values_TSF[first : rows.stop], features.volatility_TS[first : rows.stop])
-        span_TSH = features.volatility_TS[rows, :, None] * np.sqrt(np.asarray(horizons, float))
+        span_TSH = label_span(features.volatility_TS[rows], horizons, relative)
         return cls(bars.rows(rows), labels_TSH[rows], span_TSH, with_lead, rows.start - first)
 
     @property
@@ -59,11 +67,11 @@ class Period:
         return self.forecast_loss(forecast) if objective.forecast_weight else self.profit_loss(forecast, rules)
 
     def forecast_loss(self, forecast: Forecast) -> float:
-        """Pinball loss in volatility units over the labels of these days; NaN if none is known."""
+        """Pinball loss, in the unit of the labels, over the labels of these days; NaN if none is known."""
         return self._pinball(forecast.quantiles_TSHQ / self.span_TSH[..., None], forecast.levels)
 
     def daily_loss(self, forecast: Forecast) -> np.ndarray:
-        """Mean pinball loss_T of each day, in volatility units; NaN without a label."""
+        """Mean pinball loss_T of each day, in the unit of the labels; NaN without a label."""
         labels_TSH = self.scored_labels_TSH
         known_TSH, levels_Q = np.isfinite(labels_TSH), np.asarray(forecast.levels)
         with np.errstate(invalid="ignore"):
@@ -74,7 +82,7 @@ class Period:
         return np.divide(total_T, count_T, out=np.full(len(count_T), math.nan), where=count_T > 0)
 
     def constant_loss(self, quantiles_HQ: np.ndarray, levels: tuple[float, ...]) -> float:
-        """The forecast loss of one forecast for every day and symbol, in volatility units."""
+        """The forecast loss of one forecast for every day and symbol, in the unit of the labels."""
         return self._pinball(np.broadcast_to(quantiles_HQ, (*self.labels_TSH.shape[:2], *quantiles_HQ.shape)), levels)
 
     def profit_loss(self, forecast: Forecast, rules: TradingRules) -> float:

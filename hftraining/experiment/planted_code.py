@@ -146,8 +146,8 @@ def cached(real: Made) -> Made:
 def baseline_lesson_of_all_days(real: Made) -> Made:
     """A baseline learns from all days; the model does not."""
 
-    def baseline_weights(config: Any, bars: Bars, features: Features, scaler: Scaler, lesson: Lesson) -> Any:
-        return real(config, bars, features, scaler, replace(lesson, train=slice(0, len(lesson.known_TS))))
+    def baseline_weights(config: Any, bars: Bars, features: Features, like: Any, lesson: Lesson) -> Any:
+        return real(config, bars, features, like, replace(lesson, train=slice(0, len(lesson.known_TS))))
 
     return baseline_weights
 

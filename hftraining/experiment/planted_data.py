@@ -9,7 +9,7 @@ import numpy as np
 
 from hftraining.core.bars import Bars
 from hftraining.experiment.planting import Column, ahead
-from hftraining.market.features import make_labels
+from hftraining.market.labels import make_labels, trailing_beta
 
 
 def return_of_tomorrow(bars: Bars, values_TSF: np.ndarray) -> np.ndarray:
@@ -206,3 +206,30 @@ def labels_over_their_deviation(*arguments: Any) -> np.ndarray:
     """Divided by the standard deviation of all labels."""
     labels_TSH = make_labels(*arguments)
     return (labels_TSH / np.nanstd(labels_TSH)).astype(np.float32)
+
+
+def labels_over_tomorrow(*arguments: Any) -> np.ndarray:
+    """Beside the other stocks, by how far those of the next day lie apart."""
+    apart_TSH = make_labels(*(*arguments[:-1], "mean"))
+    spread_TH = np.nanstd(np.where(np.isfinite(apart_TSH), apart_TSH, 0.0), axis=1)
+    return (apart_TSH / np.maximum(ahead(spread_TH), 1e-6)[:, None]).astype(np.float32)
+
+
+def labels_of_later_listings(*arguments: Any) -> np.ndarray:
+    """Ranks over the stocks of the day and of the days to come."""
+    labels_TSH, present_TS = make_labels(*arguments), arguments[0].present_TS
+    n_T = ahead(present_TS.sum(axis=1), 21)
+    return (labels_TSH * np.maximum(n_T, 1)[:, None, None]).astype(np.float32)
+
+
+def beta_of_all_years(bars: Bars) -> np.ndarray:
+    """The mean of all betas of a symbol, on all days."""
+    beta_TS = trailing_beta(bars)
+    mean_S = np.mean(np.where(np.isfinite(beta_TS), beta_TS, 1.0), axis=0)
+    return np.where(np.isfinite(beta_TS), mean_S, np.nan)
+
+
+def beta_of_next_month(bars: Bars) -> np.ndarray:
+    """A beta that knows 21 sessions more."""
+    beta_TS = trailing_beta(bars)
+    return np.where(np.isfinite(beta_TS), ahead(beta_TS, 21), np.nan)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from hftraining.core.bars import Bars
-from hftraining.market.features import FEATURES, Features, make_features, make_labels
+from hftraining.market.features import FEATURES, Features, make_features
+from hftraining.market.labels import make_labels
 
 Plant = Callable[[], AbstractContextManager[None]]
 Column = Callable[[Bars, np.ndarray], np.ndarray]  # bars, values_TSF -> values_TS of one feature

@@ -36,6 +36,7 @@ from hftraining.experiment.outcome import (
 from hftraining.experiment.rare_days import sweep_days, until
 from hftraining.experiment.small import SmallRun, small_run
 from hftraining.market.features import make_features
+from hftraining.market.labels import label_span
 from hftraining.market.prices import load_bars
 from hftraining.model.base import Forecaster
 
@@ -75,6 +76,8 @@ def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
     config = load_config(folder / "config.yaml")
     config.training.device = "cpu"  # of the machine that proves
     trained = Forecaster.load(folder / "model")
+    if config.objective.relative == "auto":
+        config.objective.relative = trained.relative
     _refuse_other(folder, config, trained)
     base = None
     if config.init_from:  # its universe and scaler are the base's, and so is its architecture
@@ -90,6 +93,7 @@ def _refuse_other(folder: Path, config: ExperimentConfig, trained: Forecaster) -
         ("model", shape, vars(trained.model.config)),
         ("objective.horizons", tuple(config.objective.horizons), trained.horizons),
         ("objective.quantiles", tuple(config.objective.quantiles), trained.levels),
+        ("objective.relative", config.objective.relative, trained.relative),
     ):
         if asked != found:
             raise UserError(f"{folder}: config.yaml and model/config.json are not of one run: {what} differs")
@@ -277,10 +281,17 @@ class _Trial:
 
     def _begins_after(self, other: Ground, day: int) -> list[str]:
         """A label holds no return that was known at its decision, so rescaling the past does not change it."""
-        begins = day if self.small.config.objective.label == "open" else day + 1
+        objective, relative, grounds = self.small.config.objective, self.real.forecaster.relative, (self.real, other)
+        begins = day if objective.label == "open" else day + 1
+        if relative == "residual":  # a beta holds known returns, rightly: the same labels without one
+            relative = "none"
+            config = replace(self.small.config, objective=replace(objective, relative=relative))
+            plain = replace(self.small, config=config, base=None)
+            grounds = plain.ground(), plain.ground(other.universe)
         ours, theirs = (
-            ground.lesson.labels_TSH[begins] * ground.features.volatility_TS[begins][:, None]
-            for ground in (self.real, other)
+            ground.lesson.labels_TSH[begins]
+            * label_span(ground.features.volatility_TS[begins : begins + 1], objective.horizons, relative)[0]
+            for ground in grounds
         )
         if np.allclose(ours, theirs, rtol=1e-3, atol=1e-6, equal_nan=True):
             return []

@@ -13,6 +13,7 @@ from hftraining.experiment.ground import Ground
 from hftraining.experiment.periods import Period
 from hftraining.experiment.small import MOST_SYMBOLS
 from hftraining.market.features import VOLATILITY_ROWS, Features, make_features
+from hftraining.market.labels import label_span
 from hftraining.model.base import Forecaster
 
 GROUP = 100  # days that share random symbols
@@ -76,14 +77,16 @@ class _Whole:
     def __init__(self, ground: Ground, forecaster: Forecaster, bars: Bars):
         self.ground, self.forecaster, self.bars = ground, forecaster, bars
         self.features = make_features(bars)
-        self.unit_TS = np.nan_to_num(self.features.volatility_TS, nan=1.0)
+        span_TSH = label_span(self.features.volatility_TS, forecaster.horizons, forecaster.relative)
+        self.unit_TSH = np.nan_to_num(span_TSH, nan=1.0)
         self.labels_TSH = np.zeros((*bars.close_TS.shape, len(forecaster.horizons)), np.float32)
         self.forecast = self._period(bars, self.features, 0).forecast(forecaster)
         self.weights_TS = ground.tracker.evaluate(bars, self.forecast).weights_TS
 
     def _period(self, bars: Bars, features: Features, first: int) -> Period:
         rows, lead = slice(first, len(bars.sessions_T)), self.forecaster.receptive_field - 1
-        return Period.cut(bars, features, self.labels_TSH[: rows.stop], list(self.forecaster.horizons), rows, lead)
+        horizons, relative = list(self.forecaster.horizons), self.forecaster.relative
+        return Period.cut(bars, features, self.labels_TSH[: rows.stop], horizons, rows, lead, relative)
 
     def compared(self, days_N: np.ndarray) -> list[str]:
         return [line for day in days_N for line in self._on(int(day))]
@@ -108,8 +111,8 @@ class _Whole:
         ]
 
     def _near(self, a_SHQ: np.ndarray, b_SHQ: np.ndarray, day: int) -> bool:
-        unit_SHQ = np.broadcast_to(self.unit_TS[day][:, None, None], a_SHQ.shape)
-        return np.allclose(a_SHQ / unit_SHQ, b_SHQ / unit_SHQ, rtol=ROUNDING, atol=ROUNDING, equal_nan=True)
+        unit_SH1 = self.unit_TSH[day][:, :, None]
+        return np.allclose(a_SHQ / unit_SH1, b_SHQ / unit_SH1, rtol=ROUNDING, atol=ROUNDING, equal_nan=True)
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

@@ -123,7 +123,7 @@ def _compare_profits(
 def nothing_changes(like: Forecast) -> Forecast:
     """A forecast of zero returns, wherever the other forecast has a value."""
     zeros_TSHQ = np.where(np.isfinite(like.quantiles_TSHQ), 0.0, math.nan)
-    return Forecast(zeros_TSHQ, np.full(like.head_TS.shape, math.nan), like.horizons, like.levels)
+    return replace(like, quantiles_TSHQ=zeros_TSHQ, head_TS=np.full(like.head_TS.shape, math.nan))
 
 
 def _sentence(choice: str, table: Mapping[str, CandidateResult], better: Mapping[str, float]) -> str:

@@ -10,6 +10,7 @@ from hftraining.experiment.fit import Watch, fit, watch_again
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.opening import opened
 from hftraining.experiment.prepare import prepare
+from hftraining.experiment.relative import labels_line
 from hftraining.reports.console import Console
 from hftraining.runs.record import read_metrics
 from hftraining.runs.result import FinishedRun
@@ -53,11 +54,12 @@ def run_experiment(
 
 
 def opening_lines(ground: Ground) -> tuple[str, ...]:
-    """The lines of the console before the first step: bars, days, repairs and the leak proof."""
+    """The lines of the console before the first step: bars, days, labels, repairs and the leak proof."""
     bars = ground.universe
     lines = [f"{bars.source}: {len(bars.symbols_S)} symbols, {bars.sessions_T[0]} to {bars.sessions_T[-1]}"]
     for name, period in ground.periods.items():
         lines.append(f"  {name}: {len(period.bars.sessions_T)} sessions, {' to '.join(period.window)}")
-    lines += [f"  note: {warning}" for warning in bars.warnings]
+    said = labels_line(ground.config, ground.forecaster.relative, len(bars.symbols_S), ground.base)
+    lines += [f"  {said}", *(f"  note: {warning}" for warning in bars.warnings)]
     lines.append(f"  leak proof: passed on {ground.proof.days} days in {ground.proof.seconds:.1f} s")
     return tuple(lines)

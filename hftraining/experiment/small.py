@@ -15,6 +15,7 @@ from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.ground import Ground, lay
 from hftraining.experiment.splits import splits_of
 from hftraining.market.features import VOLATILITY_ROWS
+from hftraining.market.labels import BETA_LEAST
 from hftraining.market.windows import Splits
 
 MOST_SYMBOLS = 10  # all symbols are treated alike, so a few are enough
@@ -82,7 +83,9 @@ def small_run(ground: Ground, rng: np.random.Generator, border: int | None = Non
         universe = universe.rows(slice(0, splits.test.start))  # its last validation days stand for test days
     n_sessions = len(universe.sessions_T)
     purge = config.profit_tracker.lag + max(config.objective.horizons)
-    n_train = VOLATILITY_ROWS + 1 + max(TRAIN_ROWS, 3 * purge + WINDOW)
+    relative = ground.forecaster.relative
+    unlabelled = BETA_LEAST if relative == "residual" else VOLATILITY_ROWS  # rows, after the first
+    n_train = unlabelled + 1 + max(TRAIN_ROWS, 3 * purge + WINDOW)
     n_judged = max(JUDGED_ROWS, purge + 20)
     own = [universe.symbols_S.index(name) for name in ground.bars.symbols_S]
     present_TS = universe.present_TS
@@ -103,6 +106,8 @@ def small_run(ground: Ground, rng: np.random.Generator, border: int | None = Non
     chosen = _choose(own, count_S, wanted, room, rng), _choose(others, count_S, wanted, MOST_SYMBOLS - room, rng)
     names, other_names = ([universe.symbols_S[s] for s in part] for part in chosen)
     bars = universe.of([*names, *other_names]).rows(slice(start, stop))
+    # Labels as of the run: fewer symbols could choose otherwise.
+    config = replace(config, objective=replace(config.objective, relative=relative))
     small = _small(config, names, str(universe.sessions_T[border]), str(universe.sessions_T[test]))
     base = ground.base
     if base:

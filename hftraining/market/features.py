@@ -167,30 +167,3 @@ class Scaler:
         """Standardised float32, clipped to +-5, and 0 (the training mean) where a feature is unknown."""
         scaled = (values_TSF - np.asarray(self.mean_F, np.float32)) / np.asarray(self.std_F, np.float32)
         return np.nan_to_num(np.clip(scaled, -SCALED_LIMIT, SCALED_LIMIT), nan=0.0).astype(np.float32)
-
-
-def make_labels(
-    bars: Bars, volatility_TS: np.ndarray, horizons: Sequence[int], lag: int, label: str, relative: bool
-) -> np.ndarray:
-    """labels_TSH: what a decision at the close of t earns over each horizon, in units of trailing volatility.
-
-    label="open": log(open[t+lag+h] / open[t+lag]); "close": log(close[t+h] / close[t]), which nobody can trade.
-    relative subtracts the mean over the symbols of the day. The unit is volatility_TS * sqrt(h), known at t.
-    float32; NaN where a symbol has no bar at t or at either end of the span, and at the end of the bars.
-    """
-    n_sessions, n_symbols = bars.close_TS.shape
-    labels_TSH = np.full((n_sessions, n_symbols, len(horizons)), np.nan)
-    present_TS = bars.present_TS
-    log_TS, lag = (np.log(bars.open_TS), lag) if label == "open" else (np.log(bars.close_TS), 0)
-    for h, horizon in enumerate(horizons):
-        count = n_sessions - lag - horizon
-        if count <= 0:
-            continue
-        earned_TS = log_TS[lag + horizon :] - log_TS[lag : lag + count]
-        earned_TS[~present_TS[:count]] = np.nan
-        if relative:
-            known_TS = np.isfinite(earned_TS)
-            mean_T = np.where(known_TS, earned_TS, 0.0).sum(axis=1) / np.maximum(known_TS.sum(axis=1), 1)
-            earned_TS = earned_TS - mean_T[:, None]
-        labels_TSH[:count, :, h] = earned_TS / (volatility_TS[:count] * np.sqrt(horizon))
-    return labels_TSH.astype(np.float32)

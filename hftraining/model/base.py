@@ -19,9 +19,11 @@ from hftraining.core.bars import Bars
 from hftraining.core.errors import UserError
 from hftraining.core.files import filling, sha256
 from hftraining.core.forecast import Forecast
+from hftraining.core.relative import KINDS as KINDS_OF_LABEL
 from hftraining.core.tensor_file import TENSORS_MOST, shapes_of
-from hftraining.core.untrusted import MB, Untrusted, digest, is_there, read_json_object, refuse_links, shown
+from hftraining.core.untrusted import MB, Untrusted, digest, is_there, read_json_object, read_yaml, refuse_links, shown
 from hftraining.market.features import FEATURES, Features, Scaler, make_features
+from hftraining.market.labels import label_span
 from hftraining.model.config import WEIGHTS, ModelConfig, ObjectiveConfig, count_weights
 from hftraining.model.learner import LearningError, Lesson
 from hftraining.model.linear import RidgeModel
@@ -30,9 +32,10 @@ from hftraining.model.transformer import BarTransformer
 from hftraining.model.trees import TreesModel
 from hftraining.runs.manifest import MOST_SYMBOLS, Day, Sha256, Symbol, first_wrong
 
-FORMAT = 3  # of the model folder
-READ = (2, FORMAT)  # format 2 has only transformers, and does not name their kind
-CONFIG, SCALER = "config.json", "scaler.json"
+FORMAT = 4  # of the model folder
+READ = (2, 3, FORMAT)  # 2 has only transformers, and does not name their kind; neither 2 nor 3 says what is forecast
+SAYS_RELATIVE = 4  # the first format that names what is forecast
+CONFIG, SCALER, RUN_CONFIG = "config.json", "scaler.json", "config.yaml"
 PERIODS = ("train", "valid", "test")
 HORIZON_MOST, HORIZONS_MOST, QUANTILES_MOST = 10_000, 64, 99  # what a folder may ask for
 FILE_MOST = 8 * MB  # of a file in the folder, beside the weights of a transformer
@@ -57,7 +60,7 @@ class Model(Protocol):
         ...
 
     def predict(self, scaled_TSF: np.ndarray, known_TS: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
-        """quantiles_TSHQ in volatility units, and head_TS in [-1, 1], or all NaN without a head; float64.
+        """quantiles_TSHQ in units of the labels, and head_TS in [-1, 1], or all NaN without a head; float64.
 
         scaled_TSF: from Scaler.scale. known_TS: where a symbol has features; elsewhere both results are NaN.
         """
@@ -92,8 +95,9 @@ KINDS: dict[str, Callable[..., Model]] = {"transformer": BarTransformer, "ridge"
 class Forecaster:
     """A model with all it needs to turn bars into forecasts.
 
-    symbols: the universe that it learned from, whose mean is "the market" in its features. days: period -> first and
-    last day. Both are empty for a model that no run has made.
+    relative: what its labels were relative to, see market.labels. symbols: the universe that it learned from, whose
+    mean is "the market" in its features. days: period -> first and last day. Both are empty for a model that no run has
+    made.
     """
 
     model: Model
@@ -101,6 +105,7 @@ class Forecaster:
     horizons: tuple[int, ...]
     levels: tuple[float, ...]
     device: str = "cpu"
+    relative: str = "none"
     symbols: tuple[str, ...] = ()
     days: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -112,6 +117,7 @@ class Forecaster:
         horizons: Sequence[int],
         levels: Sequence[float],
         device: str = "cpu",
+        relative: str = "none",
     ) -> "Forecaster":
         """An untrained model of any kind. Its forecasts depend on every feature, so that a leak would show in them.
 
@@ -122,7 +128,7 @@ class Forecaster:
         model = KINDS[config.kind](config, len(scaler.features), horizons, levels)
         if isinstance(model, Network):
             model.to(device)
-        return cls(model, scaler, horizons, levels, device)
+        return cls(model, scaler, horizons, levels, device, relative)
 
     @property
     def kind(self) -> str:
@@ -135,7 +141,7 @@ class Forecaster:
         return self.model.receptive_field
 
     def forecast(self, bars: Bars) -> Forecast:
-        """Forecasts of log returns at every session of the bars, in one pass. See Forecast for the arrays.
+        """Forecasts of returns at every session of the bars, in one pass. See Forecast for the arrays and their unit.
 
         A forecast at t depends on bars <= t alone. It is the same to 1e-6 whether the bars end at t or later, and
         wherever they begin, if they hold the model's receptive field and 252 bars before it.
@@ -146,8 +152,8 @@ class Forecaster:
         """As forecast, from the features of the bars."""
         scaled_TSF = self.scaler.scale(features.values_TSF)
         quantiles_TSHQ, head_TS = self.model.predict(scaled_TSF, features.known_TS, self.device)
-        span_TSH = features.volatility_TS[:, :, None] * np.sqrt(np.asarray(self.horizons, float))
-        return Forecast(quantiles_TSHQ * span_TSH[..., None], head_TS, self.horizons, self.levels)
+        span_TSH = label_span(features.volatility_TS, self.horizons, self.relative)
+        return Forecast(quantiles_TSHQ * span_TSH[..., None], head_TS, self.horizons, self.levels, self.relative)
 
     def save(self, folder: Path) -> None:
         """Write the model's files, scaler.json, and config.json with their sha256 into a folder, made if absent."""
@@ -159,6 +165,7 @@ class Forecaster:
                 "model": dataclasses.asdict(self.model.config),
                 "horizons": self.horizons,
                 "quantiles": self.levels,
+                "relative": self.relative,
                 "symbols": self.symbols,
                 "days": self.days,
                 "sha256": {name: sha256(temporary / name) for name in names},
@@ -167,8 +174,9 @@ class Forecaster:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Forecaster":
-        """Read what save wrote in this version or the one before.
+        """Read what save wrote in this version or the two before.
 
+        What older models forecast stands only in config.yaml of their run, the folder above: `none` without it.
         Raises ModelFolderError for a folder that is incomplete, damaged, of another format or for other features, and
         MissingDependency for a kind of model whose library is not installed.
         """
@@ -180,7 +188,7 @@ class Forecaster:
         if (found := config.get("format")) not in READ:
             newer = isinstance(found, int) and found > FORMAT
             what = "was written by a newer version: update hftraining" if newer else "is not one of ours: train again"
-            known = " and ".join(map(str, READ))
+            known = f"{', '.join(map(str, READ[:-1]))} and {READ[-1]}"
             raise ModelFolderError(f"{folder}: model format {shown(found)}, where this version reads {known}, {what}")
         try:
             facts = _FACTS.validate_python(config)
@@ -189,7 +197,8 @@ class Forecaster:
         _check_files(folder, facts)
         _check_size(folder, facts)
         try:
-            forecaster = cls.fresh(facts.model, _read_scaler(folder), facts.horizons, facts.quantiles, device)
+            relative = facts.relative or _relative_before(folder)
+            forecaster = cls.fresh(facts.model, _read_scaler(folder), facts.horizons, facts.quantiles, device, relative)
         except (ModelFolderError, LearningError):
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -216,7 +225,19 @@ def _check_objective(facts: "_Facts") -> "_Facts":
         raise ValueError(f"days={facts.days} are not those of train, valid and test")
     if len(set(facts.symbols)) < len(facts.symbols):
         raise ValueError("symbols names one twice")
+    if facts.relative not in (KINDS_OF_LABEL if facts.format >= SAYS_RELATIVE else (None, *KINDS_OF_LABEL)):
+        raise ValueError(f"relative={shown(facts.relative)} is not one of {', '.join(KINDS_OF_LABEL)}")
     return facts
+
+
+def _relative_before(folder: Path) -> str:
+    """What a model of a format before 4 forecasts: returns less their mean where config.yaml of its run said true."""
+    path = folder.parent / RUN_CONFIG
+    try:
+        objective = read_yaml(path).get("objective") if is_there(path) else None
+    except Untrusted as error:
+        raise ModelFolderError(str(error)) from None
+    return "mean" if isinstance(objective, dict) and objective.get("relative") is True else "none"
 
 
 @dataclass
@@ -230,6 +251,7 @@ class _Facts:
     symbols: Annotated[list[Symbol], Field(max_length=MOST_SYMBOLS)]
     days: dict[str, tuple[Day, Day]]
     sha256: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}\.(safetensors|json|txt)$")], Sha256]
+    relative: Annotated[str, Field(strict=True, max_length=40)] | None = None
 
 
 _FACTS = TypeAdapter(Annotated[_Facts, AfterValidator(_check_objective)])

@@ -4,11 +4,14 @@ import itertools
 from dataclasses import dataclass, field, fields
 
 from hftraining.core.errors import did_you_mean
+from hftraining.core.relative import KINDS as KINDS_OF_LABEL
 
 KINDS = ("transformer", "ridge", "lightgbm")
 HEADLESS = ("ridge", "lightgbm")  # without a position of their own
 WEIGHTS = "model.safetensors"  # every kind of model writes it
 LABELS = ("open", "close")
+RELATIVE = ("auto", *KINDS_OF_LABEL)
+DEFAULT_RELATIVE, RELATIVE_FROM = "zscore", 10  # what `auto` is, and the symbols from which on it is
 MOST_BYTES = 10**10  # of a transformer's weights; training needs four times as much
 _MOST = {"num_layers": 1_000, "context": 100_000}
 _MOST_WEIGHT, _MOST_HORIZON, _MOST_LEVELS = 1e6, 10_000, 99
@@ -68,10 +71,10 @@ class ObjectiveConfig:
     name: str = "mixed"
     forecast_weight: float = 1.0
     profit_weight: float = 0.02  # higher moves the position head, and the trunk, towards profit after costs
-    horizons: list[int] = field(default_factory=lambda: [1, 5, 20])  # sessions
+    horizons: list[int] = field(default_factory=lambda: [5, 20])  # sessions
     quantiles: list[float] = field(default_factory=lambda: [0.1, 0.25, 0.5, 0.75, 0.9])
     label: str = "open"  # open: what a decision can earn; close: close to close, which cannot be traded, to compare
-    relative: bool = False  # learn the return less the universe's mean of the day
+    relative: str = "auto"  # none, mean, zscore, rank, residual: returns beside the stocks of the day, see make_labels
 
     def __post_init__(self) -> None:
         """Refuse an objective without a task, or with a malformed one."""
@@ -84,7 +87,7 @@ class ObjectiveConfig:
                 "must not be negative, and one must be positive"
             )
         if not self.horizons or min(self.horizons) < 1 or not _rises(self.horizons):
-            raise ValueError(f"objective.horizons={self.horizons} must be rising numbers of sessions, e.g. [1,5,20]")
+            raise ValueError(f"objective.horizons={self.horizons} must be rising numbers of sessions, e.g. [5,20]")
         if max(self.horizons) > _MOST_HORIZON:
             raise ValueError(
                 f"objective.horizons: {max(self.horizons)} sessions are more than any data have, at most "
@@ -101,6 +104,16 @@ class ObjectiveConfig:
             )
         if self.label not in LABELS:
             raise ValueError(f"objective.label={self.label} is not one of {', '.join(LABELS)}")
+        if self.relative not in RELATIVE:
+            hint = did_you_mean(self.relative, RELATIVE)
+            raise ValueError(f"objective.relative={self.relative} is not one of {', '.join(RELATIVE)}{hint}")
+
+
+def relative_of(objective: ObjectiveConfig, n_symbols: int) -> str:
+    """The kind of label: `auto` is none below RELATIVE_FROM symbols, which are too few to compare, else the default."""
+    if objective.relative != "auto":
+        return objective.relative
+    return DEFAULT_RELATIVE if n_symbols >= RELATIVE_FROM else "none"
 
 
 def count_weights(config: ModelConfig, n_features: int, n_outputs: int) -> int:

@@ -1,7 +1,7 @@
 """Models that bring their own learning: a mean for each horizon, and around it the quantiles of its own errors.
 
 Legend: T sessions, S symbols, F features, H horizons, Q quantiles, N rows (a symbol on a day), in the order of time,
-M later rows. Labels, means and quantiles are in units of trailing volatility, see `market.features.make_labels`.
+M later rows. Labels, means and quantiles are in the unit of the labels, of any kind: see `market.labels`.
 """
 
 from abc import ABC, abstractmethod

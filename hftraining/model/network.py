@@ -35,7 +35,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x_WKLF: Tensor, present_WKL: Tensor) -> tuple[Tensor, Tensor]:
-        """Scaled features and where they are known -> quantiles_WKLHQ in volatility units, head_WKL in (-1, 1).
+        """Scaled features and where they are known -> quantiles_WKLHQ in units of the labels, head_WKL in (-1, 1).
 
         Row l depends on rows <= l alone. Quantiles do not cross. Where a row is not present, its result means nothing.
         """

@@ -214,6 +214,7 @@ class RunResult:
     """Everything that result.json holds. periods: valid, and test unless it stayed sealed."""
 
     signature: Text | None = None
+    relative: Word | None = None  # what the forecasts are relative to: see core/relative.py
     steps: Count | None = None
     best_step: Count | None = None
     skipped_steps: Count = 0

@@ -31,6 +31,11 @@ def test_without_a_leak_there_is_no_alarm(bars, seed):
     assert proof_with(quick(CLEAN[0]), bars, seed).lines == []
 
 
+@pytest.mark.parametrize("leak", [leak for leak in CLEAN[1:] if not leak.rare], ids=lambda leak: leak.name)
+def test_without_a_leak_labels_across_stocks_raise_no_alarm(bars, leak):
+    assert proof_with(quick(leak), bars, seed=1).lines == []
+
+
 def test_a_plant_leaves_the_code_as_it_was(bars):
     before = vars(Scaler)["fit"]
     leak = next(leak for leak in LEAKS if leak.name == "scaler fitted on all days")

@@ -11,7 +11,8 @@ from hftraining.core.forecast import Forecast
 from hftraining.experiment.periods import Period, score_losses
 from hftraining.experiment.probe import loss_profit_correlation
 from hftraining.market.config import StocksConfig
-from hftraining.market.features import Scaler, make_features, make_labels
+from hftraining.market.features import Scaler, make_features
+from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
 from hftraining.model.base import Forecaster, ModelFolderError
@@ -32,7 +33,7 @@ def bars():
 @pytest.fixture(scope="module")
 def valid(bars):
     features = make_features(bars)
-    labels = make_labels(bars, features.volatility_TS, HORIZONS, 1, "open", relative=False)
+    labels = make_labels(bars, features.volatility_TS, HORIZONS, 1, "open", "none")
     splits = make_splits(bars.sessions_T, StocksConfig(), purge=6)
     return Period.cut(bars, features, labels, list(HORIZONS), splits.valid, lead=50)
 

@@ -137,8 +137,8 @@ def test_a_fine_tune_passes_with_all_its_candidates_and_leaves_the_base_as_it_wa
 
 def test_a_candidate_from_scratch_whose_scaler_knows_later_days_is_caught(tuning):
     def make(untrained):
-        def leaky(config, features, splits):
-            made = untrained(config, features, splits)
+        def leaky(config, features, splits, relative):
+            made = untrained(config, features, splits, relative)
             made.scaler = Scaler.fit(features, slice(0, splits.valid.stop))
             return made
 

@@ -9,7 +9,8 @@ from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import judge
 from hftraining.experiment.periods import Period
 from hftraining.experiment.recommendation import Candidate, nothing_changes, recommend
-from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
+from hftraining.market.features import FEATURES, Scaler, make_features
+from hftraining.market.labels import make_labels
 from hftraining.model.base import Forecaster
 from hftraining.model.config import ModelConfig
 from hftraining.profit_tracker import ProfitTracker
@@ -27,7 +28,7 @@ TRIALS = Trials(4, (-0.02, 0.0, 0.01), 0.0002, {})
 def valid():
     bars = make_bars(n_sessions=700, n_symbols=1, seed=4)
     features = make_features(bars)
-    labels = make_labels(bars, features.volatility_TS, [1], 1, "open", relative=False)
+    labels = make_labels(bars, features.volatility_TS, [1], 1, "open", "none")
     return Period.cut(bars, features, labels, [1], slice(260, 700), 30)
 
 

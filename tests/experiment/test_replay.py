@@ -229,7 +229,7 @@ CONFIGS = {
     "bf16": ("training.precision=bf16",),
     "two threads": ("training.threads=2", "model.hidden_size=64", "training.window=64"),
     "across symbols, without dropout": ("model.cross_asset=true", "model.dropout=0"),
-    "relative labels, best by Sharpe": ("objective.relative=true", "training.best_metric=profit/sharpe_ratio"),
+    "relative labels, best by Sharpe": ("objective.relative=mean", "training.best_metric=profit/sharpe_ratio"),
     "other comparators": ("evidence.baselines=[trend,ridge]", "evidence.null_draws=50"),
     "another seed, close labels": ("seed=11", "objective.label=close", "training.checkpoint_every=1"),
     "fewer symbols and days": ("stocks.exclude=[S2]", "stocks.start=2015-03-02", "stocks.bad_rows=drop"),

@@ -1,12 +1,11 @@
-"""Features, scaler and labels of hftraining/market/features.py."""
+"""Features and scaler of hftraining/market/features.py."""
 
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
+from hftraining.market.features import FEATURES, Scaler, make_features
 from tests.bars_of import make_bars
 
 ARRAYS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")
@@ -110,39 +109,3 @@ def test_scaled_training_features_have_mean_zero_and_spread_one_and_unknown_ones
     assert np.abs(scaled[features.known_TS].mean(axis=0)).max() < 0.05
     assert np.abs(scaled[features.known_TS].std(axis=0) - 1).max() < 0.1
     assert (scaled[~features.known_TS] == 0).all()
-
-
-@pytest.mark.parametrize("lag", [1, 2])
-def test_a_label_is_what_a_fill_at_the_open_earns_until_the_open_a_horizon_later(lag):
-    bars = make_bars(n_sessions=60, n_symbols=2)
-    volatility = np.full(bars.close_TS.shape, 0.02)
-    labels = make_labels(bars, volatility, [1, 5], lag, "open", relative=False)
-    for t, h, i in ((0, 1, 0), (30, 5, 1)):
-        earned = np.log(bars.open_TS[t + lag + h] / bars.open_TS[t + lag]) / (0.02 * np.sqrt(h))
-        np.testing.assert_allclose(labels[t, :, i], earned, rtol=1e-6)
-    assert np.isnan(labels[60 - lag - 5 :, :, 1]).all()
-    assert np.isfinite(labels[: 60 - lag - 5, :, 1]).all()
-
-
-def test_close_labels_run_from_close_to_close_and_ignore_the_lag():
-    bars = make_bars(n_sessions=60, n_symbols=1)
-    volatility = np.full(bars.close_TS.shape, 0.01)
-    labels = make_labels(bars, volatility, [5], 1, "close", relative=False)
-    np.testing.assert_allclose(
-        labels[7, 0, 0], np.log(bars.close_TS[12, 0] / bars.close_TS[7, 0]) / 0.01 / 5**0.5, 1e-6
-    )
-
-
-def test_relative_labels_of_a_day_have_mean_zero_over_the_universe():
-    bars = make_bars(n_sessions=60, n_symbols=4)
-    labels = make_labels(bars, np.full(bars.close_TS.shape, 0.02), [1], 1, "open", relative=True)
-    np.testing.assert_allclose(labels[:58].mean(axis=1), 0, atol=1e-6)
-
-
-def test_a_label_over_a_missing_bar_is_unknown():
-    bars = make_bars(n_sessions=60, n_symbols=1)
-    for name in ARRAYS:
-        getattr(bars, name)[30] = np.nan
-    labels = make_labels(bars, np.full(bars.close_TS.shape, 0.02), [1], 1, "open", relative=False)[:, 0, 0]
-    assert np.isnan(labels[[28, 29, 30]]).all()
-    assert np.isfinite(labels[[27, 31]]).all()

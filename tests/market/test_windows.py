@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from hftraining.market.config import MarketDataError, StocksConfig
-from hftraining.market.features import Scaler, make_features, make_labels
+from hftraining.market.features import Scaler, make_features
+from hftraining.market.labels import make_labels
 from hftraining.market.windows import WindowSampler, make_splits
 from tests.bars_of import make_bars
 
 
 def make_sampler(bars, train=slice(0, 300), window=40, batch_size=8, symbols_per_window=2, horizons=(1, 5)):
     features = make_features(bars)
-    labels = make_labels(bars, features.volatility_TS, horizons, 1, "open", relative=False)
+    labels = make_labels(bars, features.volatility_TS, horizons, 1, "open", "none")
     scaled = Scaler.fit(features, train).scale(features.values_TSF)
     return WindowSampler(bars, scaled, features.known_TS, labels, train, window, batch_size, symbols_per_window)
 

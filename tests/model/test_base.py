@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
+from hftraining.market.features import FEATURES, Scaler, make_features
+from hftraining.market.labels import make_labels
 from hftraining.model import config as model_config
 from hftraining.model.base import FORMAT, KINDS, Forecaster, Learner, ModelFolderError
 from hftraining.model.config import ModelConfig
@@ -44,7 +45,7 @@ def learned(kind, bars):
         for parameter in forecaster.model.parameters():
             parameter.data += 0.1
         return forecaster
-    labels_TSH = make_labels(bars, features.volatility_TS, HORIZONS, 1, "open", False)
+    labels_TSH = make_labels(bars, features.volatility_TS, HORIZONS, 1, "open", "none")
     scaled_TSF = forecaster.scaler.scale(features.values_TSF)
     forecaster.model.learn(Lesson(scaled_TSF, features.known_TS, labels_TSH, TRAIN, 6, 1))
     return forecaster
@@ -178,7 +179,8 @@ def test_a_model_folder_of_the_version_before_loads_and_no_other_format_does(bar
         (None, "not one of"),
     ):
         edit(tmp_path / "config.json", format=other)
-        with pytest.raises(ModelFolderError, match=f"model format {other}, where this version reads 2 and 3, .*{what}"):
+        message = f"model format {other}, where this version reads 2, 3 and 4, .*{what}"
+        with pytest.raises(ModelFolderError, match=message):
             Forecaster.load(tmp_path)
 
 

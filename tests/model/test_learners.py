@@ -7,7 +7,8 @@ import pytest
 
 from hftraining.core.forecast import Forecast
 from hftraining.market.config import StocksConfig
-from hftraining.market.features import Scaler, make_features, make_labels
+from hftraining.market.features import Scaler, make_features
+from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
 from hftraining.model import linear
@@ -256,7 +257,7 @@ def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75,
     purge = 1 + max(horizons)
     splits = make_splits(bars.sessions_T, StocksConfig(), purge)
     features = make_features(bars)
-    labels_TSH = make_labels(bars, features.volatility_TS, horizons, 1, "open", False)
+    labels_TSH = make_labels(bars, features.volatility_TS, horizons, 1, "open", "none")
     scaler = Scaler.fit(features, splits.train)
     forecaster = Forecaster.fresh(ModelConfig(name=name, kind=name), scaler, horizons, levels)
     scaled_TSF = scaler.scale(features.values_TSF)
@@ -292,7 +293,7 @@ def test_on_300_stocks_the_scores_are_as_small_as_the_honest_anchors(name, share
     got, _ = forecast_bars(name, bars)
     rows = slice(int(np.searchsorted(bars.sessions_T, np.datetime64("2014-01-01"))), None)
     volatility_TS = make_features(bars).volatility_TS
-    labels_TS = make_labels(bars, volatility_TS, (1,), 1, "open", False)[rows, :, 0]
+    labels_TS = make_labels(bars, volatility_TS, (1,), 1, "open", "none")[rows, :, 0]
     median_TS = (got.quantiles_TSHQ[rows, :, 0, 2] / volatility_TS[rows]).astype(float)
     both_TS = np.isfinite(labels_TS) & np.isfinite(median_TS)
     daily = [

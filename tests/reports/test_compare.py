@@ -280,7 +280,7 @@ def test_other_code_makes_another_group_and_code_and_environment_are_listed(tmp_
 
 
 def test_a_comparison_warns_of_losses_that_measure_different_things(tmp_path):
-    for override in ("objective.relative=true", "objective.horizons=[1,5]", "profit_tracker.lag=2", "objective=profit"):
+    for override in ("objective.relative=mean", "objective.horizons=[1,5]", "profit_tracker.lag=2", "objective=profit"):
         found = compare([begun(tmp_path), begun(tmp_path, override)]).as_json()
         assert found["losses_differ_in"], override
     assert compare([begun(tmp_path), begun(tmp_path, "objective.profit_weight=1")]).as_json()["losses_differ_in"] == []

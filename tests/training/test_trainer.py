@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from hftraining.core.errors import Diverged
-from hftraining.market.features import FEATURES, Scaler, make_features, make_labels
+from hftraining.market.features import FEATURES, Scaler, make_features
+from hftraining.market.labels import make_labels
 from hftraining.market.windows import WindowSampler
 from hftraining.model.config import ModelConfig, ObjectiveConfig
 from hftraining.model.objective import Objective
@@ -26,7 +27,7 @@ LEVELS = (0.1, 0.5, 0.9)
 def make_trainer(folder, probe=None, seed=1, bars=None, sampler=None, **fields):
     bars = bars or make_bars(n_sessions=250)
     features = make_features(bars)
-    labels = make_labels(bars, features.volatility_TS, [1, 5], 1, "open", relative=False)
+    labels = make_labels(bars, features.volatility_TS, [1, 5], 1, "open", "none")
     scaled = Scaler.fit(features, slice(0, 200)).scale(features.values_TSF)
     config = TrainingConfig(
         **{"max_steps": 20, "batch_size": 4, "symbols_per_window": 2, "window": 24, "warmup_steps": 5} | fields

@@ -1,0 +1,170 @@
+"""Which kind of label a run learns, and that everything that it makes has the unit of that kind."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from hfinference import average_predictions
+from hftraining.core.errors import ConfigError
+from hftraining.core.forecast import Forecast
+from hftraining.core.relative import KINDS
+from hftraining.experiment.base_run import BaseRun
+from hftraining.experiment.config import load_config
+from hftraining.experiment.ground import lay, stocks_of
+from hftraining.experiment.proof import prove
+from hftraining.experiment.run import opening_lines
+from hftraining.experiment.small import small_run
+from hftraining.market.features import make_features
+from hftraining.market.labels import make_labels
+from hftraining.market.prices import load_bars
+from hftraining.model.base import Forecaster
+from hftraining.model.config import ObjectiveConfig, relative_of
+from tests.bars_of import make_bars
+from tests.compose import compose_config
+from tests.runs_of import QUICK, own_copy, run, tuned_config
+
+MANY = 12
+
+
+@pytest.fixture(scope="module")
+def many():
+    return make_bars(n_sessions=420, n_symbols=MANY, seed=3, missing=0.02)
+
+
+def config_of(*overrides):
+    return compose_config(*QUICK, "stocks.path=not_read", *overrides)
+
+
+def test_auto_compares_stocks_from_ten_on():
+    assert [relative_of(ObjectiveConfig(), n) for n in (1, 9, 10, 300)] == ["none", "none", "zscore", "zscore"]
+    assert [relative_of(ObjectiveConfig(relative=kind), 3) for kind in KINDS] == list(KINDS)
+
+
+def test_the_console_says_what_is_forecast(many):
+    said = {
+        (): "labels: zscore across 12 stocks",
+        ("objective.relative=rank",): "labels: rank across 12 stocks",
+        ("objective.relative=none",): "labels: absolute",
+    }
+    for overrides, line in said.items():
+        assert f"  {line}" in opening_lines(lay(config_of(*overrides), many))
+    few = lay(config_of(), many.of(many.symbols_S[:9]))
+    assert "  labels: absolute, since fewer than ten symbols" in opening_lines(few)
+
+
+@pytest.mark.parametrize("relative", KINDS)
+def test_everything_of_a_run_has_the_unit_of_its_labels(many, relative):
+    ground = lay(config_of(f"objective.relative={relative}", "evidence.baselines=[ridge]"), many)
+    volatility_TS = make_features(many).volatility_TS
+    expected_TSH = make_labels(many, volatility_TS, [1, 5], 1, "open", relative)
+    np.testing.assert_array_equal(ground.lesson.labels_TSH, expected_TSH)
+    valid = ground.periods["valid"]
+    forecast = valid.forecast(ground.forecaster)
+    rows = ground.splits.valid
+    unit_TSH = np.ones((*volatility_TS.shape, 2))
+    if relative not in ("zscore", "rank"):
+        unit_TSH = np.stack([volatility_TS, volatility_TS * 5**0.5], axis=2)
+    scaled_TSF = ground.forecaster.scaler.scale(valid.features.values_TSF)
+    plain_TSHQ, _ = ground.forecaster.model.predict(scaled_TSF, valid.features.known_TS, "cpu")
+    assert forecast.relative == relative
+    np.testing.assert_allclose(forecast.quantiles_TSHQ, plain_TSHQ[valid.lead :] * unit_TSH[rows][..., None])
+    # So the loss of the forecast is that of the model's own numbers against the labels.
+    known = np.isfinite(valid.scored_labels_TSH)
+    error = (valid.scored_labels_TSH[..., None] - plain_TSHQ[valid.lead :])[known]
+    levels = np.array(forecast.levels)
+    assert valid.forecast_loss(forecast) == pytest.approx(np.maximum(levels * error, (levels - 1) * error).mean())
+
+
+@pytest.mark.parametrize("relative", ["zscore", "residual"])
+def test_a_small_run_of_few_symbols_has_the_labels_of_the_whole_run(many, relative):
+    ground = lay(config_of(f"objective.relative={relative}"), many)
+    small = small_run(ground, np.random.default_rng(0))
+    assert len(small.bars.symbols_S) <= 10
+    laid = small.ground()
+    assert laid.forecaster.relative == relative
+    assert np.isfinite(laid.lesson.labels_TSH[laid.splits.train]).any()
+    auto = small_run(lay(config_of(), many), np.random.default_rng(0)).ground()
+    assert auto.forecaster.relative == "zscore"
+
+
+@pytest.mark.parametrize("horizon", [1, 60])
+@pytest.mark.parametrize("relative", ["zscore", "residual"])
+def test_short_and_long_horizons_are_proved_and_laid(relative, horizon):
+    bars = make_bars(n_sessions=1100, n_symbols=10, seed=4, missing=0.01)
+    labels = f"objective.relative={relative}", f"objective.horizons=[{horizon}]"
+    config = config_of(*labels, "evidence.baselines=[ridge]")
+    ground = lay(config, bars)
+    assert prove(ground, 1, seed=0).lines == []
+    assert np.isfinite(ground.periods["valid"].scored_labels_TSH).any()
+
+
+def test_one_stock_cannot_be_compared_and_an_unknown_kind_has_a_hint(many):
+    with pytest.raises(ConfigError, match=r"^objective.relative=mean compares the stocks of a day, but there is 1: "):
+        lay(config_of("objective.relative=mean"), many.of(many.symbols_S[:1]))
+    with pytest.raises(ConfigError, match=r"objective.relative=zscor is not one of auto, none, .*did you mean zscore"):
+        config_of("objective.relative=zscor")
+    with pytest.raises(ConfigError, match=r"objective.relative=True is not one of auto, none, mean"):
+        config_of("objective.relative=true")
+
+
+@pytest.mark.parametrize(("old", "new"), [(True, "mean"), (False, "none")])
+def test_an_old_config_that_says_true_or_false_loads_as_mean_or_none(tmp_path, old, new):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"objective": {"relative": old, "horizons": [1, 5]}}))
+    config = load_config(path)
+    assert (config.objective.relative, config.objective.horizons) == (new, [1, 5])
+
+
+def test_an_old_model_forecasts_what_the_config_of_its_run_said(many, tmp_path):
+    forecaster = lay(config_of("objective.relative=none"), many).forecaster
+    forecaster.save(tmp_path / "model")
+    facts = tmp_path / "model" / "config.json"
+    values = json.loads(facts.read_text())
+    assert values.pop("relative") == "none"
+    facts.write_text(json.dumps(values | {"format": 3}))
+    assert Forecaster.load(tmp_path / "model").relative == "none"
+    for said, relative in ((True, "mean"), (False, "none")):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"objective": {"relative": said}}))
+        assert Forecaster.load(tmp_path / "model").relative == relative
+    facts.write_text(json.dumps(values | {"format": 4}))
+    with pytest.raises(ValueError, match=r"config\.json cannot be read as a model: .*relative="):
+        Forecaster.load(tmp_path / "model")
+
+
+def test_a_model_folder_says_what_is_forecast(many, tmp_path):
+    forecaster = lay(config_of("objective.relative=rank"), many).forecaster
+    forecaster.save(tmp_path)
+    assert Forecaster.load(tmp_path).forecast(many).relative == "rank"
+
+
+def test_forecasts_of_other_labels_are_not_averaged(many):
+    models = [lay(config_of(f"objective.relative={kind}"), many).forecaster for kind in ("zscore", "zscore", "rank")]
+    assert average_predictions(models[:2], many).relative == "zscore"
+    with pytest.raises(ValueError, match="model 2 has other labels than the first: rank where the first has zscore"):
+        average_predictions(models[1:], many)
+
+
+def test_a_forecast_of_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match=r"^relative=median is not one of none, mean"):
+        Forecast(np.zeros((1, 1, 1, 1)), np.zeros((1, 1)), (1,), (0.5,), "median")
+
+
+@pytest.mark.slow
+def test_a_run_says_what_it_forecasts_and_a_fine_tune_of_it_forecasts_the_same(folder, tmp_path):
+    result = run(folder, tmp_path / "out", "objective.relative=mean", "profit_tracker.policy=edge")
+    assert result["relative"] == "mean"
+    base = BaseRun.open(own_copy(Path(result["folder"]), tmp_path / "base"))
+    assert base.forecaster.relative == "mean"
+    config = tuned_config(base.folder, tmp_path / "tuned")
+    ground = lay(config, load_bars(stocks_of(config, base)), base=base)
+    assert ground.forecaster.relative == "mean"
+    assert ground.periods["valid"].forecast(ground.forecaster).relative == "mean"
+    auto = dataclasses.replace(config, objective=dataclasses.replace(config.objective, relative="auto"))
+    base.refuse_other(dataclasses.asdict(auto))  # auto is whatever the base has
+    other = dataclasses.replace(config, objective=dataclasses.replace(config.objective, relative="rank"))
+    with pytest.raises(ConfigError, match=r"objective.relative=rank where the base has mean"):
+        base.refuse_other(dataclasses.asdict(other))
