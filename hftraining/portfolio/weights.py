@@ -3,75 +3,90 @@
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
 
-from statistics import NormalDist
-
 import numpy as np
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
+from hftraining.portfolio import alone, kinds
+from hftraining.portfolio.config import ABSOLUTE, OPTIMIZED, PortfolioConfig, kind_of
+from hftraining.portfolio.score import across_stocks, against_own_past, median_and_uncertainty, ratio_of
+from hftraining.portfolio.volatility import inverse_volatility, volatility_scale
 from hftraining.trading.caps import cap_weights
-from hftraining.trading.config import ProfitTrackerConfig
+from hftraining.trading.config import TradingRules
+from hftraining.trading.towards import smoothed, traded_towards
 
 
-def target_weights(forecast: Forecast, bars: Bars, config: ProfitTrackerConfig) -> np.ndarray:
-    """Target weights_TS: signed fractions of equity, finite, 0 where there is no forecast.
+def target_weights(forecast: Forecast, bars: Bars, portfolio: PortfolioConfig, rules: TradingRules) -> np.ndarray:
+    """Target weights_TS: signed fractions of equity, finite, within the caps of `cap_weights`.
 
-    bars: of the forecast's sessions and symbols.
-    edge: long or short in proportion to median / uncertainty, full at config.full_size_at, and only where the
-    expected simple return exceeds the costs of a round trip. Uncertainty is a standard deviation of the log
-    return: the distance between the outer quantiles, divided by the same distance in a standard normal.
-    sign: full size on the median's side. top_k: in each session, full size long in the k symbols with the highest
-    medians and short in the k with the lowest; fewer where there are not enough forecasts for both sides. A median
-    of exactly 0 trades nothing. head: the model's own position. All within the caps of `cap_weights`.
-    Raises ValueError where forecast and bars have different shapes, and for a horizon that is not forecast.
+    In this order: a signal from the forecast, smoothed (portfolio.smoothing); the weights of the kind; caps;
+    volatility_target; trading towards them (trade_rate, every). docs/trading.md has the formulas with an example of
+    each kind by hand. Row t uses forecasts and bars <= t alone.
+    bars: of the forecast's sessions and symbols. A symbol without a bar at a session is not among the stocks of the
+    day; edge, sign and head follow the forecast alone.
+    Raises ValueError, one line: where forecast and bars have different shapes, for a horizon that is not forecast,
+    for a kind that needs absolute returns given relative ones, and for long_short without short positions.
     """
     if forecast.head_TS.shape != bars.close_TS.shape:
         raise ValueError(
             f"forecast: shape {forecast.head_TS.shape}, but bars have {bars.close_TS.shape}; "
             "both must be of the same (sessions, symbols)"
         )
-    if config.policy == "head":
-        size_TS = np.clip(np.nan_to_num(forecast.head_TS.astype(np.float64)), -1.0, 1.0)
-    else:
-        median_TS, uncertainty_TS = _median_and_uncertainty(forecast, config.horizon)
-        if config.policy == "edge":
-            size_TS = _edge(median_TS, uncertainty_TS, config)
-        elif config.policy == "sign":
-            size_TS = np.sign(np.nan_to_num(median_TS))
-        else:
-            size_TS = _top_k(median_TS, config.top_k, config.allow_short)
-    return cap_weights(config.max_position_size * size_TS, config)
+    kind = kind_of(portfolio, bars.close_TS.shape[1])
+    _check(kind, forecast, rules)
+    target_TS = cap_weights(_target(kind, forecast, bars, portfolio, rules), rules)
+    if portfolio.volatility_target:
+        target_TS = _at_volatility(target_TS, bars, portfolio, rules)
+    return traded_towards(target_TS, bars.close_TS, portfolio.trade_rate, portfolio.every, rules)
 
 
-def _median_and_uncertainty(forecast: Forecast, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    chosen = horizon or max(forecast.horizons)
-    if chosen not in forecast.horizons:
-        raise ValueError(f"profit_tracker.horizon={chosen} is not forecast: horizons are {list(forecast.horizons)}")
-    quantiles_TSQ = forecast.quantiles_TSHQ[:, :, forecast.horizons.index(chosen)].astype(np.float64)
-    absent_TS = ~np.isfinite(quantiles_TSQ).all(axis=-1)
-    median_TS = np.where(absent_TS, np.nan, quantiles_TSQ[:, :, forecast.levels.index(0.5)])
-    normal = NormalDist()
-    distance = normal.inv_cdf(forecast.levels[-1]) - normal.inv_cdf(forecast.levels[0])
-    spread_TS = np.where(absent_TS, 0.0, np.abs(quantiles_TSQ[:, :, -1] - quantiles_TSQ[:, :, 0]))
-    return median_TS, spread_TS / distance if distance else spread_TS
+def _check(kind: str, forecast: Forecast, rules: TradingRules) -> None:
+    if kind in OPTIMIZED:
+        raise ValueError(f"portfolio.kind={kind} is not built yet")
+    if kind in ABSOLUTE and forecast.relative != "none":
+        raise ValueError(
+            f"portfolio.kind={kind} needs a forecast of absolute returns, but this one is relative to the stocks of "
+            f"the day (objective.relative={forecast.relative}): choose objective.relative=none or portfolio.kind=tilt"
+        )
+    if kind == "long_short" and not rules.allow_short:
+        raise ValueError(
+            "portfolio.kind=long_short sells short, but profit_tracker.allow_short=false: choose portfolio.kind=top"
+        )
 
 
-def _edge(median_TS: np.ndarray, uncertainty_TS: np.ndarray, config: ProfitTrackerConfig) -> np.ndarray:
-    edge_TS = np.nan_to_num(median_TS)
-    round_trip = 2.0 * (config.commission + config.slippage)
-    full_TS = config.full_size_at * uncertainty_TS
-    # Dividing by the larger of the two clips at full size and needs no special case for a certain forecast.
-    size_TS = edge_TS / np.maximum(np.maximum(full_TS, np.abs(edge_TS)), np.finfo(np.float64).tiny)
-    with np.errstate(over="ignore"):  # of a model that diverges: more than any cost, as infinity is
-        return np.where(np.abs(np.expm1(edge_TS)) > round_trip, size_TS, 0.0)
+def _target(kind: str, forecast: Forecast, bars: Bars, portfolio: PortfolioConfig, rules: TradingRules) -> np.ndarray:
+    """The weights of the kind, before caps and trading."""
+    if kind == "head":
+        return rules.max_position_size * alone.head(forecast.head_TS, portfolio.smoothing)
+    median_TS, uncertainty_TS = median_and_uncertainty(forecast, portfolio.horizon)
+    if kind == "edge":
+        size_TS = alone.edge(median_TS, uncertainty_TS, portfolio.full_size_at, portfolio.smoothing, rules)
+        return rules.max_position_size * size_TS
+    if kind == "sign":
+        return rules.max_position_size * alone.sign(median_TS, portfolio.smoothing)
+    return _by_score(kind, ratio_of(median_TS, uncertainty_TS), bars, portfolio)
 
 
-def _top_k(median_TS: np.ndarray, k: int, allow_short: bool) -> np.ndarray:
-    known_TS = np.isfinite(median_TS)
-    n_T1 = known_TS.sum(axis=-1, keepdims=True)
-    k_T1 = np.minimum(k, n_T1 // 2 if allow_short else n_T1)
-    ranked_TS = np.where(known_TS, median_TS, np.inf)  # symbols without a forecast come last
-    rank_TS = np.argsort(np.argsort(ranked_TS, axis=-1, kind="stable"), axis=-1, kind="stable")
-    long_TS = (rank_TS >= n_T1 - k_T1) & (rank_TS < n_T1)
-    short_TS = (rank_TS < k_T1) & allow_short
-    return np.where(np.nan_to_num(median_TS) != 0.0, long_TS.astype(np.float64) - short_TS, 0.0)
+def _by_score(kind: str, ratio_TS: np.ndarray, bars: Bars, portfolio: PortfolioConfig) -> np.ndarray:
+    present_TS = bars.present_TS
+    is_equal = portfolio.weighting == "equal"
+    basis_TS = np.ones(present_TS.shape) if is_equal else inverse_volatility(bars.close_TS)
+    base_TS = kinds.base_weights(basis_TS, present_TS)
+    if kind == "timing":
+        return kinds.timing(smoothed(against_own_past(ratio_TS), portfolio.smoothing), base_TS)
+    score_TS = smoothed(across_stocks(ratio_TS, present_TS), portfolio.smoothing)
+    if kind == "tilt":
+        return kinds.tilt(score_TS, base_TS, portfolio.strength)
+    if kind == "top":
+        return kinds.top(score_TS, basis_TS, present_TS, portfolio.fraction, portfolio.keep)
+    long_short_TS = kinds.long_short(score_TS, basis_TS, present_TS, portfolio.fraction)
+    return long_short_TS if kind == "long_short" else kinds.core(long_short_TS, base_TS, portfolio.share)
+
+
+def _at_volatility(target_TS: np.ndarray, bars: Bars, portfolio: PortfolioConfig, rules: TradingRules) -> np.ndarray:
+    """The target scaled by the trailing volatility of the book that trades it unscaled, as far as max_gross allows."""
+    book_TS = traded_towards(target_TS, bars.close_TS, portfolio.trade_rate, portfolio.every, rules)
+    scale_T = volatility_scale(book_TS, bars.close_TS, portfolio.volatility_target)
+    gross_T = np.abs(target_TS).sum(axis=1)
+    most_T = rules.max_gross / np.where(gross_T > 0.0, gross_T, rules.max_gross)
+    return cap_weights(target_TS * np.minimum(scale_T, most_T)[:, None], rules)
