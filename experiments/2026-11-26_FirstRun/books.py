@@ -49,7 +49,7 @@ def grid() -> list[PortfolioConfig]:
     return [*tilt, *others]
 
 
-EQUAL = PortfolioConfig(kind="tilt", strength=0.0, trade_rate=0.1)  # equal weights, traded as the default is
+EQUAL = PortfolioConfig(kind="tilt", strength=0.0, trade_rate=0.05)  # equal weights at the slowest pace of the grid
 
 
 def name_of(book: PortfolioConfig) -> str:
@@ -120,7 +120,9 @@ def try_all(
             simulation = traded(found, forecast, book, period)
             lead = {"hold_sharpe": figures(held(found, period))["sharpe"], "equal_sharpe": figures(equal)["sharpe"]}
             more = evidence(found, simulation, period, equal) if with_evidence else {}
-            settings = {k: v for k, v in asdict(book).items() if k in ("kind", "strength", "smoothing", "trade_rate", "every")}
+            settings = {
+                k: v for k, v in asdict(book).items() if k in ("kind", "strength", "smoothing", "trade_rate", "every")
+            }
             rows.append({
                 "set": found.name, "model": model, "label": label, "seed": seed, "book": name_of(book), **settings,
                 **figures(simulation), **lead, **more,

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sets import HORIZONS, KEPT, LAG, LEVELS, PURGE, Set, Span, kept_at
+from sets import HORIZONS, KEPT, LEVELS, PURGE, Set, Span, kept_at
 from torch import nn
 
 from hftraining.market.features import Scaler
-from hftraining.market.windows import WindowSampler
-from hftraining.model.base import KINDS, Forecaster, Learner
+from hftraining.market.windows import Batch, WindowSampler
+from hftraining.model.base import Forecaster, Learner, Model
 from hftraining.model.config import ModelConfig, ObjectiveConfig
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
@@ -76,11 +76,14 @@ def learn(found: Set, labels_TSH: np.ndarray, variant: Variant, label: str, seed
     np.savez(temporary, quantiles_TSHQ=quantiles_TSHQ[..., KEPT].astype(np.float32), steps=steps)
     temporary.rename(path)
     seconds = time.process_time() - started
-    print(f"{time.strftime('%H:%M:%S')} {found.name} {variant.name} {label} seed {seed} {span.name}: "
-          f"best step {steps}, {seconds:.1f} s", flush=True)
+    print(
+        f"{time.strftime('%H:%M:%S')} {found.name} {variant.name} {label} seed {seed} {span.name}: "
+        f"best step {steps}, {seconds:.1f} s",
+        flush=True,
+    )
 
 
-def forecast(model: object, scaled_TSF: np.ndarray, known_TS: np.ndarray, rows: slice) -> np.ndarray:
+def forecast(model: Model, scaled_TSF: np.ndarray, known_TS: np.ndarray, rows: slice) -> np.ndarray:
     """quantiles_TSHQ of some sessions, in the unit of the labels."""
     first = max(0, rows.start - model.receptive_field + 1)
     return model.predict(scaled_TSF[first : rows.stop], known_TS[first : rows.stop], "cpu")[0][rows.start - first :]
@@ -96,7 +99,7 @@ def train(
     seed: int,
     days: slice,
 ) -> int:
-    """Train on all but the last tenth of the days, and take the weights with the least loss there; returns their step."""
+    """Train on all but the last tenth of the days, and take the weights of the least loss there; returns their step."""
     inner = slice(days.stop - max(LEAST_INNER, int(INNER_SHARE * (days.stop - days.start))), days.stop)
     objective_config = ObjectiveConfig(
         horizons=list(HORIZONS), quantiles=list(LEVELS), profit_weight=0.0, **loss_of(variant)
@@ -135,7 +138,7 @@ def loss_of(variant: Variant) -> dict[str, str]:
     return {} if variant.loss == "pinball" else {"loss": variant.loss}
 
 
-def take_step(model: Network, objective: Objective, optimizer: torch.optim.Optimizer, batch: object) -> None:
+def take_step(model: Network, objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
     """As the Trainer's: forward, backward, clipped step; a step that is not finite is skipped."""
     model.train()
     optimizer.zero_grad(set_to_none=True)
@@ -149,7 +152,12 @@ def take_step(model: Network, objective: Objective, optimizer: torch.optim.Optim
 
 
 def loss_on(
-    model: Network, objective: Objective, scaled_TSF: np.ndarray, known_TS: np.ndarray, labels_TSH: np.ndarray, rows: slice
+    model: Network,
+    objective: Objective,
+    scaled_TSF: np.ndarray,
+    known_TS: np.ndarray,
+    labels_TSH: np.ndarray,
+    rows: slice,
 ) -> float:
     """The forecast loss on some days, of at most 64 symbols, in the unit of the labels."""
     symbols = np.linspace(0, known_TS.shape[1] - 1, min(64, known_TS.shape[1])).astype(int)

@@ -18,7 +18,12 @@ KEY = ["set", "model", "label", "horizon"]
 
 
 def kept(
-    data: Path, cache: Path, sets: Iterable[str], seeds: Iterable[int], period: str, models: Iterable[str] = tuple(VARIANTS)
+    data: Path,
+    cache: Path,
+    sets: Iterable[str],
+    seeds: Iterable[int],
+    period: str,
+    models: Iterable[str] = tuple(VARIANTS),
 ) -> Iterator[tuple[Set, str, str, int, Forecast]]:
     """Every whole stitched forecast of a period: set, model, label, seed, forecast."""
     for name in sets:
@@ -75,6 +80,7 @@ def wide(table: pd.DataFrame, value: str, error: str) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown; numbers with four digits."""
+
     def said(value: object) -> str:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 

@@ -95,7 +95,9 @@ class Set:
         starts = [int(np.searchsorted(sessions_T, np.datetime64(day))) for day in days]
         starts.append(int(np.searchsorted(sessions_T, np.datetime64(end))) if end else len(sessions_T))
         kept = range(0, len(days), pace)
-        return [Span(f"{days[i]}x{min(pace, len(days) - i)}", starts[i], starts[min(i + pace, len(days))]) for i in kept]
+        return [
+            Span(f"{days[i]}x{min(pace, len(days) - i)}", starts[i], starts[min(i + pace, len(days))]) for i in kept
+        ]
 
     def rows(self, period: str) -> slice:
         """The sessions of a whole period; those of validation end where a label would reach into the test days."""
@@ -116,7 +118,9 @@ def all_sets(folder: Path) -> dict[str, Set]:
         for found in (
             Set("us300", "us300_2005_2017.parquet", years(2010, 2013), years(2014, 2017), folder),
             Set("kdd17", "kdd17_50_2007_2016.parquet", years(2011, 2014), years(2015, 2016), folder),
-            Set("stocknet88", "stocknet88_2012_2017.parquet", halves, ("2016-01-01", "2016-07-01", "2017-01-01"), folder),
+            Set(
+                "stocknet88", "stocknet88_2012_2017.parquet", halves, ("2016-01-01", "2016-07-01", "2017-01-01"), folder
+            ),
             Set(
                 "sp500_369",
                 "sp500_369_1999_2021.parquet",
@@ -135,7 +139,7 @@ def kept_at(cache: Path, data: str, model: str, label: str, seed: int, span: Spa
 
 
 def stitched(found: Set, cache: Path, model: str, label: str, seed: int, period: str, pace: int) -> Forecast | None:
-    """The forecasts of a period, fold after fold, in the unit that the product gives them; None where one is missing."""
+    """The forecasts of a period, fold after fold, in the unit of the product; None where one is missing."""
     parts = []
     for span in found.spans(period, pace):
         path = kept_at(cache, found.name, model, label, seed, span)
