@@ -4,7 +4,6 @@ Legend: T sessions, S symbols.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from functools import cache as once
 from itertools import product
 from pathlib import Path
@@ -110,21 +109,33 @@ def try_all(
     data: Path, cache: Path, sets: Iterable[str], seeds: Iterable[int], models: Iterable[str], labels: Iterable[str],
     books: list[PortfolioConfig], period: str, with_evidence: bool,
 ) -> pd.DataFrame:  # fmt: skip
-    """One row a set, model, label, seed and portfolio. with_evidence: intervals, too, which take longer."""
+    """One row a set, model, label, seed and portfolio, kept as they come. with_evidence: intervals, which take long."""
+    kind = f"evidence_{period}" if with_evidence else f"grid_{period}"
+    tables = []
+    for found, model, label, seed, forecast in kept(data, cache, sets, seeds, period, models, labels):
+        path = cache / "books" / kind / found.name / f"{model}_{label}_{seed}.csv"
+        known = pd.read_csv(path) if path.exists() else pd.DataFrame({"book": []})
+        missing = [book for book in books if name_of(book) not in set(known.book)]
+        if missing:
+            rows = pd.DataFrame(rows_of(found, forecast, missing, period, with_evidence))
+            rows = rows.assign(set=found.name, model=model, label=label, seed=seed)
+            known = pd.concat([known, rows]) if len(known) else rows
+            path.parent.mkdir(parents=True, exist_ok=True)
+            known.to_csv(path, index=False)
+        tables.append(known[known.book.isin([name_of(book) for book in books])])
+    return pd.concat(tables)
+
+
+def rows_of(
+    found: Set, forecast: Forecast, books: list[PortfolioConfig], period: str, with_evidence: bool
+) -> list[dict[str, Any]]:
+    """The figures of portfolios on one forecast."""
+    equal = traded(found, forecast, EQUAL, period)
+    lead = {"hold_sharpe": figures(held(found, period))["sharpe"], "equal_sharpe": figures(equal)["sharpe"]}
     rows = []
-    for found, model, label, seed, forecast in kept(data, cache, sets, seeds, period, models):
-        if label not in set(labels):
-            continue
-        equal = traded(found, forecast, EQUAL, period)
-        for book in books:
-            simulation = traded(found, forecast, book, period)
-            lead = {"hold_sharpe": figures(held(found, period))["sharpe"], "equal_sharpe": figures(equal)["sharpe"]}
-            more = evidence(found, simulation, period, equal) if with_evidence else {}
-            settings = {
-                k: v for k, v in asdict(book).items() if k in ("kind", "strength", "smoothing", "trade_rate", "every")
-            }
-            rows.append({
-                "set": found.name, "model": model, "label": label, "seed": seed, "book": name_of(book), **settings,
-                **figures(simulation), **lead, **more,
-            })  # fmt: skip
-    return pd.DataFrame(rows)
+    for book in books:
+        simulation = traded(found, forecast, book, period)
+        more = evidence(found, simulation, period, equal) if with_evidence else {}
+        settings = {name: getattr(book, name) for name in ("kind", "strength", "smoothing", "trade_rate", "every")}
+        rows.append({"book": name_of(book), **settings, **figures(simulation), **lead, **more})
+    return rows

@@ -23,7 +23,7 @@ from hftraining.trading.config import TradingRules
 from hftraining.training.config import TrainingConfig
 from hftraining.training.optimizer import learning_rate, make_optimizer
 
-STEPS, WARMUP, PROBE_EVERY, PATIENCE = 150, 20, 25, 3
+STEPS, WARMUP, PROBE_EVERY, PATIENCE = 160, 20, 40, 3
 INNER_SHARE, LEAST_INNER = 0.1, 42  # of the training sessions, the last: they stop the training early
 TRAINING = TrainingConfig(
     max_steps=STEPS, warmup_steps=WARMUP, batch_size=32, symbols_per_window=16, learning_rate=1e-3

@@ -4,6 +4,7 @@ Legend: T sessions, S symbols, H horizons.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,40 +25,47 @@ def kept(
     seeds: Iterable[int],
     period: str,
     models: Iterable[str] = tuple(VARIANTS),
+    labels: Iterable[str] = LABELS,
 ) -> Iterator[tuple[Set, str, str, int, Forecast]]:
     """Every whole stitched forecast of a period: set, model, label, seed, forecast."""
-    for name in sets:
-        found = all_sets(data)[name]
-        for model in models:
-            for label in LABELS:
-                for seed in seeds:
-                    forecast = stitched(found, cache, model, label, seed, period, pace_of(model, name))
-                    if forecast is not None:
-                        yield found, model, label, seed, forecast
+    everything = all_sets(data)
+    for name, model, label, seed in product(sets, models, labels, seeds):
+        found = everything[name]
+        forecast = stitched(found, cache, model, label, seed, period, pace_of(model, name))
+        if forecast is not None:
+            yield found, model, label, seed, forecast
 
 
 def ic_table(data: Path, cache: Path, sets: Iterable[str], seeds: Iterable[int], period: str) -> pd.DataFrame:
-    """One row a set, model, label, seed and horizon.
+    """One row a set, model, label, seed and horizon, kept as they come; see `ic_rows`."""
+    tables = []
+    for found, model, label, seed, forecast in kept(data, cache, sets, seeds, period):
+        path = cache / "ic" / period / found.name / f"{model}_{label}_{seed}.csv"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ic_rows(found, forecast, period).to_csv(path, index=False)
+        tables.append(pd.read_csv(path).assign(set=found.name, model=model, label=label, seed=seed))
+    return pd.concat(tables)
+
+
+def ic_rows(found: Set, forecast: Forecast, period: str) -> pd.DataFrame:
+    """One row a horizon.
 
     ic: mean daily Spearman correlation of the forecast with the log return open to open; t, low and high allow for
     overlapping labels (evidence/scores.py). score_ic: the same of the median over the forecast's own spread, which is
     what a portfolio reads.
     """
+    earned_TSH = found.earned_TSH[found.rows(period)]
+    median_TSH = forecast.quantiles_TSHQ[..., 1]
+    score_TSH = median_TSH / np.maximum(np.ptp(forecast.quantiles_TSHQ, axis=-1), 1e-12)
     rows = []
-    for found, model, label, seed, forecast in kept(data, cache, sets, seeds, period):
-        earned_TSH = found.earned_TSH[found.rows(period)]
-        median_TSH = forecast.quantiles_TSHQ[..., 1]
-        score_TSH = median_TSH / np.maximum(np.ptp(forecast.quantiles_TSHQ, axis=-1), 1e-12)
-        for h, horizon in enumerate(HORIZONS):
-            ours, score = (
-                daily_scores(values_TSH[:, :, h], earned_TSH[:, :, h], overlap=horizon)["rank_ic"]
-                for values_TSH in (median_TSH, score_TSH)
-            )
-            rows.append({
-                "set": found.name, "model": model, "label": label, "seed": seed, "horizon": horizon,
-                "ic": ours.value, "t": ours.t, "low": ours.low, "high": ours.high,
-                "score_ic": score.value, "score_t": score.t, "days": ours.days,
-            })  # fmt: skip
+    for h, horizon in enumerate(HORIZONS):
+        ours, score = (
+            daily_scores(values_TSH[:, :, h], earned_TSH[:, :, h], overlap=horizon)["rank_ic"]
+            for values_TSH in (median_TSH, score_TSH)
+        )
+        own = {"ic": ours.value, "t": ours.t, "low": ours.low, "high": ours.high, "days": ours.days}
+        rows.append({"horizon": horizon, **own, "score_ic": score.value, "score_t": score.t})
     return pd.DataFrame(rows)
 
 
