@@ -36,7 +36,7 @@ PACES: tuple[dict[str, Any], ...] = (
 
 
 def grid() -> list[PortfolioConfig]:
-    """Every portfolio that is tried; written down before any was looked at."""
+    """Every portfolio that is tried; all but the last eight written down before any was looked at."""
     tilt = [
         PortfolioConfig(kind="tilt", strength=strength, smoothing=smoothing, trade_rate=rate)
         for strength, smoothing, rate in product((0.25, 0.5, 1.0), (0.0, 5.0, 10.0, 20.0), (0.05, 0.1, 0.2, 1.0))
@@ -45,7 +45,13 @@ def grid() -> list[PortfolioConfig]:
         PortfolioConfig(kind=kind, fraction=0.2, keep=0.5, share=0.3, smoothing=smoothing, **pace)
         for kind, smoothing, pace in product(("top", "long_short", "core"), (0.0, 10.0, 20.0), PACES)
     ]
-    return [*tilt, *others]
+    return [*tilt, *others, *after_the_scores()]
+
+
+def after_the_scores() -> list[PortfolioConfig]:
+    """Added once the rank correlations were known, which are surer at 5 sessions; counted with the others."""
+    settings = product((0.5, 1.0), (10.0, 20.0), (0.05, 0.1))
+    return [PortfolioConfig(kind="tilt", horizon=5, strength=s, smoothing=m, trade_rate=r) for s, m, r in settings]
 
 
 EQUAL = PortfolioConfig(kind="tilt", strength=0.0, trade_rate=0.05)  # equal weights at the slowest pace of the grid

@@ -5,7 +5,7 @@
     python measure.py DATA CACHE portfolios    every portfolio of the grid on the kept forecasts
     python measure.py DATA CACHE choose        what the two tables choose
     python measure.py DATA CACHE evidence      the best portfolio of each kind, with intervals
-    python measure.py DATA CACHE evidence --period test       the chosen portfolio, once
+    python measure.py DATA CACHE evidence --period test --book "tilt 0.5, smoothing 20, rate 0.05"       once
 
 DATA: the folder of the bars. CACHE: where forecasts are kept, so that a broken run goes on and portfolios are tried
 without training. Tables go to this folder.
@@ -21,7 +21,7 @@ from books import grid, name_of, try_all
 from learn import VARIANTS, learn
 from scores import ic_table, markdown, wide
 from sets import LABELS, all_sets, pace_of
-from tables import choose_label, choose_portfolio, leads, with_intervals
+from tables import choose_label, choose_portfolio, leads, mean_over_seeds, with_intervals
 
 from hftraining.portfolio.config import PortfolioConfig
 
@@ -58,10 +58,10 @@ def say_choice(label: str | None) -> tuple[str, pd.Series]:
     return chosen, book
 
 
-def best_books(label: str, chosen: str) -> list[PortfolioConfig]:
-    """The chosen portfolio, and of each other kind the one with the greatest mean lead on validation days."""
+def books_to_show(label: str, chosen: str, period: str) -> list[PortfolioConfig]:
+    """The chosen portfolio and, on validation days, of each kind the one with the greatest mean lead."""
     table = leads(pd.read_csv(HERE / "portfolios_valid.csv").query("model in @MODELS"), label)
-    names = {chosen, *table.groupby("kind").book.first()}
+    names = {chosen, *(table.groupby("kind").book.first() if period == "valid" else ())}
     return [book for book in grid() if name_of(book) in names]
 
 
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--period", default="valid", choices=("valid", "test"))
     parser.add_argument("--label", help="choose, evidence: in place of the label that validation chooses")
+    parser.add_argument("--book", help="evidence: the name of a portfolio, in place of the one that the rule chooses")
     given = parser.parse_args()
     torch.set_num_threads(1)
     asked = {name: str(getattr(given, name)).split(",") for name in ("sets", "models", "labels")}
@@ -90,11 +91,11 @@ def main() -> None:
     elif given.what == "portfolios":
         where = (given.data, given.cache, asked["sets"], seeds, asked["models"], asked["labels"])
         table = try_all(*where, grid(), "valid", with_evidence=False)
-        table.to_csv(HERE / "portfolios_valid.csv", index=False, float_format="%.5g")
+        mean_over_seeds(table).to_csv(HERE / "portfolios_valid.csv", index=False, float_format="%.4g")
     else:
         label, book = say_choice(given.label)
         if given.what == "evidence":
-            books = [of for of in best_books(label, book.book) if given.period == "valid" or name_of(of) == book.book]
+            books = books_to_show(label, given.book or book.book, given.period)
             where = (given.data, given.cache, asked["sets"], seeds, asked["models"], [label])
             table = try_all(*where, books, given.period, with_evidence=True)
             table.to_csv(HERE / f"evidence_{given.period}.csv", index=False, float_format="%.6g")

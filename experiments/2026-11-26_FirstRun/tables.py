@@ -26,6 +26,7 @@ def choose_label(ic: pd.DataFrame) -> pd.DataFrame:
 def leads(portfolios: pd.DataFrame, label: str, against: str = "equal_sharpe") -> pd.DataFrame:
     """One row a portfolio: its Sharpe ratio's lead a set, over models and seeds alike, with turnover and costs."""
     rows = portfolios[portfolios.label == label].copy()
+    rows["kind"] = rows.book.str.extract(r"^(\w+)")
     rows["lead"] = rows.sharpe - rows[against]
     keys = ["book", "kind", "set"]
     seeds = rows.groupby([*keys, "model"])[["lead", "sharpe", "turnover", "costs"]].mean()
@@ -45,6 +46,13 @@ def choose_portfolio(table: pd.DataFrame) -> pd.Series:
     allowed = table[(table.most_turnover < MOST_TURNOVER) & (table.most_costs < MOST_COSTS)]
     near = allowed[allowed["mean"] >= allowed["mean"].max() - ALIKE]
     return near.sort_values(["ahead_on", "turnover"], ascending=[False, True]).iloc[0]
+
+
+def mean_over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a set, model, label and portfolio, with the number of seeds."""
+    figures = ["sharpe", "hold_sharpe", "equal_sharpe", "turnover", "costs"]
+    grouped = rows.groupby(["set", "model", "label", "book"], sort=False)
+    return grouped[figures].mean().assign(seeds=grouped.size()).reset_index()
 
 
 def with_intervals(rows: pd.DataFrame) -> str:
