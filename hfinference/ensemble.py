@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.core.untrusted import Untrusted, is_there, refuse_links
 from hftraining.market.features import make_features
+from hftraining.market.frames import bars_of
 from hftraining.model.base import Forecaster, ModelFolderError
 
 
@@ -38,9 +40,10 @@ def load_model(path: Path | str, device: str = "cpu") -> Forecaster:
     return Forecaster.load(folder, device)
 
 
-def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
+def average_predictions(models: Sequence[Forecaster], bars: Bars | pd.DataFrame) -> Forecast:
     """The mean forecast of several models of any kinds, weighted equally, at every session and symbol of the bars.
 
+    bars: Bars, or a frame with one row a symbol and day, see hftraining.market.frames.bars_of; its symbols come sorted.
     It averages quantiles level by level (Vincent 1912; Lichtendahl, Grushka-Cockayne and Winkler 2013), and positions.
     A value is NaN where any model's is: with a model that has no position of its own, such as ridge, the average has
     none. The bars should begin 252 bars and the longest receptive_field before the first day of interest.
@@ -61,6 +64,7 @@ def average_predictions(models: Sequence[Forecaster], bars: Bars) -> Forecast:
             if ours != theirs:
                 shown = f"{_without(ours, theirs)} where the first has {_without(theirs, ours)}"
                 raise ValueError(f"average_predictions: model {number} has other {what} than the first: {shown}")
+    bars = bars_of(bars)
     if lacking := [symbol for symbol in first.symbols if symbol not in bars.symbols_S]:
         raise ValueError(
             f"average_predictions: the bars lack {_listed(lacking)}, which the models take for a part of the market"

@@ -56,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", _compare, "how runs differ, in configuration and in numbers")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders, patterns, or folders that hold runs")
     compare.add_argument("--to", type=Path, metavar="FOLDER", help="where compare.html goes")
+    portfolios = command(
+        "portfolios", _portfolios, "trade a run's validation forecasts in hundreds of ways; trains nothing"
+    )
+    portfolios.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    portfolios.add_argument("--kinds", nargs="+", default=(), metavar="KIND", help="only these: tilt, top, core, ...")
+    portfolios.add_argument("--to", type=Path, metavar="FOLDER", help="where portfolios.html goes; by default into RUN")
     replay = command("replay", _replay, "repeat a run from its folder: equal to the bit, or the reason why not")
     replay.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     replay.add_argument("--outputs", type=Path, help="where the new run goes; by default beside the old one")
@@ -125,6 +131,16 @@ def _compare(options: argparse.Namespace) -> Answer:
     page = write_comparison(folder, None if options.to else outputs, comparison)
     print_comparison(comparison, str(page))
     return EXIT_DONE, comparison.as_json() | {"page": str(page)}
+
+
+def _portfolios(options: argparse.Namespace) -> Answer:
+    from hftraining.experiment.portfolio_table import print_portfolios, write_portfolios
+    from hftraining.experiment.portfolios import try_portfolios
+
+    found = try_portfolios(options.run, options.kinds)
+    page = write_portfolios(options.to or options.run, found)
+    print_portfolios(found, str(page))
+    return EXIT_DONE, found.as_object() | {"page": str(page)}
 
 
 def _replay(options: argparse.Namespace) -> Answer:

@@ -81,6 +81,7 @@ class BaseModelTrainer:
         outputs = {"output_dir": str(self.output_dir), "stocks.snapshots": str(self.output_dir / "snapshots")}
         settings = [
             *given({"stocks": self.data, "stocks.symbols": self.base_stocks or None, **outputs}),
+            "objective.relative=none",  # a specialist trades its stock alone, which needs absolute returns
             *self.settings,
             *given({"training.max_steps": max_steps, "training.batch_size": batch_size}),
         ]

@@ -10,6 +10,8 @@ import pandas as pd
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
+from hftraining.market.frames import bars_of
+from hftraining.portfolio.config import PortfolioConfig
 from hftraining.portfolio.weights import target_weights
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import summarize
@@ -30,7 +32,7 @@ class ProfitReport:
     """What the forecast earned.
 
     metrics: as `trading.metrics.summarize`. trades: as `Simulation.trades_frame`. equity: by session, in
-    currency. weights_TS: the policy's target weights. simulation: the account in full. buy_and_hold: the benchmark.
+    currency. weights_TS: the portfolio's target weights. simulation: the account in full. buy_and_hold: the benchmark.
     """
 
     metrics: dict[str, float]
@@ -46,26 +48,33 @@ class ProfitTracker:
 
     >>> tracker = ProfitTracker(initial_capital=10000, commission=0.001, slippage=0.0005,
     ...                         max_position_size=0.3, stop_loss=0.02, take_profit=0.05)
+    >>> tracker = ProfitTracker(portfolio=PortfolioConfig(kind="top"))
     >>> report = tracker.evaluate(bars, forecast)        # the forecast has a row for each session of the bars
     >>> report.metrics["sharpe_ratio"], report.buy_and_hold.metrics["sharpe_ratio"]
     >>> report.trades                                    # symbol, side, shares, entry, exit, costs, pnl, reason
     >>> report.equity                                    # a Series by session
 
-    Takes a ProfitTrackerConfig, its fields, or both; a given field replaces that of the config. Raises
-    ValueError for rules that no market has, TypeError for a field that does not exist.
+    Takes a ProfitTrackerConfig, its fields, or both; a given field replaces that of the config. portfolio: how
+    forecasts become target weights; by default tilt, or timing for one symbol. Raises ValueError for rules that no
+    market has, TypeError for a field that does not exist.
     """
 
-    def __init__(self, config: ProfitTrackerConfig | None = None, /, **fields: object) -> None:
+    def __init__(
+        self, config: ProfitTrackerConfig | None = None, /, portfolio: PortfolioConfig | None = None, **fields: object
+    ) -> None:
         self.config = replace(config or ProfitTrackerConfig(), **fields)  # type: ignore[arg-type]
+        self.portfolio = portfolio or PortfolioConfig()
         self._last_held: tuple[Bars, Held] | None = None
 
-    def evaluate(self, bars: Bars, forecast: Forecast) -> ProfitReport:
+    def evaluate(self, bars: Bars | pd.DataFrame, forecast: Forecast) -> ProfitReport:
         """Trade the forecast over the bars and measure it beside buy and hold.
 
+        bars: Bars, or a frame with one row a symbol and day, see market.frames.bars_of; its symbols come sorted.
         Nothing is held where the forecast is NaN. Without sessions the metrics are NaN. Raises ValueError where
         forecast and bars have different shapes, where a price is not positive, or where dates do not rise.
         """
-        weights_TS = target_weights(forecast, bars, self.config)
+        bars = bars_of(bars)
+        weights_TS = target_weights(forecast, bars, self.portfolio, self.config)
         simulation = _simulate(bars, weights_TS, self.config)
         return ProfitReport(
             metrics=summarize(simulation, self.config),
@@ -76,21 +85,24 @@ class ProfitTracker:
             buy_and_hold=self.buy_and_hold(bars),
         )
 
-    def buy_and_hold(self, bars: Bars) -> Held:
+    def buy_and_hold(self, bars: Bars | pd.DataFrame) -> Held:
         """Equal weights of all that could be bought: a late listing joins when it comes, see `simulator.hold`.
 
         With costs, without stops. All of the capital is invested, whatever max_position_size says. The result for the
-        last Bars object is cached for repeated probes.
+        last Bars object is cached for repeated probes. bars: as for evaluate.
         """
+        bars = bars_of(bars)
         if self._last_held is None or self._last_held[0] is not bars:
             self._last_held = (bars, self._held(bars, _hold(bars, self.config), "buy_and_hold"))
         return self._last_held[1]
 
-    def risk_matched(self, bars: Bars, exposure: float) -> Held:
+    def risk_matched(self, bars: Bars | pd.DataFrame, exposure: float) -> Held:
         """Buy and hold with a part of the capital, the rest idle in cash: its risk is that of a book of this exposure.
 
         exposure: the book's mean gross weight, a fraction; above 1 it counts as 1. At 0, or NaN, nothing is bought.
+        bars: as for evaluate.
         """
+        bars = bars_of(bars)
         part = min(1.0, exposure) if exposure > 0.0 else 0.0  # NaN compares as false
         if part == 0.0:
             flat = _simulate(bars, np.zeros(bars.close_TS.shape), self.config)

@@ -36,6 +36,19 @@ def write_csv_files(bars: Bars, folder: Path) -> Path:
     return folder
 
 
+def frame_of(bars: Bars) -> pd.DataFrame:
+    """One row a symbol and day on which it has a bar, day by day."""
+    names = ("open", "high", "low", "close", "volume")
+    return pd.DataFrame(
+        [
+            {"symbol": symbol, "date": pd.Timestamp(bars.sessions_T[t])}
+            | {name: getattr(bars, f"{name}_TS")[t, s] for name in names}
+            for t, s in zip(*np.nonzero(bars.present_TS), strict=True)
+            for symbol in [bars.symbols_S[s]]
+        ]
+    )
+
+
 def made_bars(symbols=("AAA", "BBB"), days=70, start="2015-01-05", seed=1) -> pd.DataFrame:
     """Random walks as rows: symbol, date, prices, volume."""
     rng = np.random.default_rng(seed)

@@ -41,7 +41,7 @@ VALUES = (
 )
 _NUMBERS = tuple("0 1 2 3 4 5 8 16 24 64 100 1000 100000 10000000 9007199254740993 0.0 0.001 0.1 0.5 0.9 1.5".split())
 _NUMBERS += ("1e-9", "1e-300", "1e9", "1e300", "-1", "-0.1", "-0.0")
-_WORDS = tuple("true false null edge sign top_k head open close cpu cuda fp32 bf16 full lora eval/loss S0 S1".split())
+_WORDS = tuple("true false null edge sign top head open close cpu cuda fp32 bf16 full lora eval/loss S0 S1".split())
 _WORDS += tuple("profit/sharpe_ratio ridge lightgbm momentum transformer 2015-06-01 2016-01-04 2099-01-01 drop".split())
 HYDRAS = (
     *("hydra", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.job.name"),

@@ -41,7 +41,9 @@ QUICK = (
     "training.threads=1",
     "objective.horizons=[1,5]",
     "profit_tracker.every=3",
-    "profit_tracker.full_size_at=0.02",
+    "portfolio=edge",
+    "portfolio.full_size_at=0.02",
+    "profit_tracker=specification",
     "profit_tracker.commission=0.0001",
     "profit_tracker.slippage=0.0001",
     "evidence.null_draws=60",
@@ -111,7 +113,7 @@ def snapshot_run(folder: Path) -> Path:
     request = {"symbols": ["S0", "S1"], "start": None, "end": None}
     save_snapshot(folder / "outputs" / "snapshots", raw, request)
     stocks = ("stocks.source=yahoo", "stocks.symbols=[S0,S1]", f"stocks.snapshots={folder}/outputs/snapshots")
-    quick = [override for override in QUICK if override != "stocks=folder"]
+    quick = ["stocks=sample5", *(override for override in QUICK if override != "stocks=folder")]
     return Path(trained(compose_config(*quick, *stocks, *placed(folder / "outputs")))["folder"])
 
 

@@ -46,12 +46,13 @@ ONLY_KNOWN_BY = {
     },
     "yfinance": {"hftraining/market/yahoo.py"},
     "exchange_calendars": {"hftraining/market/sessions.py"},
+    "skfolio": {"hftraining/portfolio/optimized.py"},
 }
 # A command imports late what only a valid call needs, and every start of Hydra, completion too, imports the plugin.
 MAY_IMPORT_LATE = {"train.py", "hftraining/__main__.py", "hydra_plugins/hftraining_sweeper.py"}
-# LightGBM is an optional extra. Importing yfinance takes half a second, which offline runs save, and a calendar is
-# loaded only for bars that an exchange may have made.
-OPTIONAL = {"lightgbm", "yfinance", "curl_cffi", "exchange_calendars"}
+# LightGBM and skfolio are optional extras. Importing yfinance takes half a second, which offline runs save, and a
+# calendar is loaded only for bars that an exchange may have made.
+OPTIONAL = {"lightgbm", "skfolio", "yfinance", "curl_cffi", "exchange_calendars"}
 PACKAGES = ("hftraining", "hfinference", "hydra_plugins")
 HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}
 

@@ -8,11 +8,13 @@ import pytest
 
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
+from hftraining.portfolio.config import PortfolioConfig
 from hftraining.portfolio.weights import target_weights
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import summarize
 from hftraining.trading.simulator import simulate
+from tests.bars_of import frame_of
 from tests.naive_engine import random_market, random_rules
 from tests.naive_hold import market_with_listings, naive_hold
 
@@ -35,6 +37,7 @@ def forecast(bars):
 
 def test_the_documented_call_gives_metrics_trades_and_equity(bars, forecast):
     tracker = ProfitTracker(
+        portfolio=PortfolioConfig(kind="sign", smoothing=0.0, trade_rate=1.0),
         initial_capital=10000,
         commission=0.001,
         slippage=0.0005,
@@ -43,7 +46,7 @@ def test_the_documented_call_gives_metrics_trades_and_equity(bars, forecast):
         take_profit=0.05,
     )
     report = tracker.evaluate(bars, forecast)
-    weights = target_weights(forecast, bars, tracker.config)
+    weights = target_weights(forecast, bars, tracker.portfolio, tracker.config)
     alone = simulate(bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, weights, tracker.config)
     assert report.metrics == pytest.approx(summarize(alone, tracker.config))
     assert report.equity.tolist() == alone.equity_T.tolist()
@@ -55,8 +58,18 @@ def test_the_documented_call_gives_metrics_trades_and_equity(bars, forecast):
     assert report.metrics["total_return"] > report.buy_and_hold.metrics["total_return"]
 
 
+def test_a_frame_is_traded_as_its_bars_are_and_refused_in_one_line_where_it_fits_no_bars(bars, forecast):
+    tracker = ProfitTracker(portfolio=PortfolioConfig(kind="sign"))
+    ours = tracker.evaluate(frame_of(bars), forecast)
+    assert ours.metrics == tracker.evaluate(bars, forecast).metrics and ours.metrics["trade_count"] > 0
+    assert tracker.risk_matched(frame_of(bars), 0.5).metrics == tracker.risk_matched(bars, 0.5).metrics
+    pd.testing.assert_series_equal(tracker.buy_and_hold(frame_of(bars)).equity, tracker.buy_and_hold(bars).equity)
+    with pytest.raises(ValueError, match=r"^the frame has no high column: bars need [a-z, ]+; it has [a-z, ]+$"):
+        tracker.evaluate(frame_of(bars).drop(columns="high"), forecast)
+
+
 def test_foresight_earns_and_its_negation_loses_and_zeros_trade_nothing(bars, forecast):
-    tracker = ProfitTracker(policy="sign")
+    tracker = ProfitTracker(portfolio=PortfolioConfig(kind="sign", smoothing=0.0, trade_rate=1.0))
     reverse = replace(forecast, quantiles_TSHQ=-forecast.quantiles_TSHQ)
     nothing = replace(forecast, quantiles_TSHQ=0.0 * forecast.quantiles_TSHQ)
     assert tracker.evaluate(bars, forecast).metrics["total_return"] > 0.2
@@ -193,9 +206,9 @@ def test_buy_and_hold_is_computed_once_for_the_same_bars(bars):
 
 
 def test_a_config_and_fields_combine_and_unknown_fields_are_refused():
-    config = ProfitTrackerConfig(commission=0.01, policy="sign")
+    config = ProfitTrackerConfig(commission=0.01, lag=2)
     assert ProfitTracker(config, commission=0.02).config == replace(config, commission=0.02)
-    assert ProfitTracker().config == ProfitTrackerConfig()
+    assert ProfitTracker().config == ProfitTrackerConfig() and ProfitTracker().portfolio == PortfolioConfig()
     with pytest.raises(TypeError, match="comission"):
         ProfitTracker(comission=0.01)
     with pytest.raises(ValueError, match="stop_loss=2"):

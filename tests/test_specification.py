@@ -51,12 +51,12 @@ def folders(out: str, cwd: Path) -> list[Path]:
 @pytest.mark.slow
 def test_one_stock_from_inside_hftraining(project):
     inside = project / "hftraining"
-    few = ("--steps", "20", "--data", "sample", "--model", "tiny", "--threads", "1")
+    few = ("--steps", "20", "--data", "sample5", "--model", "tiny", "--threads", "1")
     code, out, err = python("train_with_profit.py", "--stock", "AAPL", *few, cwd=inside)
     assert code == 0, err
     (run,) = folders(out, inside)
     assert run.parent == project / "outputs" / "single" / "AAPL"
-    assert "data: packaged sample, fingerprint " in out and "packaged sample: 1 symbols" in out
+    assert "data: packaged sample of five, fingerprint " in out and "packaged sample of five: 1 symbols" in out
     result = json.loads((run / "result.json").read_text())
     assert result["steps"] == 20 and "verdict" in result
     assert not (inside / "outputs").exists(), "outputs of the whole project in one place"
@@ -65,17 +65,17 @@ def test_one_stock_from_inside_hftraining(project):
 @pytest.mark.slow
 def test_several_stocks_with_a_base_model_from_inside_hftraining(project):
     inside = project / "hftraining"
-    few = "--data sample --model tiny --threads 1 --base-steps 20 --steps 10 --jobs 2".split()
+    few = "--data sample5 --model tiny --threads 1 --base-steps 20 --steps 10 --jobs 2".split()
     code, out, err = python(
         "train_with_profit.py", "--stocks", "AAPL", "GOOG", "MSFT", "IBM", "--base-model", *few, cwd=inside
     )
     assert code == 0, err
     base, *tuned = folders(out, inside)
-    assert base.parent == project / "outputs" / "base" / "tiny-sample-mixed"
+    assert base.parent == project / "outputs" / "base" / "tiny-sample5-mixed"
     assert [run.parent for run in tuned] == [
         project / "outputs" / "finetuned" / symbol for symbol in ("AAPL", "GOOG", "MSFT", "IBM")
     ]
-    assert out.count("data: packaged sample, fingerprint ") == 5
+    assert out.count("data: packaged sample of five, fingerprint ") == 5
     assert len(own_ledger().entries(kind="finetuned")) == 4 * 5
 
 
@@ -83,7 +83,7 @@ def test_several_stocks_with_a_base_model_from_inside_hftraining(project):
 def test_the_base_model_trainer_from_inside_hftraining_and_its_run_as_a_base_for_train_py(project):
     inside = project / "hftraining"
     shutil.copy(ROOT / "train.py", project)
-    few = "--data sample --model tiny --threads 1 --stocks IBM --methods head".split()
+    few = "--data sample5 --model tiny --threads 1 --stocks IBM --methods head".split()
     sizes = "--base-steps 20 --finetune-epochs 2 --batch-size 8".split()
     stocks = ("--base-stocks", "AAPL", "MSFT", "IBM")
     code, out, err = python("base_model_trainer.py", *stocks, *sizes, *few, cwd=inside)
@@ -102,11 +102,11 @@ def test_the_base_model_trainer_from_inside_hftraining_and_its_run_as_a_base_for
 def test_the_functions_return_a_model_and_its_run_folder(tmp_path):
     few = ["model=tiny", "training.threads=1"]
     model, path = train_with_profit.train_single_stock_with_profit(
-        "AAPL", steps=10, data="sample", output_dir=tmp_path, settings=few
+        "AAPL", steps=10, data="sample5", output_dir=tmp_path, settings=few
     )
     assert isinstance(model, Forecaster) and path.parent == tmp_path / "single" / "AAPL"
     trainer = BaseModelTrainer(
-        base_stocks=["AAPL", "MSFT"], data="sample", output_dir=tmp_path, settings=few, finetune_settings=few[1:]
+        base_stocks=["AAPL", "MSFT"], data="sample5", output_dir=tmp_path, settings=few, finetune_settings=few[1:]
     )
     model, checkpoint = trainer.train_base_model(max_steps=10, batch_size=8)
     assert model.symbols == ("AAPL", "MSFT") and checkpoint.parts[-3] == "base"
@@ -225,15 +225,15 @@ def test_each_option_for_base_and_fine_tunes_has_its_effect(bench):
         ("--stock AAPL --steps 0", "0 is not a positive number"),
         ("--stock AAPL --steps x", "argument --steps: invalid"),
         ("--stock AAPL --data smaple", "stocks=smaple: there is no such option; did you mean sample?"),
-        ("--stock AAPL --data sample --model huge", "model=huge: there is no such option"),
-        ("--stock AAPL --data sample --set training.learnin_rate=1", "did you mean training.learning_rate?"),
-        ("--stock AAPL --data sample --set training.learning_rate=abc", "could not be converted to Float"),
+        ("--stock AAPL --data sample5 --model huge", "model=huge: there is no such option"),
+        ("--stock AAPL --data sample5 --set training.learnin_rate=1", "did you mean training.learning_rate?"),
+        ("--stock AAPL --data sample5 --set training.learning_rate=abc", "could not be converted to Float"),
         ("--stock AAPL --base-steps 4", "--base-steps needs --base-model"),
         ("--stock AAPL --methods lora", "--methods needs --base-model"),
         ("--stock AAPL --base-model --steps 3 --finetune-epochs 3", "give one of them"),
-        ("--stock AAPL --base-model nowhere --data sample", "init_from=nowhere is not a run"),
+        ("--stock AAPL --base-model nowhere --data sample5", "init_from=nowhere is not a run"),
         ("--stock AAPL --base-model nowhere --base-steps 4", "--base-model names one: nowhere"),
-        ("--stock APPL --data sample", "APPL is not in the data; did you mean AAPL?"),
+        ("--stock APPL --data sample5", "APPL is not in the data; did you mean AAPL?"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(tmp_path, monkeypatch, capsys, words, message):
@@ -257,7 +257,7 @@ def test_from_inside_hftraining_outputs_are_the_projects_own(tmp_path, monkeypat
 
 def test_a_base_with_other_features_or_dates_is_refused_by_the_class_too(tmp_path):
     with pytest.raises(ConfigError, match="is not a run"):
-        BaseModelTrainer(["AAPL"], data="sample").finetune_for_stock("AAPL", tmp_path)
+        BaseModelTrainer(["AAPL"], data="sample5").finetune_for_stock("AAPL", tmp_path)
 
 
 # --- several at once, and what a kill leaves --------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.runs_of import FAST
 
 TINY = (
     "model=tiny",
+    "stocks=sample5",
     "stocks.symbols=[AAPL,MSFT]",
     "stocks.start=2009-01-02",
     "training.max_steps=60",
@@ -44,7 +45,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_a_run_ends_with_the_name_of_its_folder(undisturbed):
-    assert undisturbed.parts[-4:-1] == ("outputs", "base", "tiny-sample-mixed")
+    assert undisturbed.parts[-4:-1] == ("outputs", "base", "tiny-sample5-mixed")
     assert (undisturbed / "report.html").stat().st_size > 5_000
 
 
@@ -130,8 +131,8 @@ def test_five_sigkills_at_random_steps_end_with_the_weights_of_the_undisturbed_r
         ("resume=nowhere seed=3", "resume=nowhere keeps the run's own config: leave out seed=3"),
         ("init_from=nowhere stocks.symbols=[AAPL]", "init_from=nowhere is not a run: give its folder"),
         ("training=finetune", "needs a base model: init_from=outputs/base/"),
-        ("output_dir=/proc/nowhere", "output_dir: /proc/nowhere/base"),
-        ("name=../elsewhere", "is not a plain folder name"),
+        ("stocks=sample5 output_dir=/proc/nowhere", "output_dir: /proc/nowhere/base"),
+        ("stocks=sample5 name=../elsewhere", "is not a plain folder name"),
     ],
 )
 def test_bad_input_ends_in_one_line_with_exit_code_2_and_nothing_is_written(tmp_path, overrides, message):
@@ -196,7 +197,9 @@ def test_help_shows_every_option_and_every_field_with_the_value_that_would_be_us
     for option in ROOT.glob("conf/*/*.yaml"):
         assert re.search(rf"^{option.parent.name}: .*\b{option.stem}\b", out, re.MULTILINE), option
     assert re.search(r"^  commission: 0.001 +# of the traded value, each side$", out, re.MULTILINE)
-    assert re.search(r"^seed: 1$", out, re.MULTILINE) and re.search(r"^resume: null +# a run", out, re.MULTILINE)
+    assert re.search(r"^seed: 1 +# of all", out, re.MULTILINE) and re.search(
+        r"^resume: null +# a run", out, re.MULTILINE
+    )
 
 
 @pytest.mark.slow

@@ -31,7 +31,15 @@ WAYS = {
 def sweep(outputs: Path, way: str, seed: int, trials: int) -> None:
     """The default search, pruned in one of the ways."""
     name = f"{way}-seed{seed}"
-    command = [sys.executable, str(ROOT / "train.py"), "-m", "search=profit", *WAYS[way], f"search.name={name}"]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "-m",
+        "search=profit",
+        "stocks=sample5",
+        *WAYS[way],
+        f"search.name={name}",
+    ]
     command += [f"search.seed={seed}", f"search.seeds=[{seed}]", "training.threads=1", f"output_dir={outputs}"]
     with (outputs / f"{name}.txt").open("w") as log:
         done = subprocess.run([*command, f"hydra.sweeper.n_trials={trials}"], stdout=log, stderr=subprocess.STDOUT)

@@ -129,7 +129,7 @@ def tried(number: int, sample: Bars, us300: Bars | None) -> dict[str, Any]:
     stocks, bars = some_bars(rng, sample, us300)
     kind, overrides = some_config(rng)
     sealed, days = bool(rng.integers(3) == 0), int(rng.integers(1, 4))
-    config = typed_config(composed([f"evidence.leak_days={days}", *overrides]))
+    config = typed_config(composed(["stocks=sample5", f"evidence.leak_days={days}", *overrides]))
     base = None
     if kind == "transformer" and rng.integers(2) and (made := based(config, bars, rng)):
         config, base = made
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="write the table into this file, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sample = load_bars(StocksConfig())
+    sample = load_bars(StocksConfig(source="sample5"))
     us300 = load_bars(StocksConfig(source="files", path=str(options.us300))) if options.us300 else None
     rows: list[dict[str, Any]] = []
     for number in itertools.count(options.first):

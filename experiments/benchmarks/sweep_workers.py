@@ -20,7 +20,7 @@ import optuna
 from hftraining.sweep.storage import open_storage
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAINING = "model=tiny training.threads=1 profit_tracker.every=60 evidence.baselines=[]".split()
+TRAINING = "model=tiny stocks=sample5 training.threads=1 profit_tracker.every=60 evidence.baselines=[]".split()
 SWEEP = "-m search=profit search.pruner=none search.sampler=random hydra/launcher=joblib".split()
 
 

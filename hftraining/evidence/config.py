@@ -9,7 +9,7 @@ _MOST = {
     "bootstrap_draws": 100_000,
     "leak_days": 10_000,
 }  # more says nothing more, and fills RAM
-BASELINES = ("momentum", "trend", "reversal", "ridge", "lightgbm")
+BASELINES = ("momentum", "momentum_top", "trend", "reversal", "ridge", "lightgbm")
 
 
 @dataclass
@@ -19,7 +19,9 @@ class EvidenceConfig:
     name: str = "default"
     null_draws: int = 500  # higher makes p finer and costs time; never more than the period has offsets
     bootstrap_draws: int = 2000  # higher makes the ends of the intervals steadier
-    baselines: list[str] = field(default_factory=lambda: ["momentum", "trend", "reversal", "ridge"])  # or lightgbm
+    baselines: list[str] = field(  # beside the model; lightgbm may be added
+        default_factory=lambda: ["momentum", "momentum_top", "trend", "reversal", "ridge"]
+    )
     leak_days: int = 2  # random days after which the leak proof replaces the future
     ledger: str | None = None  # the file that counts trials and openings; null: the user's own, for all projects
 

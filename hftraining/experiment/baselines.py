@@ -15,8 +15,8 @@ from hftraining.market.features import Features, Scaler
 from hftraining.model.base import Forecaster, Learner
 from hftraining.model.config import ModelConfig
 from hftraining.model.learner import Lesson
+from hftraining.portfolio.config import PortfolioConfig
 from hftraining.portfolio.weights import target_weights
-from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.strategies import STRATEGIES
 
 
@@ -33,7 +33,7 @@ def baseline_weights(
             weights[name] = STRATEGIES[name](bars.close_TS, config.profit_tracker)
         else:
             forecast = baseline_forecast(name, config, features, like, lesson)
-            weights[name] = target_weights(forecast, bars, rules_without_head(config.profit_tracker))
+            weights[name] = target_weights(forecast, bars, without_head(config.portfolio), config.profit_tracker)
     return weights
 
 
@@ -56,6 +56,6 @@ def lesson_of(
     return Lesson(scaled_TSF, features.known_TS, labels_TSH, train, purge_of(config), config.seed)
 
 
-def rules_without_head(config: ProfitTrackerConfig) -> ProfitTrackerConfig:
-    """The rules for a forecast without a position of its own: the policy `edge` in place of `head`."""
-    return replace(config, policy="edge") if config.policy == "head" else config
+def without_head(portfolio: PortfolioConfig) -> PortfolioConfig:
+    """The portfolio for a forecast without a position of its own: `auto` in place of `head`."""
+    return replace(portfolio, kind="auto") if portfolio.kind == "head" else portfolio

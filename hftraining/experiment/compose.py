@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from yaml import YAMLError  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import ConfigError, Ending, did_you_mean, in_a_line, listed
 from hftraining.core.secret import refuse_secrets
+from hftraining.core.values import flatten
 from hftraining.core.yaml_files import check_yaml, explain_yaml
 from hftraining.experiment.config import CONF, ExperimentConfig, explain, typed_config, unknown_key
 
@@ -227,11 +229,17 @@ def one_line(error: BaseException, unknown: Callable[[str], str] = unknown_key) 
         return f"{group}={option}: there is no such option{hint} (there are {listed(sorted(error.options), 30)})"
     refused = re.search(r"Could not override '([^']+)'", text)
     if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException):
-        return unknown(refused[1]) if refused and "not in" in str(cause) else explain(cause)
+        if not refused or "not in" not in str(cause):
+            return explain(cause)
+        within = re.search(r"^ *full_key: (\S+)", str(cause), re.MULTILINE)  # of a mapping that is given as a whole
+        return unknown(within[1] if within and within[1].startswith(f"{refused[1]}.") else refused[1])
     if refused:
         return unknown(refused[1])
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):
-        return f"{match[1]}: several values need -m (a multirun), or brackets if they are one list"
+        name, _, values = match[1].partition("=")
+        takes_a_list = isinstance(flatten(dataclasses.asdict(ExperimentConfig())).get(name), list)
+        lists = f": {name}=[{values}]" if takes_a_list else ""
+        return f"{match[1]}: several values need -m (a multirun), or brackets if they are one list{lists}"
     if isinstance(error, HydraException):  # Hydra's second line says what to do
         return " ".join(line.strip() for line in text.splitlines()[:2])
     return explain(error)

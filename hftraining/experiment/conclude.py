@@ -57,7 +57,7 @@ def conclude(
         steps=fitted.progress.step,
         best_step=fitted.progress.best_step,
         skipped_steps=fitted.progress.skipped_steps,
-        eval_loss=ground.periods["valid"].loss(forecasts["valid"], config.objective, config.profit_tracker),
+        eval_loss=ground.periods["valid"].loss(forecasts["valid"], config.objective, ground.tracker),
         loss={name: score_losses(period, train, forecasts[name]) for name, period in ground.periods.items()},
         periods={name: part.result for name, part in judged.items()},
         profit_loss_correlation=Correlation(correlation, list(interval), len(fitted.losses)),

@@ -18,8 +18,10 @@ from hftraining.core.secret import refuse_secrets
 from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
-from hftraining.market.config import StocksConfig
-from hftraining.model.config import HEADLESS, ModelConfig, ObjectiveConfig
+from hftraining.market.config import StocksConfig, default_stocks
+from hftraining.model.config import HEADLESS, IC_SYMBOLS, ModelConfig, ObjectiveConfig
+from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig
+from hftraining.runs.earlier import in_todays_fields
 from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
 from hftraining.training.config import TrainingConfig
 
@@ -57,14 +59,15 @@ class ExperimentConfig:
     """The tree. Its defaults are what `python train.py` runs."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    stocks: StocksConfig = field(default_factory=StocksConfig)
+    stocks: StocksConfig = field(default_factory=default_stocks)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
-    seed: int = 1
+    seed: int = 1  # of all that is random in a run
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
-    output_dir: str = "outputs"
+    output_dir: str = "outputs"  # where run folders go
     resume: str | None = None  # a run folder to resume, under its own config
     init_from: str | None = None  # fine-tune: the run folder of the base model
 
@@ -75,26 +78,39 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         """Refuse combinations of groups that make no sense."""
-        tracker, objective = self.profit_tracker, self.objective
-        if tracker.horizon and tracker.horizon not in objective.horizons:
+        portfolio, tracker, objective = self.portfolio, self.profit_tracker, self.objective
+        if portfolio.horizon and portfolio.horizon not in objective.horizons:
             raise ValueError(
-                f"profit_tracker.horizon={tracker.horizon} is not one of objective.horizons={objective.horizons}"
+                f"portfolio.horizon={portfolio.horizon} is not one of objective.horizons={objective.horizons}"
             )
-        if objective.forecast_weight == 0 and tracker.policy != "head":
+        if objective.forecast_weight == 0 and portfolio.kind != "head":
             raise ValueError(
-                f"profit_tracker.policy={tracker.policy} trades forecasts, but objective.forecast_weight=0 trains "
-                "none: use profit_tracker.policy=head"
+                f"portfolio.kind={portfolio.kind} trades forecasts, but objective.forecast_weight=0 trains "
+                "none: use portfolio=head"
             )
-        if objective.profit_weight == 0 and tracker.policy == "head":
+        if objective.profit_weight == 0 and portfolio.kind == "head":
             raise ValueError(
-                "profit_tracker.policy=head trades the position head, but objective.profit_weight=0 does not train it: "
+                "portfolio.kind=head trades the position head, but objective.profit_weight=0 does not train it: "
                 "use objective=mixed or objective=profit"
             )
-        if self.model.kind in HEADLESS and tracker.policy == "head":
+        if self.model.kind in HEADLESS and portfolio.kind == "head":
             raise ValueError(
-                f"profit_tracker.policy=head trades the position head, which model.kind={self.model.kind} lacks: "
-                "use another policy"
+                f"portfolio.kind=head trades the position head, which model.kind={self.model.kind} lacks: "
+                "use another portfolio"
             )
+        if objective.loss != "pinball" and self.model.kind in HEADLESS:
+            raise ValueError(
+                f"objective.loss={objective.loss} trains networks, but model.kind={self.model.kind} has a squared "
+                "error of its own: leave it out"
+            )
+        if objective.loss == "ic" and min(self.training.symbols_per_window, self.training.batch_size) < IC_SYMBOLS:
+            raise ValueError(
+                f"objective.loss=ic correlates the stocks of a day, so training.symbols_per_window="
+                f"{self.training.symbols_per_window} and batch_size={self.training.batch_size} must be at least "
+                f"{IC_SYMBOLS}"
+            )
+        if objective.relative not in ("auto", "none") and portfolio.kind in ABSOLUTE:
+            raise ValueError(needs_absolute(portfolio.kind, objective.relative))
         if self.training.methods and not self.init_from:
             raise ValueError(f"training.methods={self.training.methods} needs a base model: init_from=outputs/base/...")
         if not 0 <= self.seed <= MOST_SEED:
@@ -121,6 +137,14 @@ class ExperimentConfig:
                 f"{model.hidden_size} and num_layers={model.num_layers} would need about {about:.0e} bytes a step: "
                 "choose smaller ones"
             )
+
+
+def needs_absolute(kind: str, relative: str) -> str:
+    """The message for a portfolio that relative forecasts cannot feed."""
+    return (
+        f"portfolio.kind={kind} needs absolute returns, but objective.relative={relative} forecasts relative ones: "
+        "use objective.relative=none or portfolio=tilt"
+    )
 
 
 def typed_config(values: Any) -> ExperimentConfig:
@@ -171,9 +195,12 @@ def load_config(path: Path) -> ExperimentConfig:
 def plain_values(path: Path) -> dict[str, Any]:
     """The nested values of a file of config fields, as data. Raises UserError, naming the file and the field.
 
-    A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused.
+    A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused. The
+    config.yaml of an earlier version has the fields that were added since.
     """
-    values = _in_todays_words(read_yaml(path))
+    values = read_yaml(path)
+    if path.name == "config.yaml":
+        values = in_todays_fields(values)
     known = flatten(dataclasses.asdict(ExperimentConfig()))
     for name, value in flatten(values).items():
         if name not in known:
@@ -190,14 +217,6 @@ def plain_values(path: Path) -> dict[str, Any]:
         if isinstance(value, list) and len(value) > LIST_MOST:
             raise ConfigError(f"{path}: {name} has {len(value):,} entries, the most is {LIST_MOST:,}")
     refuse_huge(values, path)
-    return values
-
-
-def _in_todays_words(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a file that an earlier version may have written, whose objective.relative was true or false."""
-    objective = values.get("objective")
-    if isinstance(objective, dict) and isinstance(relative := objective.get("relative"), bool):
-        return values | {"objective": objective | {"relative": "mean" if relative else "none"}}
     return values
 
 
@@ -224,6 +243,10 @@ def explain(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = next((line for line in lines if not line.startswith(("full_key", "object_type", "reference_type"))), "")
     full_key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key")), "")
+    if "is not a ListConfig, list or tuple" in text and full_key:
+        value = getattr(error, "value", None)
+        items = ",".join(str(value).replace(",", " ").split()) if isinstance(value, str | int | float) else "..."
+        return f"{full_key} is a list: write {full_key}=[{in_a_line(items, 60)}]"
     if match := re.search(r"Key '(\w+)' (?:not in|is not in struct)", text):
         return unknown_key(full_key or match.group(1))
     return f"{full_key}: {text}" if full_key and full_key not in text else text

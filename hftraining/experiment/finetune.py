@@ -10,7 +10,7 @@ from pathlib import Path
 from hftraining.core.errors import ConfigError
 from hftraining.core.forecast import Forecast
 from hftraining.experiment.base_run import BaseRun
-from hftraining.experiment.baselines import baseline_forecast, rules_without_head
+from hftraining.experiment.baselines import baseline_forecast, without_head
 from hftraining.experiment.candidate import candidate_ground
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
@@ -65,7 +65,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None, repeat
     ground = prepare(config, base=base)
     with opened(ground, argv, "finetuned", config.name, repeats=repeats) as (record, row):
         console = Console(config.training.max_steps, 0, config.profit_tracker.report_every)
-        for line in (*opening_lines(ground), f"  base: {base.folder} (signature {base.signature})"):
+        for line in (*opening_lines(ground, record.folder), f"  base: {base.folder} (signature {base.signature})"):
             console.say(line)
         as_it_is, *simpler = references(ground)
         tried = [try_method(method, ground, record.folder) for method in config.training.methods]
@@ -84,7 +84,7 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None, repeat
         _copy_history(record, recommendation.choice)
         conclusion = conclude(ground, fitted, record, row, recommendation)
         console.recommendation(recommendation)
-        console.summary(conclusion.result)
+        console.summary(conclusion.result, record.folder)
     return FinishedRun(record.folder, conclusion.result)
 
 
@@ -95,7 +95,7 @@ def references(ground: Ground) -> list[Candidate]:
     rows = [_row(BASE, ground, forecast, Fitted(_with_universe(base, ground), Progress(), [], []))]
     if RIDGE in config.evidence.baselines:
         whole = baseline_forecast(RIDGE, config, ground.features, base, ground.lesson)
-        tracker = ProfitTracker(rules_without_head(config.profit_tracker))
+        tracker = ProfitTracker(config.profit_tracker, without_head(config.portfolio))
         rows.append(_row(RIDGE, dataclasses.replace(ground, tracker=tracker), whole.rows(ground.splits.valid)))
     rows.append(Candidate(NOTHING, nothing_changes(forecast)))
     return rows

@@ -59,6 +59,10 @@ class Fitting:
             merge(trainer.model)
         return Fitted(self.ground.forecaster, progress, self.probe.losses, self.probe.sharpes)
 
+    def is_best(self, step: int) -> bool:
+        """Whether the probe of a step, the newest one, is the best so far."""
+        return self.trainer is not None and self.trainer.progress.best_step == step
+
     def _learn(self, log: StepListener, on_step: StepListener) -> Progress:
         """One step of a model that brings its own learning, one probe and one checkpoint, from which a run resumes."""
         model, train = self.ground.forecaster.model, self.ground.periods["train"]
@@ -97,10 +101,9 @@ def fit(ground: Ground, record: RunRecord, watch: Watch | None = None, opening: 
             console.say(line)
 
         def on_step(step: int, values: dict[str, float]) -> None:
-            is_due = ground.base is None or step % report_every == 0  # the table of candidates shows how each ended
-            report = fitting.probe.report if is_due else None
-            rivals = {"strategy": report.metrics, "buy and hold": report.buy_and_hold.metrics} if report else None
-            console.step(step, values, rivals)
+            report = fitting.probe.report
+            rivals = {"model": report.metrics, "buy and hold": report.buy_and_hold.metrics} if report else None
+            console.step(step, values, rivals, best=fitting.is_best(step))
             if watch is not None and LOSS_TAG in values:
                 watch(step, values)
 
@@ -118,10 +121,11 @@ def watch_again(history: list[dict[str, float]], watch: Watch) -> None:
 
 def _trainer(ground: Ground, probe: ValidationProbe, checkpoints: Checkpoints) -> Trainer:
     config, model = ground.config, ground.forecaster.model
+    pace = config.portfolio
     assert isinstance(model, Network) and ground.windows is not None
     trainer = Trainer(
         model,
-        Objective(config.objective, config.profit_tracker),
+        Objective(config.objective, config.profit_tracker, pace.smoothing, pace.trade_rate, pace.every),
         ground.windows,
         config.training,
         config.seed,

@@ -84,12 +84,12 @@ def proof_with(leak: Leak, bars: Bars, seed: int) -> LeakReport:
 
 @functools.cache
 def config_of(overrides: tuple[str, ...]) -> ExperimentConfig:
-    """The config of a small model on the packaged sample."""
-    return typed_config(composed(["evidence.leak_days=2", *overrides]))
+    """The config of a small model on the packaged sample of five stocks."""
+    return typed_config(composed(["stocks=sample5", "evidence.leak_days=2", *overrides]))
 
 
 def sample_bars() -> Bars:
-    """The packaged sample, on which the gallery is shown."""
+    """The packaged sample of five stocks, on which the gallery is shown."""
     return load_bars(config_of(()).stocks)
 
 

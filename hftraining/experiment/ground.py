@@ -22,9 +22,10 @@ from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
 from hftraining.market.features import Features, Scaler, make_features
 from hftraining.market.labels import make_labels
-from hftraining.market.prices import load_bars
-from hftraining.market.windows import Splits, WindowSampler
+from hftraining.market.prices import as_named, load_bars
+from hftraining.market.windows import Splits, WindowSampler, places_of
 from hftraining.model.base import Forecaster, Learner
+from hftraining.model.config import IC_SYMBOLS
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
 from hftraining.profit_tracker import ProfitTracker
@@ -74,16 +75,22 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     Raises ConfigError or MarketDataError, and LearningError if a model that brings its own learning cannot be fitted.
     """
     splits, objective = splits_of(config, universe), config.objective
-    relative = chosen_relative(config, len(universe.symbols_S), base)
     days = splits.days(universe.sessions_T)
     seen = universe.rows(slice(0, splits.test.start)) if sealed else universe
+    asked = tuple(as_named(config.stocks.symbols, universe.symbols_S))
+    symbols = asked if base and asked else universe.symbols_S
+    relative = chosen_relative(config, len(universe.symbols_S), len(symbols), base)
+    if objective.loss == "ic" and len(symbols) < IC_SYMBOLS:
+        raise ConfigError(
+            f"objective.loss=ic correlates the stocks of a day, so it needs at least {IC_SYMBOLS}, but there "
+            f"{'is' if len(symbols) == 1 else 'are'} {len(symbols)}: use objective.loss=pinball"
+        )
     features, lag = make_features(seen), config.profit_tracker.lag
     labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, relative)
     forecaster = base.forecaster if base else untrained(config, features, splits, relative)
     if not base:
         forecaster.symbols, forecaster.days = universe.symbols_S, days
 
-    symbols = tuple(config.stocks.symbols) if base and config.stocks.symbols else universe.symbols_S
     rest = tuple(name for name in base.forecaster.symbols if name not in symbols) if base else ()
     everything = (seen, features, labels_TSH)
     own_bars, own_features, own_labels_TSH = own = _part(*everything, symbols)
@@ -93,7 +100,7 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     sets, lead = ("train", "valid") if sealed else ("train", "valid", "test"), forecaster.receptive_field - 1
 
     def period(part: tuple[Bars, Features, np.ndarray], rows: slice) -> Period:
-        return Period.cut(*part, objective.horizons, rows, lead, relative)
+        return Period.cut(*part, objective.horizons, rows, lead, relative, objective.loss)
 
     return Ground(
         config=config,
@@ -105,7 +112,7 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
         days=days,
         periods={name: period(own, getattr(splits, name)) for name in sets},
         forecaster=forecaster,
-        tracker=ProfitTracker(config.profit_tracker),
+        tracker=ProfitTracker(config.profit_tracker, config.portfolio),
         # Before the run begins, so that a baseline or window that fails leaves nothing half-done.
         baselines=baseline_weights(config, own_bars, own_features, forecaster, lesson),
         windows=windows_of(config, own_bars, lesson) if isinstance(forecaster.model, Network) else None,
@@ -133,10 +140,12 @@ def untrained(config: ExperimentConfig, features: Features, splits: Splits, rela
 def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int:
     """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune."""
     universe = load_bars(stocks_of(config, base))
-    symbols = config.stocks.symbols or list(base.forecaster.symbols)
+    symbols = as_named(config.stocks.symbols or base.forecaster.symbols, universe.symbols_S)
     known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
     bars = int(known_TS[splits_of(config, universe).train].sum())
-    return max(1, -(-epochs * bars // (config.training.batch_size * config.training.window)))
+    training = config.training
+    windows, places = places_of(training.batch_size, training.symbols_per_window, len(symbols))
+    return max(1, -(-epochs * bars // (windows * places * training.window)))
 
 
 def use_machine(config: ExperimentConfig) -> None:
@@ -161,7 +170,8 @@ def stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
     """The stocks of a run's universe: for a fine-tune, those of its base and any that the base does not know."""
     if not base:
         return config.stocks
-    everyone = list(dict.fromkeys([*base.forecaster.symbols, *config.stocks.symbols]))
+    own = as_named(config.stocks.symbols, base.forecaster.symbols)
+    everyone = list(dict.fromkeys([*base.forecaster.symbols, *own]))
     return dataclasses.replace(config.stocks, symbols=everyone, exclude=[])
 
 

@@ -10,6 +10,8 @@ from hftraining.core.values import canonical, flatten
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, typed_config
+from hftraining.market.config import StocksConfig
+from hftraining.market.prices import as_named
 from hftraining.model.config import HEADLESS
 from hftraining.runs.code_version import source_digest
 from hftraining.runs.folder import read_config_diff
@@ -40,7 +42,8 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
             (values[group] if group else values)[field] = value
     for name in ("valid", "test"):
         values["stocks"][f"{name}_start"] = values["stocks"][f"{name}_start"] or base.forecaster.days[name][0]
-    symbols = values["stocks"]["symbols"] = values["stocks"]["symbols"] or list(base.forecaster.symbols)
+    known = base.forecaster.symbols
+    symbols = values["stocks"]["symbols"] = as_named(values["stocks"]["symbols"] or known, known)
     if "name" not in keys:
         shown = symbols[:SYMBOLS_IN_A_NAME]
         values["name"] = "-".join(shown) + (f"-and-{len(symbols) - len(shown)}-more" if symbols != shown else "")
@@ -63,8 +66,18 @@ def check(config: ExperimentConfig, base: BaseRun) -> None:
     if (facts.get("code") or {}).get("digest") == source_digest():  # other code may have had other defaults
         refuse_edited(base.folder, facts, typed_config(base.config))
     base.refuse_other(dataclasses.asdict(config))
-    if config.stocks.valid_start and config.stocks.test_start:
-        base.refuse_seen_days(config.stocks.valid_start, config.stocks.test_start)
+    valid, test = (_border(name, config.stocks, base) for name in ("valid", "test"))
+    if valid and test:
+        base.refuse_seen_days(valid, test)
+
+
+def _border(name: str, stocks: StocksConfig, base: BaseRun) -> str | None:
+    """The day from which on a fine-tune is judged: the first session of the base where it is that of the base's config.
+
+    That may be no session: 2013-01-01 is a holiday. prepare looks at the sessions of other days.
+    """
+    day: str | None = getattr(stocks, f"{name}_start")
+    return base.forecaster.days[name][0] if day == base.config["stocks"].get(f"{name}_start") else day
 
 
 def candidate_config(config: ExperimentConfig, base: BaseRun, method: str) -> ExperimentConfig:

@@ -18,12 +18,12 @@ from hftraining.evidence.scores import Score as DailyScore
 from hftraining.evidence.scores import daily_scores, quantile_calibration
 from hftraining.experiment.periods import Period
 from hftraining.profit_tracker import ProfitReport, ProfitTracker
-from hftraining.runs.result import Baseline, Calibration, Estimate, Null, PeriodResult, Score
+from hftraining.runs.result import AtCosts, Baseline, Calibration, Estimate, Null, PeriodResult, Score
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import daily_returns, summarize
-from hftraining.trading.simulator import simulate
-from hftraining.trading.strategies import STRATEGIES
+from hftraining.trading.simulator import Simulation, simulate
 
+COSTS = (0, 5, 10, 20)  # basis points a side
 FAN = ("q05", "q25", "q50", "q75", "q95")
 
 
@@ -61,23 +61,14 @@ def judge(
     null = null_band(*prices, report.weights_TS, rules, evidence.null_draws, seed)
     interval = sharpe_interval(ours, evidence.bootstrap_draws, seed)
     difference = sharpe_difference(ours, theirs, evidence.bootstrap_draws, seed)
-    matched = tracker.risk_matched(bars, report.metrics["exposure"])
-    beside = {"buy_and_hold": Baseline(dict(held.metrics)), "risk_matched": Baseline(dict(matched.metrics))}
-    for name, weights_TS in baselines.items():
-        # Rules are traded as the literature has it: stops would cripple them in our favour. Baseline models are traded
-        # by the model's own rules.
-        own_rules = replace(rules, stop_loss=0.0, take_profit=0.0) if name in STRATEGIES else rules
-        simulation = simulate(*prices, weights_TS, own_rules)
-        apart = sharpe_difference(daily_returns(simulation.equity_T), theirs, evidence.bootstrap_draws, seed)
-        beside[name] = Baseline(dict(summarize(simulation, own_rules)), estimate_of(apart))
-    scores, calibration = _scored(period, forecast, rules)
+    scores, calibration = _scored(period, forecast, tracker.portfolio.horizon)
     dates, (first, last) = bars.sessions_T, period.window
     result = PeriodResult(
         days=len(dates),
         first=first,
         last=last,
         profit=dict(report.metrics),
-        baselines=beside,
+        baselines=_beside(period, tracker, report, baselines, difference, evidence.bootstrap_draws, seed),
         null=Null(null.p, list(null.band), null.draws, null.selection_p, list(null.selection_band), null.reason),
         interval=[interval.low, interval.high],
         difference=estimate_of(difference),
@@ -85,6 +76,7 @@ def judge(
         calibration=calibration,
         alarms=alarms(scores, estimate_of(interval)),
         money=money(report.metrics, held.metrics),
+        at_costs=[_at_costs(prices, report.weights_TS, rules, points) for points in COSTS],
     )
     curves = {"equity": report.simulation.equity_T, "buy_and_hold": held.simulation.equity_T}
     fan = {name: null.fan_TQ[:, q] for q, name in enumerate(FAN)}
@@ -100,16 +92,64 @@ def judge(
     )
 
 
+def _beside(
+    period: Period,
+    tracker: ProfitTracker,
+    report: ProfitReport,
+    baselines: dict[str, np.ndarray],
+    difference: Interval,
+    draws: int,
+    seed: int,
+) -> dict[str, Baseline]:
+    """What buy and hold and the baselines earned on the days of a report, and how the model stands to each.
+
+    baselines: see judge. difference: the model's Sharpe ratio less buy and hold's.
+    """
+    bars, rules, held = period.bars, tracker.config, report.buy_and_hold
+    prices = (bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS)
+    ours, theirs = daily_returns(report.simulation.equity_T), daily_returns(held.simulation.equity_T)
+    matched = tracker.risk_matched(bars, report.metrics["exposure"])
+    beside = {
+        "buy_and_hold": Baseline(dict(held.metrics), None, estimate_of(difference)),
+        "risk_matched": Baseline(dict(matched.metrics), None, _lead(ours, matched.simulation, draws, seed)),
+    }
+    for name, weights_TS in baselines.items():
+        simulation = simulate(*prices, weights_TS, rules)
+        apart = sharpe_difference(daily_returns(simulation.equity_T), theirs, draws, seed)
+        lead = _lead(ours, simulation, draws, seed)
+        beside[name] = Baseline(dict(summarize(simulation, rules)), estimate_of(apart), lead)
+    return beside
+
+
+def _lead(ours_T: np.ndarray, theirs: Simulation, draws: int, seed: int) -> Estimate:
+    """The model's Sharpe ratio less that of another account. ours_T: daily returns."""
+    return estimate_of(sharpe_difference(ours_T, daily_returns(theirs.equity_T), draws, seed))
+
+
+def _at_costs(
+    prices: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    weights_TS: np.ndarray,
+    rules: ProfitTrackerConfig,
+    points: int,
+) -> AtCosts:
+    """The same target weights where each side costs so many basis points; at 0 borrowing is free, too.
+
+    All of it is taken as commission, so that a take profit, which pays no slippage, costs as much as any other fill.
+    """
+    borrow = rules.borrow_rate if points else 0.0
+    own = replace(rules, commission=points / 1e4, slippage=0.0, borrow_rate=borrow)
+    found = summarize(simulate(*prices, weights_TS, own), own)
+    return AtCosts(float(points), found["total_return"], found["sharpe_ratio"])
+
+
 def estimate_of(interval: Interval | DailyScore) -> Estimate:
     """A value and its 95 % interval, as result.json holds them."""
     return Estimate(interval.value, interval.low, interval.high)
 
 
-def _scored(
-    period: Period, forecast: Forecast, rules: ProfitTrackerConfig
-) -> tuple[dict[str, Score], list[Calibration]]:
+def _scored(period: Period, forecast: Forecast, horizon: int) -> tuple[dict[str, Score], list[Calibration]]:
     """The scores of the median at the traded horizon, and the calibration of every quantile."""
-    horizon = rules.horizon or max(forecast.horizons)
+    horizon = horizon or max(forecast.horizons)
     h, middle = forecast.horizons.index(horizon), forecast.levels.index(0.5)
     labels_TSH = period.labels_TSH * period.span_TSH  # in the unit of the forecast
     median_TS = forecast.quantiles_TSHQ[:, :, h, middle]

@@ -21,6 +21,7 @@ from hftraining.runs.folder import CANDIDATES_FOLDER
 from hftraining.runs.identity import manifest, new_id
 from hftraining.runs.ledger import Ledger
 from hftraining.runs.lock import FolderLock
+from hftraining.runs.naming import name_apart
 from hftraining.runs.record import RunRecord, read_manifest
 from hftraining.training.checkpoint import Checkpoints
 
@@ -39,8 +40,8 @@ def opened(
 ) -> Iterator[tuple[RunRecord, LedgerRow]]:
     """The folder outputs/kind/name/called of a new run, or that of a resumed one, and its ledger row while it runs.
 
-    called: the date and time unless given. part_of: the uuid of the trial that this run is a fold or seed of. repeats:
-    the id of the run that a replay repeats.
+    called: the date and time unless given, and what differs where the folder holds other runs: see name_apart. part_of:
+    the uuid of the trial that this run is a fold or seed of. repeats: the id of the run that a replay repeats.
     """
     config = ground.config
     if config.resume and (lost := lost_ledger(config.evidence)):
@@ -142,6 +143,7 @@ def _created(
     if repeats:
         facts[REPEATS] = repeats
     outputs = Path(config.output_dir)
+    called = called or name_apart(outputs / kind / name, signature, delta)
 
     def write_bars(folder: Path) -> None:
         write_digests(digest_bars(bars), folder, outputs / ".bars" / f"{prints['fingerprint']}.npz")

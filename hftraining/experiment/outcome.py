@@ -140,7 +140,8 @@ def _of_report(report: ProfitReport, first: int, word: str) -> dict[str, Known]:
 
 def smooth_account(ground: Ground, name: str, forecaster: Forecaster) -> ProfitReport:
     """The account of a period without exits inside a day and without borrow: its shares and cash change at opens."""
-    tracker = ProfitTracker(replace(ground.config.profit_tracker, **SMOOTH))  # type: ignore[arg-type]
+    rules = replace(ground.config.profit_tracker, **SMOOTH)  # type: ignore[arg-type]
+    tracker = ProfitTracker(rules, ground.config.portfolio)
     period = ground.periods[name]
     return tracker.evaluate(period.bars, period.forecast(forecaster))
 

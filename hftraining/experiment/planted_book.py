@@ -36,8 +36,8 @@ def over_the_largest(real: Made) -> Made:
 def only_survivors(real: Made) -> Made:
     """Nothing is bought that does not trade until the end of the period."""
 
-    def target_weights(forecast: Forecast, bars: Bars, config: Any) -> np.ndarray:
-        weights_TS: np.ndarray = real(forecast, bars, config)
+    def target_weights(forecast: Forecast, bars: Bars, *rules: Any) -> np.ndarray:
+        weights_TS: np.ndarray = real(forecast, bars, *rules)
         return np.where(bars.present_TS[-2:].any(axis=0), weights_TS, 0.0)
 
     return target_weights
@@ -46,8 +46,8 @@ def only_survivors(real: Made) -> Made:
 def flat_before_the_last_bar(real: Made) -> Made:
     """A symbol is sold a week before its last bar, unless that is the last session of the period."""
 
-    def target_weights(forecast: Forecast, bars: Bars, config: Any) -> np.ndarray:
-        weights_TS: np.ndarray = np.array(real(forecast, bars, config))
+    def target_weights(forecast: Forecast, bars: Bars, *rules: Any) -> np.ndarray:
+        weights_TS: np.ndarray = np.array(real(forecast, bars, *rules))
         left_TS = np.cumsum(bars.present_TS[::-1], axis=0)[::-1]  # bars from today on
         ends_S = ~np.asarray(bars.present_TS[-1])
         return np.where((left_TS <= 5) & ends_S, 0.0, weights_TS)
@@ -68,8 +68,8 @@ def smoothed_both_ways(real: Made) -> Made:
 def flat_before_a_fall(real: Made) -> Made:
     """Nothing is held through a month's first session if it falls: a leak on twelve days a year."""
 
-    def target_weights(forecast: Forecast, bars: Bars, config: Any) -> np.ndarray:
-        weights_TS: np.ndarray = real(forecast, bars, config)
+    def target_weights(forecast: Forecast, bars: Bars, *rules: Any) -> np.ndarray:
+        weights_TS: np.ndarray = real(forecast, bars, *rules)
         month_T = bars.sessions_T.astype("datetime64[M]")
         is_end_T1 = (ahead(month_T) != month_T)[:, None]
         with np.errstate(invalid="ignore"):
@@ -82,8 +82,8 @@ def flat_before_a_fall(real: Made) -> Made:
 def calm_over_the_period(real: Made) -> Made:
     """Weights scaled down to a volatility that the book had over the whole period."""
 
-    def target_weights(forecast: Forecast, bars: Bars, config: Any) -> np.ndarray:
-        weights_TS: np.ndarray = real(forecast, bars, config)
+    def target_weights(forecast: Forecast, bars: Bars, *rules: Any) -> np.ndarray:
+        weights_TS: np.ndarray = real(forecast, bars, *rules)
         return_TS = np.nan_to_num(np.diff(np.log(bars.close_TS), axis=0))
         volatility = float(np.std((weights_TS[:-1] * return_TS).sum(axis=1)))
         return weights_TS * min(1.0, 0.01 / max(volatility, 1e-9))

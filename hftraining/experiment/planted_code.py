@@ -221,10 +221,10 @@ def forecast_less_its_mean(real: Made) -> Made:
 def standardised_by_period(real: Made) -> Any:
     """The features of a period lose their mean over the period, and are divided by their deviation over it."""
 
-    def cut(bars: Bars, features: Features, labels_TSH: np.ndarray, horizons: Any, rows: slice, lead: int) -> Period:
+    def cut(bars: Bars, features: Features, labels_TSH: np.ndarray, horizons: Any, rows: slice, *rest: Any) -> Period:
         known = features.values_TSF[rows][features.known_TS[rows]]
         values_TSF = (features.values_TSF - known.mean(axis=0)) / (known.std(axis=0) + 1e-9)
-        made: Period = real(bars, replace(features, values_TSF=values_TSF), labels_TSH, horizons, rows, lead)
+        made: Period = real(bars, replace(features, values_TSF=values_TSF), labels_TSH, horizons, rows, *rest)
         return made
 
     return staticmethod(cut)

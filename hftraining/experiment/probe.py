@@ -37,7 +37,7 @@ class ValidationProbe:
         self.report = self.tracker.evaluate(self.valid.bars, forecast)
         values = {metric.tag: float(self.report.metrics[metric.name]) for metric in PROFIT if metric.probed}
         if self.objective.profit_weight and self.forecaster.kind not in HEADLESS:
-            values["eval/profit_loss"] = self.valid.profit_loss(forecast, self.tracker.config)
+            values["eval/profit_loss"] = self.valid.profit_loss(forecast, self.tracker)
         loss = self.valid.forecast_loss(forecast) if self.objective.forecast_weight else values["eval/profit_loss"]
         values[LOSS_TAG] = loss
         self.losses.append(loss)

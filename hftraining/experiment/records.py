@@ -17,7 +17,7 @@ from hftraining.core.metrics import Unit
 from hftraining.core.values import plain
 from hftraining.experiment.compose import override
 from hftraining.reports.compare import HELD, LOSS, SHARPE, Comparison, compare_runs
-from hftraining.reports.compare_words import headline, money_sentences, sentences
+from hftraining.reports.compare_words import headline, legend, money_sentences, sentences
 from hftraining.reports.curves import Curve, growth_by_period, mean_of
 from hftraining.reports.deltas import Group, Run, derived_name, shown_value
 from hftraining.reports.format import estimate, number, plural
@@ -72,24 +72,26 @@ def write_record(name: str, places: Sequence[str | Path], question: str, experim
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _list(experiments / "README.md", day, folder.name, _words(name), outcome[0])
+    named = [outcome[0], *filter(None, [legend(comparison)])]  # the letters mean nothing without their names
+    _list(experiments / "README.md", day, folder.name, _words(name), " ".join(named))
     return folder
 
 
 def verdict(comparison: Comparison) -> list[str]:
     """The outcome by fixed rules: first the groups compared, then each group beside luck and buy and hold."""
-    lines = [f"{headline(comparison)}.", *money_sentences(comparison)]
+    lines = [f"{headline(comparison)}.", *filter(None, [legend(comparison)]), *money_sentences(comparison)]
     if len(comparison.groups) > 1:
         lines += sentences(comparison)
     for group in comparison.groups:
+        called = group.label if len(comparison.groups) > 1 else group.title
         results = [run.result for run in group.replicates if run.result]
         if not results:
-            lines.append(f"{group.title}: no run is finished.")
+            lines.append(f"{called}: no run is finished.")
             continue
         said = [("valid" in result.periods and result.valid.verdict) or result.verdict or "" for result in results]
         chance, market = (sum(text.startswith(words) for text in said) for words in ("beats", "beats buy and hold"))
         lines.append(
-            f"{group.title}: validation Sharpe ratio {group.spread(SHARPE['valid']).text()} over "
+            f"{called}: validation Sharpe ratio {group.spread(SHARPE['valid']).text()} over "
             f"{plural(len(said), 'seed')}, buy and hold {number(group.spread(HELD['valid']).mean, Unit.RATIO)}; "
             f"{chance} of {len(said)} beat chance, {market} of {len(said)} beat buy and hold on the validation days."
         )

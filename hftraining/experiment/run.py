@@ -46,17 +46,20 @@ def run_experiment(
         sealed = sealed or is_sealed(folder)
     ground = prepare(config, bars, sealed=sealed)
     with opened(ground, argv, kind, name or config.name, called, part_of, repeats) as (record, row):
-        fitted = fit(ground, record, watch, opening_lines(ground))
+        fitted = fit(ground, record, watch, opening_lines(ground, record.folder))
         conclusion = conclude(ground, fitted, record, row)
         console = Console(fitted.progress.step, 0, config.profit_tracker.report_every, quiet=sealed)
-        console.summary(conclusion.result)
+        console.summary(conclusion.result, record.folder)
     return FinishedRun(record.folder, conclusion.result)
 
 
-def opening_lines(ground: Ground) -> tuple[str, ...]:
-    """The lines of the console before the first step: bars, days, labels, repairs and the leak proof."""
+def opening_lines(ground: Ground, folder: Path) -> tuple[str, ...]:
+    """The lines of the console before the first step: run folder, bars, days, labels, repairs and the leak proof."""
     bars = ground.universe
-    lines = [f"{bars.source}: {len(bars.symbols_S)} symbols, {bars.sessions_T[0]} to {bars.sessions_T[-1]}"]
+    lines = [
+        f"run folder: {folder}",
+        f"{bars.source}: {len(bars.symbols_S)} symbols, {bars.sessions_T[0]} to {bars.sessions_T[-1]}",
+    ]
     for name, period in ground.periods.items():
         lines.append(f"  {name}: {len(period.bars.sessions_T)} sessions, {' to '.join(period.window)}")
     said = labels_line(ground.config, ground.forecaster.relative, len(bars.symbols_S), ground.base)

@@ -150,7 +150,7 @@ def _small(config: ExperimentConfig, symbols: list[str], valid: str, test: str) 
         training=replace(
             training,
             max_steps=STEPS,
-            batch_size=training.symbols_per_window,
+            batch_size=min(training.symbols_per_window, len(symbols)),  # one window
             window=min(training.window, WINDOW),
             warmup_steps=0,
             history=training.history if training.history >= TRAIN_ROWS else 0,  # fewer days may be too few here

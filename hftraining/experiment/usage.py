@@ -26,6 +26,7 @@ python train.py init_from=outputs/base/... stocks.symbols=[AAPL]   fine-tune, an
 """
 FOOTER = "--hydra-help lists the options of Hydra, among them --cfg job (show the config) and -sc (tab completion)."
 _COMMENTED_FIELD = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
+_NAME = "what this choice is called"
 _COLUMN = 32  # where the meanings begin
 
 
@@ -52,7 +53,7 @@ def _fields(config: type, values: Mapping[str, Any], indent: str = "") -> Iterat
             yield from _fields(group, value, indent + "  ")
             continue
         line = f"{line} {_text(value)}"
-        meaning = meanings.get(entry.name)
+        meaning = meanings.get(entry.name) or (_NAME if entry.name == "name" else None)
         yield f"{line:<{_COLUMN}}  # {meaning}" if meaning else line
 
 

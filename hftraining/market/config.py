@@ -3,16 +3,19 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from itertools import pairwise
 
 from hftraining.core.errors import UserError
 from hftraining.market.wording import plain, plain_path
 
-SOURCES = ("sample", "yahoo", "files")
+SOURCES = ("sample", "sample5", "yahoo", "files")
 BAD_ROWS = ("refuse", "drop")
 RESAMPLE = ("1d",)
 MOST_LETTERS_OF_A_SYMBOL = 64
+MOST_LETTERS_OF_A_COLUMN = 200
+SEPARATORS = {";": ";", "|": "|", "tab": "\t", ",": ","}  # as it is written in a config, and in a file
+UNIX = {"unix_s": 1, "unix_ms": 1000}  # how many of them are a second
 
 
 class MarketDataError(UserError):
@@ -20,11 +23,58 @@ class MarketDataError(UserError):
 
 
 @dataclass
+class ColumnsConfig:
+    """What a csv file calls our columns; null: as they are called here, or nearly (Adj Close is adj_close)."""
+
+    symbol: str | None = None  # null, and no such column: the file is of one symbol, after which it is named
+    date: str | None = None  # heading of the day
+    open: str | None = None  # heading of the first price
+    high: str | None = None  # heading of the highest price
+    low: str | None = None  # heading of the lowest price
+    close: str | None = None  # heading of the last price
+    volume: str | None = None  # heading of the shares traded
+    adj_close: str | None = None  # heading of the adjusted close
+
+    def given(self) -> dict[str, str]:
+        """Our name and theirs of each column that is named."""
+        return {name: theirs for name, theirs in vars(self).items() if theirs is not None}
+
+    def __post_init__(self) -> None:
+        """Refuse what names no column, and one column that is named twice."""
+        for name, theirs in self.given().items():
+            if not theirs.strip() or len(theirs) > MOST_LETTERS_OF_A_COLUMN:
+                raise ValueError(f"stocks.csv.columns.{name}={plain(theirs, 60)!r} is not the name of a column")
+        for theirs, count in Counter(self.given().values()).items():
+            if count > 1:
+                raise ValueError(f"stocks.csv.columns names {plain(theirs, 60)} twice")
+
+
+@dataclass
+class CsvConfig:
+    """How csv files are written, where that is not as usual."""
+
+    separator: str = ","  # between columns: , ; | or tab
+    decimal: str = "."  # of numbers: . or a comma
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    date_format: str | None = None  # as strptime's, e.g. %d.%m.%Y, or unix_s, unix_ms (UTC); null: 2011-01-31 and such
+
+    def __post_init__(self) -> None:
+        """Refuse what no file is written in."""
+        _one_of("stocks.csv.separator", self.separator, tuple(SEPARATORS))
+        _one_of("stocks.csv.decimal", self.decimal, (".", ","))
+        if self.date_format is not None and self.date_format not in UNIX and not _is_date_format(self.date_format):
+            raise ValueError(
+                f"stocks.csv.date_format={plain(self.date_format, 60)} must name year, month and day, e.g. "
+                f"%d.%m.%Y, or be one of {', '.join(UNIX)}"
+            )
+
+
+@dataclass
 class StocksConfig:
     """Which symbols, from where, over which days. Dates are ISO (2011-01-03); each field says what null means."""
 
     name: str = "sample"  # names the run folder
-    source: str = "sample"  # sample (packaged, offline), yahoo (cached snapshot) or files (csv or parquet)
+    source: str = "sample"  # sample or sample5 (packaged, offline), yahoo (cached snapshot) or files (csv or parquet)
     path: str | None = None  # files: a csv or parquet file, or a folder of them
     symbols: list[str] = field(default_factory=list)  # empty: all that the source has (yahoo needs a list)
     exclude: list[str] = field(default_factory=list)  # symbols to leave out
@@ -32,6 +82,7 @@ class StocksConfig:
     end: str | None = None  # last session used; null: the last there is
     valid_start: str | None = None  # first validation session; null: after 70 % of the sessions
     test_start: str | None = None  # first test session; null: after 85 % of the sessions
+    csv: CsvConfig = field(default_factory=CsvConfig)  # files: how csv files are written
     bad_rows: str = "refuse"  # duplicated, all-NaN or absurd rows: refuse the data, or drop them with a warning
     resample: str | None = None  # files: 1d makes daily bars of intraday bars; null refuses intraday bars
     calendar: str | None = None  # gaps are named by its sessions, e.g. XNYS; null: yahoo's exchange, else what fits
@@ -64,6 +115,8 @@ class StocksConfig:
             )
         if self.refresh and self.source != "yahoo":
             raise ValueError(f"stocks.refresh=true needs stocks.source=yahoo, not source={self.source}")
+        if self.source != "files" and self.csv != CsvConfig():
+            raise ValueError(f"stocks.csv needs stocks.source=files (stocks=folder), not source={self.source}")
         if self.resample is not None:
             _one_of("stocks.resample", self.resample, RESAMPLE)
             if self.source != "files":
@@ -80,6 +133,11 @@ class StocksConfig:
                 raise ValueError(f"stocks.{name}={day} must come before stocks.{later_name}={later}")
 
 
+def default_stocks() -> StocksConfig:
+    """The group that a run has without another: the packaged sample, with the days of conf/stocks/sample.yaml."""
+    return StocksConfig(valid_start="2013-01-01", test_start="2016-01-01")
+
+
 def _refuse_symbols(name: str, symbols: list[str]) -> None:
     for symbol in symbols:
         if not isinstance(symbol, str):  # OmegaConf lets a list within a list pass
@@ -87,6 +145,17 @@ def _refuse_symbols(name: str, symbols: list[str]) -> None:
     for symbol, count in Counter(symbols).items():
         if count > 1:
             raise ValueError(f"{name} names {plain(symbol, MOST_LETTERS_OF_A_SYMBOL)} twice")
+
+
+def _is_date_format(text: str) -> bool:
+    """Whether a format tells a day from all others."""
+    try:
+        return all(
+            datetime.strptime(day.strftime(text), text).date() == day.date()
+            for day in (datetime(2011, 1, 31), datetime(1999, 12, 1), datetime(2011, 2, 3, 16))
+        )
+    except (ValueError, IndexError):
+        return False
 
 
 def _iso_date(name: str, text: str) -> date:

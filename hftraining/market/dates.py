@@ -1,13 +1,13 @@
 """Session dates and times of day, from whatever a file writes in its date column."""
 
 import re
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hftraining.market.config import MarketDataError
-from hftraining.market.wording import plain
+from hftraining.market.config import UNIX, MarketDataError
+from hftraining.market.wording import csv_option, plain
 
 FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds since 1970 of the years 1 to 9999
 PARTS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
@@ -20,13 +20,22 @@ DAY = re.compile(
 TIME = re.compile(
     r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)? ?([AaPp][Mm])?(?: ?[A-Za-z+\-][A-Za-z0-9_+:/\-]*)?"
 )
+UNIX_TIME = re.compile(r"([0-9]{9,13})(?:\.0*)?")
+# Formats that are proposed if they fit, with times of day as well.
+DAYS = ("%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%y", "%d/%m/%y",
+        "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y")  # fmt: skip
+FORMATS = (*UNIX, *(f"{day}{time}" for time in ("", " %H:%M", " %H:%M:%S") for day in DAYS))
+MOST_TRIED = 1000  # texts
 
 
-def days_and_times(column: pa.ChunkedArray, file: str) -> tuple[pa.Array, pa.Array | None]:
+def days_and_times(
+    column: pa.ChunkedArray, file: str, date_format: str | None = None
+) -> tuple[pa.Array, pa.Array | None]:
     """The date of each row, and its time of day in microseconds after midnight; None where all are at midnight.
 
-    A time with a time zone gives the date and the time on that zone's clocks. Raises MarketDataError, naming the row,
-    for what is not a date of the years 1 to 9999 or can be read in two ways.
+    date_format: of texts, as stocks.csv.date_format; None reads the usual ones. A time with a time zone gives the date
+    and the time on that zone's clocks, a Unix time those of UTC. Raises MarketDataError, naming the row, for what is
+    not a date of the years 1 to 9999 or can be read in two ways.
     """
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return _typed(column, file)
@@ -34,10 +43,10 @@ def days_and_times(column: pa.ChunkedArray, file: str) -> tuple[pa.Array, pa.Arr
     written = [text or "" for text in pc.utf8_trim_whitespace(texts.dictionary).to_pylist()]
     if texts.null_count:
         raise _no_date(file, pc.index(texts.is_null(), True).as_py(), "''")
-    days, times, wrong = _parse(written)
+    days, times, wrong = _parse(written) if date_format is None else _parse_as(written, date_format)
     if wrong is not None:
         row = pc.index(texts.indices, pa.scalar(wrong, texts.indices.type)).as_py()
-        raise _no_date(file, row, plain(ascii(written[wrong]), 70))
+        raise _no_date(file, row, plain(ascii(written[wrong]), 70), _hint(written, date_format))
     sessions = pa.array(days, pa.date32()).take(texts.indices).cast(pa.timestamp("s"))
     return sessions, pa.array(times, pa.int64()).take(texts.indices) if any(times) else None
 
@@ -86,8 +95,51 @@ def _typed(column: pa.ChunkedArray, file: str) -> tuple[pa.Array, pa.Array | Non
     return days, pc.divide(times, part // 10**6) if part > 10**6 else pc.multiply(times, 10**6 // part)
 
 
-def _no_date(file: str, row: int, what: str) -> MarketDataError:
-    return MarketDataError(f"{file}, row {row + 1}: {what} is not a date that can be read; write dates as 2011-01-03")
+def _no_date(file: str, row: int, what: str, hint: str = "write dates as 2011-01-03") -> MarketDataError:
+    return MarketDataError(f"{file}, row {row + 1}: {what} is not a date that can be read; {hint}")
+
+
+def _hint(written: list[str], date_format: str | None) -> str:
+    """What to do about dates that could not be read."""
+    if date_format is not None:
+        return f"stocks.csv.date_format={plain(date_format, 60)} does not fit"
+    options = [csv_option({"date_format": fitting}) for fitting in formats_of(written[:MOST_TRIED])]
+    kind = "a Unix time: " if options and "unix" in options[0] else ""
+    return (
+        f"write dates as 2011-01-03{f', or {kind}a csv file is read with ' + ' or '.join(options) if options else ''}"
+    )
+
+
+def formats_of(written: list[str]) -> list[str]:
+    """The formats that fit all of some texts and are not read without being named; none of no texts."""
+    if not written or _parse(written)[2] is None:
+        return []
+    return [name for name in FORMATS if _parse_as(written, name)[2] is None]
+
+
+def _parse_as(written: list[str], date_format: str) -> tuple[list[date], list[int], int | None]:
+    """As _parse, of texts that are all written in one format."""
+    days, times = [], []
+    for place, text in enumerate(written):
+        try:
+            if date_format in UNIX:
+                moment = _moment(text, UNIX[date_format])
+            else:
+                moment = datetime.strptime(text, date_format)
+        except (ValueError, OverflowError):
+            return [], [], place
+        days.append(moment.date())
+        second = (moment.hour * 60 + moment.minute) * 60 + moment.second
+        times.append(second * 10**6 + moment.microsecond)
+    return days, times, None
+
+
+def _moment(text: str, parts: int) -> datetime:
+    """A Unix time in parts of a second. Raises ValueError for what is none of the years 1973 to 2255."""
+    match = UNIX_TIME.fullmatch(text)
+    if not match or not 10**8 <= int(match[1]) / parts < 9 * 10**9:
+        raise ValueError(text)
+    return datetime(1970, 1, 1) + timedelta(microseconds=int(match[1]) * (10**6 // parts))
 
 
 def _parse(written: list[str]) -> tuple[list[date], list[int], int | None]:

@@ -1,4 +1,4 @@
-"""Bars from csv and parquet files, and from the packaged sample, as one long table.
+"""Bars from csv and parquet files as one long table.
 
 A table has the columns symbol (categorical), date (midnight, no time zone), open, high, low, close, volume and file;
 adj_close where a source has it; and time (microseconds after midnight) where a source has times of day. A file may hold
@@ -7,55 +7,34 @@ hundred bytes of memory a row and no more rows than MOST_ROWS.
 """
 
 import csv
-import gzip
-import re
 import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
-from hftraining.core.errors import closest
-from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, MarketDataError
+from hftraining.market.columns import MOST_ROWS, find_columns, refuse_rows
+from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, CsvConfig, MarketDataError
+from hftraining.market.csv_files import read_csv
 from hftraining.market.dates import days_and_times, texts_of
-from hftraining.market.parquet import MOST_COLUMNS, Parquet, UnsafeFile, check_texts
-from hftraining.market.wording import listed, plain, plain_path
+from hftraining.market.parquet import Parquet, UnsafeFile
+from hftraining.market.wording import plain, plain_path
 
-NEEDED = ("open", "high", "low", "close", "volume")
-# Plain column names and what else they are called; "" and index_level_0 are how pandas saves an unnamed date index.
-ALIASES = {
-    "symbol": ("symbol", "ticker"),
-    "date": ("date", "datetime", "timestamp", "session", "", "index_level_0"),
-    "adj_close": ("adj_close", "adjclose", "adjusted_close"),
-} | {name: (name,) for name in NEEDED}
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-"]
-MOST_ROWS = 50_000_000  # some 4 GB in memory
-MOST_CSV_BYTES, MOST_HEADER_BYTES = 2**30, 2**16
-# Bars as csv pack to a third or a fifth of their size; gzip can reach a thousandth.
-MOST_PACKING, TRAP_BYTES = 100, 2**26
 
 
-def read_sample() -> pd.DataFrame:
-    """The packaged sample: five stocks, 2000 to 2013, as traded, with adjusted closes."""
-    with resources.as_file(resources.files("hftraining.market") / "sample" / "stocks.parquet") as path:
-        return read_files(path)
-
-
-def read_files(path: Path) -> pd.DataFrame:
-    """A csv or parquet file, or all of them in a folder (not in folders below it).
+def read_files(path: Path, how: CsvConfig | None = None) -> pd.DataFrame:
+    """A csv or parquet file, or all of them in a folder (not in folders below it). how: the csv files are written.
 
     Values are as in the files; audit.py checks them. Raises MarketDataError, naming the file and the place, for a
     missing path or column, what is no regular file, an unreadable date or number, a symbol that cannot be printed, and
     more rows or longer texts than bars have.
     """
-    with _naming(path, "stocks.path="):
+    with naming(f"stocks.path={plain_path(path)}"):
         if not path.exists():
             raise MarketDataError(f"stocks.path={plain_path(path)} does not exist")
         if path.is_dir():
@@ -68,10 +47,15 @@ def read_files(path: Path) -> pd.DataFrame:
             paths = [path]
         else:
             raise MarketDataError(f"stocks.path={plain_path(path)} is not one of {', '.join(SUFFIXES)}")
+    how = how or CsvConfig()
+    if how != CsvConfig() and not any(file.name.endswith((".csv", ".csv.gz")) for file in paths):
+        raise MarketDataError(
+            f"stocks.csv says how csv files are written, but {plain_path(path)} has none: leave it out"
+        )
     tables: list[pa.Table] = []
     rows = 0
     for file in paths:
-        tables.append(_read_file(file, MOST_ROWS - rows))
+        tables.append(_read_file(file, MOST_ROWS - rows, how))
         rows += tables[-1].num_rows
     if any("adj_close" in table.column_names for table in tables):  # a file without it is adjusted already
         tables = [t if "adj_close" in t.column_names else t.append_column("adj_close", t["close"]) for t in tables]
@@ -91,97 +75,65 @@ def adjusted(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="adj_close").assign(**prices, volume=table["volume"] / factor)
 
 
-def _read_file(path: Path, most_rows: int) -> pa.Table:
-    with _naming(path):
+def _read_file(path: Path, most_rows: int, how: CsvConfig) -> pa.Table:
+    with naming(plain_path(path)):
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device has no end
             raise UnsafeFile("is not a regular file: only files are read")
-        raw = (_read_parquet if path.name.endswith(".parquet") else _read_csv)(path, most_rows)
+        is_parquet = path.name.endswith(".parquet")
+        raw = _read_parquet(path, most_rows) if is_parquet else read_csv(path, most_rows, how)
         if not raw.num_rows:
             raise UnsafeFile("has no rows")
-        columns = {"symbol": _symbols(raw, path)}
-        columns["date"], times = days_and_times(raw["date"], plain_path(path))
+        if "symbol" not in raw.column_names:
+            alone = path.name.removesuffix(".gz").rpartition(".")[0]
+            raw = raw.append_column("symbol", pa.repeat(alone, raw.num_rows).dictionary_encode())
+    return table_of(raw, plain_path(path), None if is_parquet else how.date_format)
+
+
+def table_of(raw: pa.Table, name: str, date_format: str | None = None) -> pa.Table:
+    """The columns of a table as those of read_files; further columns of numbers are kept.
+
+    raw: symbol, date and numbers, of any type that can be read. name: what messages call the source. date_format: of
+    dates that are texts, see days_and_times. Raises MarketDataError in one line.
+    """
+    with naming(name):
+        columns = {"symbol": _symbols(raw["symbol"])}
+        columns["date"], times = days_and_times(raw["date"], name, date_format)
         if times is not None:
             columns["time"] = times
-    for name in (*NEEDED, "adj_close"):
-        if name in raw.column_names:
-            with _naming(path, place=f", column {name},"):
-                columns[name] = _numbers(raw[name])
-    columns["file"] = pa.repeat(plain_path(path), raw.num_rows).dictionary_encode()
+    for column in raw.column_names:
+        if column not in columns:
+            with naming(name, place=f", column {column},"):
+                columns[column] = _numbers(raw[column])
+    columns["file"] = pa.repeat(name, raw.num_rows).dictionary_encode()
     return pa.table(columns)
 
 
 @contextmanager
-def _naming(path: Path, before: str = "", place: str = "") -> Iterator[None]:
-    """Turn the errors of reading into one line that names the file."""
+def naming(name: str, place: str = "") -> Iterator[None]:
+    """Turn the errors of reading into one line that names the source."""
     try:
         yield
     except UnsafeFile as error:
-        raise MarketDataError(f"{before}{plain_path(path)} {error}") from error
+        raise MarketDataError(f"{name} {error}") from error
     except (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error, csv.Error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise MarketDataError(f"{before}{plain_path(path)}{place} cannot be read: {plain(said)}") from error
-
-
-def _refuse_rows(rows: int, most: int) -> None:
-    if rows > most:
-        raise UnsafeFile(f"has {rows:,} rows; no more than {MOST_ROWS:,} are read into memory, all files together")
+        raise MarketDataError(f"{name}{place} cannot be read: {plain(said)}") from error
 
 
 def _read_parquet(path: Path, most_rows: int) -> pa.Table:
     file = Parquet(str(path))
-    _refuse_rows(file.rows, most_rows)
-    names = _find_columns(file.names)
+    refuse_rows(file.rows, most_rows)
+    names = find_columns(file.names)
     return file.read(list(names.values())).select(list(names.values())).rename_columns(list(names))
 
 
-def _read_csv(path: Path, most_rows: int) -> pa.Table:
-    content = _unpacked(path)
-    if not content or content.isspace():
-        raise UnsafeFile("is empty")
-    _refuse_rows(max(content.count(b"\n"), content.count(b"\r")), most_rows)
-    lines = content[:MOST_HEADER_BYTES].decode("utf-8-sig", errors="replace").splitlines()
-    if len(lines) == 1 and len(content) > MOST_HEADER_BYTES:
-        raise UnsafeFile(f"has a first line of more than {MOST_HEADER_BYTES:,} bytes: it should name the columns")
-    names = _find_columns(next(csv.reader([lines[0]])))
-    text = pa.dictionary(pa.int32(), pa.string())
-    kinds = {theirs: text if ours in ("symbol", "date") else pa.float64() for ours, theirs in names.items()}
-    options = pa_csv.ConvertOptions(column_types=kinds, include_columns=list(names.values()), null_values=NO_NUMBER)
-    table = pa_csv.read_csv(pa.BufferReader(content), convert_options=options).rename_columns(list(names))
-    for name in {"symbol", "date"} & set(names):
-        check_texts(table[name], name)
-    return table
-
-
-def _unpacked(path: Path) -> bytes | bytearray:
-    """The content of a csv file, unpacked piece by piece so that a small file cannot fill the memory."""
-    size = path.stat().st_size
-    if size > MOST_CSV_BYTES:
-        raise UnsafeFile(f"is larger than {MOST_CSV_BYTES:,} bytes: store it as parquet")
-    if not path.name.endswith(".gz"):
-        with path.open("rb") as stream:
-            return stream.read(MOST_CSV_BYTES)
-    content = bytearray()
-    with gzip.open(path) as stream:
-        while piece := stream.read(2**20):
-            content += piece
-            if len(content) > MOST_CSV_BYTES:
-                raise UnsafeFile(f"is larger than {MOST_CSV_BYTES:,} bytes: store it as parquet")
-            if len(content) > TRAP_BYTES and len(content) > size * MOST_PACKING:
-                raise UnsafeFile(f"unpacks to more than {len(content):,} bytes from {size:,}, which no real bars do")
-    return content
-
-
-def _symbols(raw: pa.Table, path: Path) -> pa.DictionaryArray:
+def _symbols(raw: pa.ChunkedArray) -> pa.DictionaryArray:
     """The symbol of each row. Raises UnsafeFile for one that is empty, too long or cannot be printed."""
-    if "symbol" in raw.column_names:
-        column = texts_of(raw["symbol"])
-        if column.null_count or column.dictionary.null_count:
-            raise UnsafeFile("has rows with an empty symbol")
-        trimmed = pc.utf8_trim_whitespace(column.dictionary).dictionary_encode()
-        symbols = pa.DictionaryArray.from_arrays(trimmed.indices.take(column.indices), trimmed.dictionary)
-    else:
-        name = path.name.removesuffix(".gz").rpartition(".")[0]
-        symbols = pa.repeat(name, raw.num_rows).dictionary_encode()
+    column = texts_of(raw)
+    if column.null_count or column.dictionary.null_count:
+        raise UnsafeFile("has rows with an empty symbol")
+    trimmed = pc.utf8_trim_whitespace(column.dictionary).dictionary_encode()
+    symbols = pa.DictionaryArray.from_arrays(trimmed.indices.take(column.indices), trimmed.dictionary)
     for symbol in symbols.dictionary.to_pylist():
         if not symbol:
             raise UnsafeFile("has rows with an empty symbol")
@@ -198,31 +150,3 @@ def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.float64())
     parts = [chunk.dictionary.cast(pa.float64()).take(chunk.indices) for chunk in column.chunks]
     return pa.chunked_array(parts, pa.float64())
-
-
-def _find_columns(header: list[str]) -> dict[str, str]:
-    """Our name for each column that is used, and its name in the file."""
-    if len(header) > MOST_COLUMNS:
-        raise UnsafeFile(f"has {len(header):,} columns, more than the {MOST_COLUMNS:,} that are read")
-    written: dict[str, str] = {}
-    for name in header:
-        key = re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
-        if key in written and any(key in names for names in ALIASES.values()):
-            raise UnsafeFile(
-                f"has two columns for {key}, {plain(written[key], 64)} and {plain(name, 64)}: leave one out"
-            )
-        written[key] = name
-    found = {
-        ours: written[next(alias for alias in names if alias in written)]
-        for ours, names in ALIASES.items()
-        if any(alias in written for alias in names)
-    }
-    for name in ("date", *NEEDED):
-        if name not in found:
-            close = closest(name, [key for key in written if len(key) < 100])
-            hint = f" (is it {plain(written[close], 64)}?)" if close is not None else ""
-            raise UnsafeFile(
-                f"has no {name} column{hint}: bars need date, open, high, low, close and volume; it has "
-                f"{listed(header, 20)}"
-            )
-    return found

@@ -1,5 +1,6 @@
 """load_bars: from a StocksConfig to audited, adjusted bars aligned by date."""
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import pandas as pd
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import did_you_mean
-from hftraining.market import audit, dividends, files, intraday, sessions, yahoo
+from hftraining.market import audit, dividends, files, intraday, sample, sessions, yahoo
+from hftraining.market.columns import MOST_ROWS, NEEDED
 from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, MarketDataError, StocksConfig
 from hftraining.market.wording import excluding, listed, plain, plain_path
 
-MOST_BARS = files.MOST_ROWS  # also where most symbols have no bar on most days; some 2 GB
+MOST_BARS = MOST_ROWS  # also where most symbols have no bar on most days; some 2 GB
 MOST_SEARCHED = 20_000  # symbols, for one that may have been meant: a second
 SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holiday just outside the data
 
@@ -21,32 +23,56 @@ SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holida
 def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     """Exactly the bars that the config asks for. Raises MarketDataError, in one line, if it cannot.
 
-    Symbols come in the order of stocks.symbols, else sorted. Rows are the union of the sessions on which any symbol has
-    a bar. Bars.warnings says what was repaired and what is missing. session: of curl_cffi, for yahoo; by default new.
+    Symbols come in the order of stocks.symbols, else sorted; as_named says in which case. Rows are the union of the
+    sessions on which any symbol has a bar. Bars.warnings says what was repaired and what is missing. session: of
+    curl_cffi, for yahoo; by default new.
     """
     sessions.check_calendar(config.calendar)
-    notes: list[str] = []
-    doubts: list[str] = []
-    events = None
-    exchanges: dict[str, str] = {}
     if config.source == "yahoo":
+        config, notes = _in_their_case(config, {name.upper() for name in config.symbols if name.isascii()})
         _refuse_unknown("stocks.exclude", config.exclude, set(config.symbols), "among stocks.symbols")
-        table, events, source, notes, exchanges = yahoo.read_yahoo(config, session)
-    else:
-        if config.source == "files":
-            assert config.path is not None
-            table = files.read_files(Path(config.path))
-            source = config.path if config.path.isprintable() else plain_path(config.path)
-        else:
-            table, source = files.read_sample(), "packaged sample"
-        table = intraday.recognised(_between(_choose(table, config), config), config.resample)
+        table, events, source, said, exchanges = yahoo.read_yahoo(config, session)
+        bars = _checked(table, events, "before", config, source, [*notes, *said], exchanges)
+        return replace(bars, snapshot=source.rpartition(" ")[2])
+    if config.source == "sample":
+        return bars_of_rows(*sample.read_sample(), config, "packaged sample", [sample.HINDSIGHT])
+    if config.source == "sample5":
+        return bars_of_rows(sample.read_sample5(), None, config, "packaged sample of five")
+    assert config.path is not None
+    table = files.read_files(Path(config.path), config.csv)
+    return bars_of_rows(table, None, config, config.path if config.path.isprintable() else plain_path(config.path))
 
+
+def bars_of_rows(
+    table: pd.DataFrame, events: pd.DataFrame | None, config: StocksConfig, source: str, notes: Sequence[str] = ()
+) -> Bars:
+    """What the config asks for of a table as of files.read_files, or, with events, of one adjusted for splits alone.
+
+    source and notes: for Bars.source and Bars.warnings. Raises MarketDataError as load_bars does.
+    """
+    config, renamed = _in_their_case(config, table["symbol"].cat.categories)
+    table = intraday.recognised(_between(_choose(table, config), config), config.resample)
+    events = None if events is None else _events_of(events, table)
+    return _checked(table, events, "ex", config, source, [*renamed, *notes], {})
+
+
+def _checked(
+    table: pd.DataFrame,
+    events: pd.DataFrame | None,
+    reinvested: str,
+    config: StocksConfig,
+    source: str,
+    notes: Sequence[str],
+    exchanges: Mapping[str, str],
+) -> Bars:
+    """The rows audited, adjusted and aligned."""
+    doubts: list[str] = []
     table, dropped = audit.check_rows(table, config.bad_rows)
     table, resampled = intraday.daily(table)
     if events is None:
         table = files.adjusted(table)
     else:
-        table, doubts = dividends.adjusted(table, events)
+        table, doubts = dividends.adjusted(table, events, reinvested)
     table, absurd = audit.check_adjusted(table, config.bad_rows)
     table, slipped = audit.drop_slips(table)
     audit.refuse_splits(table)
@@ -55,7 +81,37 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     audit.refuse_short(table)
     bars = _align(table, config.symbols, source, [*notes, *dropped, *resampled, *doubts, *absurd, *slipped])
     bars = replace(bars, warnings=(*bars.warnings, *sessions.notes_on_sessions(bars, config.calendar, exchanges)))
-    return bars if events is None else replace(bars, events=events, snapshot=source.rpartition(" ")[2])
+    return bars if events is None else replace(bars, events=events)
+
+
+def as_named(asked: Iterable[str], known: Collection[str]) -> list[str]:
+    """Symbols as those that are known are written: aapl is AAPL where no aapl, and no other aApL, is among them.
+
+    What is not known in any case, or in several, stays as it was asked for.
+    """
+    asked = list(asked)
+    if all(symbol in known for symbol in asked):
+        return asked
+    in_capitals: dict[str, list[str]] = {}
+    for symbol in known:
+        in_capitals.setdefault(symbol.upper(), []).append(symbol)
+    meant = [[symbol] if symbol in known else in_capitals.get(str(symbol).upper(), []) for symbol in asked]
+    return [names[0] if len(names) == 1 else symbol for symbol, names in zip(asked, meant, strict=True)]
+
+
+def _in_their_case(config: StocksConfig, known: Iterable[str]) -> tuple[StocksConfig, list[str]]:
+    """The config with its symbols as the data name them, and a note where that is another case."""
+    known = frozenset(known)
+    symbols, exclude = as_named(config.symbols, known), as_named(config.exclude, known)
+    pairs = zip([*config.symbols, *config.exclude], [*symbols, *exclude], strict=True)
+    changed = dict.fromkeys(f"{was} is read as {now}" for was, now in pairs if was != now)
+    if not changed:
+        return config, []
+    try:
+        config = replace(config, symbols=symbols, exclude=exclude)
+    except ValueError as error:  # two that were asked for are one
+        raise MarketDataError(str(error)) from error
+    return config, [f"no such symbol, but in another case: {listed(changed)}"]
 
 
 def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
@@ -75,9 +131,9 @@ def _refuse_unknown(name: str, asked: list[str], known: set[str], where: str) ->
         if symbol not in known:
             asked_for = symbol[:MOST_LETTERS_OF_A_SYMBOL]  # the search takes time with the square of the length
             other_case = [s for s in known if s.upper() == asked_for.upper()]
-            hint = did_you_mean(asked_for, other_case, cutoff=0.0) or did_you_mean(
-                asked_for, sorted(known)[:MOST_SEARCHED]
-            )
+            searched = sorted(known)[:MOST_SEARCHED]
+            hint = did_you_mean(asked_for, other_case, cutoff=0.0) or did_you_mean(asked_for, searched)
+            hint = hint or did_you_mean(asked_for.upper(), searched)
             said = plain(hint) if hint else f"; there are {listed(sorted(known))}"
             raise MarketDataError(f"{name}: {plain(symbol, MOST_LETTERS_OF_A_SYMBOL)} is not {where}{said}")
 
@@ -96,6 +152,12 @@ def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
     return table[keep]
 
 
+def _events_of(events: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The events of the symbols and days of a table."""
+    days = events["date"].between(table["date"].min(), table["date"].max())
+    return events[days & events["symbol"].isin(table["symbol"].cat.categories)].reset_index(drop=True)
+
+
 def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]) -> Bars:
     """Put each row at its session and symbol."""
     known = list(table["symbol"].cat.categories)
@@ -109,8 +171,8 @@ def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]
             f"the {MOST_BARS:,} places that are held in memory: choose fewer with stocks.symbols, stocks.start or "
             "stocks.end"
         )
-    arrays = np.full((len(files.NEEDED), len(sessions_T), len(symbols)), np.nan)
-    for array_TS, name in zip(arrays, files.NEEDED, strict=True):
+    arrays = np.full((len(NEEDED), len(sessions_T), len(symbols)), np.nan)
+    for array_TS, name in zip(arrays, NEEDED, strict=True):
         array_TS[rows, columns] = table[name].to_numpy()
     idle = (table["volume"] == 0).to_numpy()
     if idle.any():

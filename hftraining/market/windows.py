@@ -54,7 +54,8 @@ def _first_row(sessions_T: np.ndarray, day: str | None, share: float, name: str)
     row = int(np.searchsorted(sessions_T, np.datetime64(day)))
     if row == 0 or row == len(sessions_T):
         raise MarketDataError(
-            f"stocks.{name}={day} lies outside the data, which run from {sessions_T[0]} to {sessions_T[-1]}"
+            f"stocks.{name}={day} lies outside the data, which run from {sessions_T[0]} to {sessions_T[-1]}; "
+            f"stocks.{name}=null puts it after {share:.0%} of the sessions"
         )
     return row
 
@@ -74,8 +75,20 @@ class Batch:
     close_WKL: np.ndarray  # float32, in currency
 
 
+def places_of(batch_size: int, symbols_per_window: int, n_symbols: int) -> tuple[int, int]:
+    """How many windows W a batch has, and places K for symbols in each: no place is empty for lack of symbols.
+
+    Together at most batch_size places.
+    """
+    places = min(symbols_per_window, n_symbols, batch_size)
+    return max(1, batch_size // places), places
+
+
 class WindowSampler:
-    """Draws batches of contiguous windows from the training days. A batch is a function of (seed, step)."""
+    """Draws batches of contiguous windows from the training days. A batch is a function of (seed, step).
+
+    The symbols of a window share its days, so that labels beside the other stocks of a day can be learned from them.
+    """
 
     def __init__(
         self,
@@ -94,8 +107,8 @@ class WindowSampler:
                 f"training.window={window} is longer than the {train.stop - train.start} training days: "
                 "use a shorter window or more data"
             )
-        self.window, self.symbols_per_window = window, symbols_per_window
-        self.windows_per_batch = batch_size // symbols_per_window
+        self.window = window
+        self.windows_per_batch, self.places = places_of(batch_size, symbols_per_window, known_TS.shape[1])
         self.scaled_TSF, self.known_TS = scaled_TSF[train], known_TS[train]
         self.labels_TSH = np.where(self.known_TS[:, :, None], labels_TSH[train], np.float32(np.nan))
         self.open_TS = bars.open_TS[train].astype(np.float32)
@@ -118,10 +131,8 @@ class WindowSampler:
         start_W = rng.choice(self.starts, self.windows_per_batch)
         key_WS = rng.random((self.windows_per_batch, self.eligible_TS.shape[1]))
         key_WS[~self.eligible_TS[start_W]] = np.inf
-        symbol_WK = np.argsort(key_WS, axis=1)[:, : self.symbols_per_window]
+        symbol_WK = np.argsort(key_WS, axis=1)[:, : self.places]
         taken_WK = np.isfinite(np.take_along_axis(key_WS, symbol_WK, axis=1))
-        lacking = (0, 0), (0, self.symbols_per_window - symbol_WK.shape[1])  # empty places
-        symbol_WK, taken_WK = np.pad(symbol_WK, lacking), np.pad(taken_WK, lacking)
 
         at = (start_W[:, None, None] + np.arange(self.window), symbol_WK[:, :, None])  # broadcasts to WKL
         taken_WK1 = taken_WK[:, :, None]

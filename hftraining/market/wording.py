@@ -1,6 +1,7 @@
 """How foreign text and long lists are written into a message: short, printable, ASCII, on one line."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 MOST_LETTERS = 160  # a message with three of them still fits a screen
@@ -27,6 +28,22 @@ def listed(names: Iterable[object], most: int = MOST_NAMES, between: str = ", ")
     shown = [plain(name, 64) for name in islice(rest, most)]
     more = sum(1 for _ in rest)
     return between.join(shown) + (f" and {more:,} more" if more else "")
+
+
+def csv_option(options: Mapping[str, object]) -> str:
+    """Options of csv files as they are typed in a shell: 'stocks.csv={separator: ";", columns: {close: Schluss}}'."""
+    texts = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            texts.append(f"{name}: {{{', '.join(f'{ours}: {_word(theirs)}' for ours, theirs in value.items())}}}")
+        else:
+            texts.append(f"{name}: {_word(value)}")
+    return f"'stocks.csv={{{', '.join(texts)}}}'"
+
+
+def _word(value: object) -> str:
+    text = plain(value, 100)
+    return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text) else f'"{text}"'
 
 
 def excluding(symbols: Sequence[object], most: int = 20) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
@@ -20,9 +21,11 @@ from hftraining.core.errors import UserError
 from hftraining.core.files import filling, sha256
 from hftraining.core.forecast import Forecast
 from hftraining.core.relative import KINDS as KINDS_OF_LABEL
+from hftraining.core.relative import in_words
 from hftraining.core.tensor_file import TENSORS_MOST, shapes_of
 from hftraining.core.untrusted import MB, Untrusted, digest, is_there, read_json_object, read_yaml, refuse_links, shown
 from hftraining.market.features import FEATURES, Features, Scaler, make_features
+from hftraining.market.frames import bars_of
 from hftraining.market.labels import label_span
 from hftraining.model.config import WEIGHTS, ModelConfig, ObjectiveConfig, count_weights
 from hftraining.model.learner import LearningError, Lesson
@@ -140,13 +143,14 @@ class Forecaster:
         """Sessions, today included, whose features a forecast can depend on."""
         return self.model.receptive_field
 
-    def forecast(self, bars: Bars) -> Forecast:
+    def forecast(self, bars: Bars | pd.DataFrame) -> Forecast:
         """Forecasts of returns at every session of the bars, in one pass. See Forecast for the arrays and their unit.
 
+        bars: Bars, or a frame with one row a symbol and day, see market.frames.bars_of; its symbols come sorted.
         A forecast at t depends on bars <= t alone. It is the same to 1e-6 whether the bars end at t or later, and
         wherever they begin, if they hold the model's receptive field and 252 bars before it.
         """
-        return self.forecast_features(make_features(bars))
+        return self.forecast_features(make_features(bars_of(bars)))
 
     def forecast_features(self, features: Features) -> Forecast:
         """As forecast, from the features of the bars."""
@@ -237,7 +241,8 @@ def _relative_before(folder: Path) -> str:
         objective = read_yaml(path).get("objective") if is_there(path) else None
     except Untrusted as error:
         raise ModelFolderError(str(error)) from None
-    return "mean" if isinstance(objective, dict) and objective.get("relative") is True else "none"
+    said = in_words(objective.get("relative")) if isinstance(objective, dict) else None
+    return "mean" if said == "mean" else "none"
 
 
 @dataclass

@@ -10,6 +10,8 @@ KINDS = ("transformer", "ridge", "lightgbm")
 HEADLESS = ("ridge", "lightgbm")  # without a position of their own
 WEIGHTS = "model.safetensors"  # every kind of model writes it
 LABELS = ("open", "close")
+LOSSES = ("pinball", "mse", "ic")
+IC_SYMBOLS = 3  # at least: of two, a correlation is 1 or -1 whatever they are
 RELATIVE = ("auto", *KINDS_OF_LABEL)
 DEFAULT_RELATIVE, RELATIVE_FROM = "zscore", 10  # what `auto` is, and the symbols from which on it is
 MOST_BYTES = 10**10  # of a transformer's weights; training needs four times as much
@@ -24,8 +26,8 @@ class ModelConfig:
     name: str = "small"
     kind: str = "transformer"  # transformer, ridge or lightgbm
     hidden_size: int = 64  # width; a multiple of 2 * num_heads
-    num_layers: int = 3
-    num_heads: int = 4
+    num_layers: int = 3  # higher fits more and learns more slowly
+    num_heads: int = 4  # of attention; hidden_size is a multiple of twice their number
     context: int = 64  # bars that one layer sees, today included
     dropout: float = 0.2  # higher fits the training days less
     cross_asset: bool = False  # attention across the symbols of one session
@@ -66,13 +68,14 @@ class ModelConfig:
 
 @dataclass
 class ObjectiveConfig:
-    """What training minimises: forecast_weight * pinball loss - profit_weight * net Sharpe."""
+    """What training minimises: forecast_weight * forecast loss - profit_weight * net Sharpe."""
 
     name: str = "mixed"
-    forecast_weight: float = 1.0
+    forecast_weight: float = 1.0  # of the loss of the forecasts; 0 trains the position head alone
     profit_weight: float = 0.02  # higher moves the position head, and the trunk, towards profit after costs
+    loss: str = "pinball"  # of all quantiles; mse or ic (correlation across the stocks of a day) of the median
     horizons: list[int] = field(default_factory=lambda: [5, 20])  # sessions
-    quantiles: list[float] = field(default_factory=lambda: [0.1, 0.25, 0.5, 0.75, 0.9])
+    quantiles: list[float] = field(default_factory=lambda: [0.1, 0.25, 0.5, 0.75, 0.9])  # rising, 0.5 among them
     label: str = "open"  # open: what a decision can earn; close: close to close, which cannot be traded, to compare
     relative: str = "auto"  # none, mean, zscore, rank, residual: returns beside the stocks of the day, see make_labels
 
@@ -104,6 +107,9 @@ class ObjectiveConfig:
             )
         if self.label not in LABELS:
             raise ValueError(f"objective.label={self.label} is not one of {', '.join(LABELS)}")
+        if self.loss not in LOSSES:
+            hint = did_you_mean(self.loss, LOSSES)
+            raise ValueError(f"objective.loss={self.loss} is not one of {', '.join(LOSSES)}{hint}")
         if self.relative not in RELATIVE:
             hint = did_you_mean(self.relative, RELATIVE)
             raise ValueError(f"objective.relative={self.relative} is not one of {', '.join(RELATIVE)}{hint}")

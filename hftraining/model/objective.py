@@ -1,4 +1,4 @@
-"""What training minimises: the pinball loss of the forecasts, and the net Sharpe ratio of the positions.
+"""What training minimises: the loss of the forecasts, and the net Sharpe ratio of the positions.
 
 Legend: W windows, K symbols in each, L bars, H horizons, Q quantiles. B any leading axes.
 """
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from hftraining.model.config import ObjectiveConfig
 from hftraining.model.differentiable import account_equity
+from hftraining.model.losses import forecast_loss, spread_loss
+from hftraining.model.towards import smoothed, traded_towards
 from hftraining.trading.config import TradingRules
 from hftraining.trading.simulator import SESSIONS_PER_YEAR
 
@@ -18,7 +20,11 @@ VARIANCE_FLOOR = 1e-8  # of daily returns, (0.01 %)^2, so that an account that n
 
 @dataclass(frozen=True)
 class Loss:
-    """total is minimised; the parts are unweighted. A part without a weight in the objective is NaN."""
+    """total is minimised; the parts are unweighted. A part without a weight in the objective is NaN.
+
+    forecast: the loss that the objective names, as a probe measures it. For `mse` and `ic` the total also holds, by the
+    same weight, what teaches the other quantiles: see `spread_loss`.
+    """
 
     total: Tensor
     forecast: Tensor
@@ -26,10 +32,21 @@ class Loss:
 
 
 class Objective:
-    """forecast_weight * pinball loss + profit_weight * (-annual net Sharpe)."""
+    """forecast_weight * forecast loss + profit_weight * (-annual net Sharpe).
 
-    def __init__(self, config: ObjectiveConfig, rules: TradingRules):
+    smoothing, trade_rate, every: how the position head is traded, as the fields of the portfolio `head`.
+    """
+
+    def __init__(
+        self,
+        config: ObjectiveConfig,
+        rules: TradingRules,
+        smoothing: float = 0.0,
+        trade_rate: float = 1.0,
+        every: int = 1,
+    ):
         self.config, self.rules = config, rules
+        self.smoothing, self.trade_rate, self.every = smoothing, trade_rate, every
         self.levels_Q = torch.tensor(config.quantiles)
 
     def __call__(
@@ -46,44 +63,46 @@ class Objective:
         forecast = profit = torch.full((), torch.nan, device=head_WKL.device)
         total = torch.zeros((), device=head_WKL.device)
         if config.forecast_weight:
-            forecast = pinball_loss(quantiles_WKLHQ, label_WKLH, self.levels_Q)
-            total = total + config.forecast_weight * forecast
+            task = config.loss, quantiles_WKLHQ, label_WKLH, self.levels_Q
+            forecast = forecast_loss(*task)
+            total = total + config.forecast_weight * (forecast + spread_loss(*task))
         if config.profit_weight:
             open_WLK, close_WLK, head_WLK, present_WLK = (
                 part.transpose(1, 2) for part in (open_WKL, close_WKL, head_WKL, present_WKL)
             )
-            weights_WLK = position_weights(head_WLK, present_WLK, self.rules)
-            if torch.isfinite(weights_WLK).all():
+            if torch.isfinite(head_WLK[present_WLK]).all():
+                weights_WLK = position_weights(
+                    head_WLK, present_WLK, close_WLK, self.rules, self.smoothing, self.trade_rate, self.every
+                )
                 profit = -net_sharpe(account_equity(open_WLK, close_WLK, weights_WLK, self.rules))
             else:  # the model has diverged; the trainer skips and counts this loss
-                profit = weights_WLK.sum()
+                profit = head_WLK[present_WLK].sum()
             total = total + config.profit_weight * profit
         return Loss(total, forecast, profit)
 
 
-def position_weights(head_BK: Tensor, present_BK: Tensor, rules: TradingRules) -> Tensor:
-    """Target weights from the position head, as in the policy `head`; K symbols share an account.
+def position_weights(
+    head_WLK: Tensor,
+    present_WLK: Tensor,
+    close_WLK: Tensor,
+    rules: TradingRules,
+    smoothing: float = 0.0,
+    trade_rate: float = 1.0,
+    every: int = 1,
+) -> Tensor:
+    """Weights from the position head, as in the portfolio `head`; K symbols share an account, a window begins flat.
 
-    Zero where a symbol is not present; scaled down together where their gross sum would exceed max_gross.
+    The head, in [-1, 1], is smoothed over the bars where a symbol is present (half-life `smoothing` in sessions; 0:
+    none, and zero where it is absent), scaled down together where the gross sum would exceed max_gross, and traded
+    towards by trade_rate on every `every`-th session, see trading/towards.py. Finite where the head is.
     """
-    weights_BK = torch.where(present_BK, head_BK, 0.0) * rules.max_position_size
+    size_WLK = smoothed(torch.where(present_WLK, head_WLK, torch.nan), smoothing)
+    target_WLK = size_WLK * rules.max_position_size
     if not rules.allow_short:
-        weights_BK = weights_BK.clamp(min=0.0)
-    gross_B1 = weights_BK.abs().sum(dim=-1, keepdim=True)
-    return weights_BK * (rules.max_gross / gross_B1.clamp(min=rules.max_gross))
-
-
-def pinball_loss(quantiles_BHQ: Tensor, label_BH: Tensor, levels_Q: Tensor) -> Tensor:
-    """Mean pinball (quantile) loss over the labels that are known, in the unit of the labels.
-
-    quantiles: (..., H, Q); label: (..., H), NaN where unknown; levels: (Q,) in (0, 1). Returns a scalar, 0 without
-    labels. At level 0.5 it is half the mean absolute error. Source: Koenker and Bassett (1978).
-    """
-    known_BH = torch.isfinite(label_BH)
-    error_BHQ = torch.where(known_BH, label_BH, 0.0)[..., None] - quantiles_BHQ
-    levels_Q = levels_Q.to(quantiles_BHQ.device)
-    loss_BHQ = torch.maximum(levels_Q * error_BHQ, (levels_Q - 1.0) * error_BHQ)
-    return (loss_BHQ.mean(dim=-1) * known_BH).sum() / known_BH.sum().clamp(min=1)
+        target_WLK = target_WLK.clamp(min=0.0)
+    gross_WL1 = target_WLK.abs().sum(dim=-1, keepdim=True)
+    target_WLK = target_WLK * (rules.max_gross / gross_WL1.clamp(min=rules.max_gross))
+    return traded_towards(target_WLK, close_WLK, trade_rate, every, rules)
 
 
 def net_sharpe(equity_WL: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class BarTransformer(Network):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        # Start from a driftless normal return: labels in volatility units look like it.
+        # Start from a driftless normal return: labels of every kind look like it, with a variance of about one.
         normal_Q = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64)).float()
         with torch.no_grad():
             self.quantiles.bias.copy_(normal_Q.repeat(self.n_horizons))

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from hftraining.core.errors import did_you_mean
+
 KINDS = (
     *("auto", "tilt", "top", "long_short", "core", "timing"),
     *("edge", "sign", "head", "hrp", "mean_variance"),
@@ -36,26 +38,28 @@ class PortfolioConfig:
     """
 
     name: str = "default"
-    kind: str = "auto"
+    kind: str = "auto"  # auto, tilt, top, long_short, core, timing, edge, sign, head, hrp or mean_variance
     horizon: int = 0  # the forecast horizon traded on, in sessions; 0: the longest
     weighting: str = "equal"  # tilt, top, long_short, core: equal or inverse_volatility
-    strength: float = 0.5  # tilt: higher leans further from the base weights
+    strength: float = 1.0  # tilt: higher leans further from the base weights
     fraction: float = 0.2  # top, long_short, core: of the stocks of the day, on each side
     keep: float = 0.5  # top: a stock that is held is kept until it falls out of this fraction, at least `fraction`
     share: float = 0.3  # core: of the book that is long_short
     full_size_at: float = 0.1  # edge: forecast / uncertainty at which a position has its full size
-    smoothing: float = 10.0  # half-life of the score, in sessions; 0: none. Higher trades less
-    trade_rate: float = 0.1  # share of the way to the target that a day trades; 1: all of it
+    smoothing: float = 20.0  # half-life of the score, in sessions; 0: none. Higher trades less
+    trade_rate: float = 0.05  # share of the way to the target that a day trades; 1: all of it
     every: int = 1  # sessions between two rebalances
     volatility_target: float = 0.0  # of the book, a year; 0: none
-    turnover_penalty: float = 0.01  # mean_variance: cost of a unit of turnover; higher trades less
+    turnover_penalty: float = 0.002  # mean_variance: cost of a unit of turnover; higher trades less
     risk_aversion: float = 5.0  # mean_variance: higher holds less risk
 
     def __post_init__(self) -> None:
         """Refuse a portfolio that does not exist or cannot trade."""
         for name, value, choices in (("kind", self.kind, KINDS), ("weighting", self.weighting, WEIGHTINGS)):
             if value not in choices:
-                raise ValueError(f"portfolio.{name}={value} is not one of {', '.join(choices)}")
+                # Configs of earlier versions have top_k.
+                hint = ": it is gone, long_short is nearest" if value == "top_k" else did_you_mean(value, choices)
+                raise ValueError(f"portfolio.{name}={value} is not one of {', '.join(choices)}{hint}")
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if not math.isfinite(value) or not least <= value <= most:

@@ -41,7 +41,10 @@ def top(score_TS: np.ndarray, basis_TS: np.ndarray, present_TS: np.ndarray, frac
     Source: TopkDropoutStrategy of qlib (Yang et al. 2020), with a band of ranks in place of its number dropped a day.
     """
     held_TS = np.zeros(score_TS.shape, np.bool_)
-    _hold_best(*_ordered(score_TS, present_TS), fraction, keep, STALE_AFTER, held_TS)
+    n_T = present_TS.sum(axis=1)
+    places_T = np.maximum(1, _rounded(fraction * n_T))
+    kept_T = np.maximum(places_T, _rounded(keep * n_T))
+    _hold_best(*_ordered(score_TS, present_TS), n_T, places_T, kept_T, STALE_AFTER, held_TS)
     return _shared_out(np.where(held_TS, basis_TS, 0.0))
 
 
@@ -55,7 +58,8 @@ def long_short(score_TS: np.ndarray, basis_TS: np.ndarray, present_TS: np.ndarra
     n_T = present_TS.sum(axis=1)
     k_T = np.minimum(np.maximum(1, _rounded(fraction * n_T)), n_T // 2)
     long_TS, short_TS = np.zeros(score_TS.shape), np.zeros(score_TS.shape)
-    _sides(*_ordered(score_TS, present_TS), k_T, long_TS, short_TS)
+    score_TS, _, columns_TS = _ordered(score_TS, present_TS)
+    _sides(score_TS, columns_TS, n_T, k_T, long_TS, short_TS)
     return 0.5 * _shared_out(long_TS * basis_TS) - 0.5 * _shared_out(short_TS * basis_TS)
 
 
@@ -92,37 +96,35 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _hold_best(score_TS, present_TS, columns_TS, fraction, keep, stale, held_TS):
+def _hold_best(score_TS, present_TS, columns_TS, n_T, places_T, kept_T, stale, held_TS):
     """Fill held_TS, day by day."""
     n_sessions, n_symbols = score_TS.shape
     is_held_S, age_S = np.zeros(n_symbols, np.bool_), np.zeros(n_symbols, np.int64)
     for t in range(n_sessions):
-        n, order = present_TS[t].sum(), columns_TS[t]
-        if n > 1 and score_TS[t, order[0]] == score_TS[t, order[n - 1]]:
-            held_TS[t] = present_TS[t]
-            is_held_S[:] = False
-            continue
-        places = max(1, int(np.floor(fraction * n + 0.5 + 1e-9)))
-        kept = max(places, int(np.floor(keep * n + 0.5 + 1e-9)))
+        n, order = n_T[t], columns_TS[t]
+        all_equal = n > 1 and score_TS[t, order[0]] == score_TS[t, order[n - 1]]
+        free = places_T[t]
         for s in range(n_symbols):
             age_S[s] = 0 if present_TS[t, s] else age_S[s] + 1
-            if age_S[s] > stale:
+            if all_equal or age_S[s] > stale:
                 is_held_S[s] = False
-        for rank in range(kept, n):
+        for rank in range(kept_T[t], n):
             is_held_S[order[rank]] = False
-        free = places - is_held_S.sum()
+        for s in range(n_symbols):
+            free -= is_held_S[s]
         for rank in range(n):
-            if free > 0 and not is_held_S[order[rank]]:
+            if free > 0 and not all_equal and not is_held_S[order[rank]]:
                 is_held_S[order[rank]] = True
                 free -= 1
-        held_TS[t] = is_held_S
+        for s in range(n_symbols):
+            held_TS[t, s] = present_TS[t, s] if all_equal else is_held_S[s]
 
 
 @njit(cache=True, nogil=True)
-def _sides(score_TS, present_TS, columns_TS, k_T, long_TS, short_TS):
+def _sides(score_TS, columns_TS, n_T, k_T, long_TS, short_TS):
     """Fill the share of a place that each stock has on each side."""
     for t in range(score_TS.shape[0]):
-        n, k, order = present_TS[t].sum(), k_T[t], columns_TS[t]
+        n, k, order = n_T[t], k_T[t], columns_TS[t]
         start = 0
         while start < n and k > 0:
             end = start + 1

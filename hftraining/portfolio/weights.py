@@ -6,9 +6,10 @@ Legend: T sessions, S symbols, H horizons, Q quantiles.
 import numpy as np
 
 from hftraining.core.bars import Bars
+from hftraining.core.errors import UserError
 from hftraining.core.forecast import Forecast
-from hftraining.portfolio import alone, kinds
-from hftraining.portfolio.config import ABSOLUTE, OPTIMIZED, PortfolioConfig, kind_of
+from hftraining.portfolio import alone, kinds, optimized
+from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig, kind_of
 from hftraining.portfolio.score import across_stocks, against_own_past, median_and_uncertainty, ratio_of
 from hftraining.portfolio.volatility import inverse_volatility, volatility_scale
 from hftraining.trading.caps import cap_weights
@@ -24,8 +25,9 @@ def target_weights(forecast: Forecast, bars: Bars, portfolio: PortfolioConfig, r
     each kind by hand. Row t uses forecasts and bars <= t alone.
     bars: of the forecast's sessions and symbols. A symbol without a bar at a session is not among the stocks of the
     day; edge, sign and head follow the forecast alone.
-    Raises ValueError, one line: where forecast and bars have different shapes, for a horizon that is not forecast,
-    for a kind that needs absolute returns given relative ones, and for long_short without short positions.
+    Raises ValueError, one line: where forecast and bars have different shapes, and for a horizon that is not forecast;
+    UserError, one line: for a kind that needs absolute returns given relative ones, for long_short without short
+    positions, and for hrp and mean_variance without skfolio.
     """
     if forecast.head_TS.shape != bars.close_TS.shape:
         raise ValueError(
@@ -41,15 +43,13 @@ def target_weights(forecast: Forecast, bars: Bars, portfolio: PortfolioConfig, r
 
 
 def _check(kind: str, forecast: Forecast, rules: TradingRules) -> None:
-    if kind in OPTIMIZED:
-        raise ValueError(f"portfolio.kind={kind} is not built yet")
     if kind in ABSOLUTE and forecast.relative != "none":
-        raise ValueError(
+        raise UserError(
             f"portfolio.kind={kind} needs a forecast of absolute returns, but this one is relative to the stocks of "
             f"the day (objective.relative={forecast.relative}): choose objective.relative=none or portfolio.kind=tilt"
         )
     if kind == "long_short" and not rules.allow_short:
-        raise ValueError(
+        raise UserError(
             "portfolio.kind=long_short sells short, but profit_tracker.allow_short=false: choose portfolio.kind=top"
         )
 
@@ -74,7 +74,11 @@ def _by_score(kind: str, ratio_TS: np.ndarray, bars: Bars, portfolio: PortfolioC
     base_TS = kinds.base_weights(basis_TS, present_TS)
     if kind == "timing":
         return kinds.timing(smoothed(against_own_past(ratio_TS), portfolio.smoothing), base_TS)
+    if kind == "hrp":
+        return optimized.hrp(bars.close_TS, base_TS, portfolio.every)
     score_TS = smoothed(across_stocks(ratio_TS, present_TS), portfolio.smoothing)
+    if kind == "mean_variance":
+        return optimized.mean_variance(score_TS, bars.close_TS, base_TS, portfolio)
     if kind == "tilt":
         return kinds.tilt(score_TS, base_TS, portfolio.strength)
     if kind == "top":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hftraining.reports.compare import Comparison
 from hftraining.reports.compare_charts import COLORS, MOST_CURVES, growth_chart, interval_chart, probes_comparison
-from hftraining.reports.compare_words import alarms, headline, money_sentences, sentences
+from hftraining.reports.compare_words import alarms, headline, legend, money_sentences, sentences
 from hftraining.reports.deltas import shown_value
 from hftraining.reports.page import write_page
 from hftraining.reports.words import ALARMED, alarm_lines, money_line
@@ -30,7 +30,7 @@ def write_comparison(folder: Path, outputs: Path | None, comparison: Comparison)
         outputs,
         figures,
         title=headline(comparison),
-        first=money_sentences(comparison),
+        first=[*filter(None, [legend(comparison)]), *money_sentences(comparison)],
         sentences=sentences(comparison),
         alarms=alarms(comparison),
         alarmed=[run.label for run in comparison.runs if run.result and alarm_lines(run.result)],

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from hftraining.core.metrics import Unit
 from hftraining.reports.compare import Comparison
-from hftraining.reports.compare_words import alarms, headline, money_sentences, sentences
+from hftraining.reports.compare_words import alarms, headline, legend, money_sentences, sentences
 from hftraining.reports.console import plain_table, wide_console
 from hftraining.reports.deltas import Row, shown_value
 from hftraining.reports.format import UNKNOWN, estimate, interval, number
@@ -21,6 +21,8 @@ def print_comparison(comparison: Comparison, page: str) -> None:
     """Print everything but the curves. page: the path of compare.html."""
     console = wide_console()
     console.print(f"[bold]{escape(headline(comparison))}[/bold]", soft_wrap=True)
+    if names := legend(comparison):
+        console.print(escape(names), soft_wrap=True)
     said = [*money_sentences(comparison), *(f"ALARM: {line}" for line in alarms(comparison)), *sentences(comparison)]
     for line in said:
         console.print(escape(line), soft_wrap=True)

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 from hftraining.core.metrics import Unit
+from hftraining.core.untrusted import shown
 from hftraining.reports.compare import SHARPE, ByDays, BySeeds, Comparison, Difference
 from hftraining.reports.format import capitalised, interval
 from hftraining.reports.words import TOO_GOOD, alarm_lines, mean_money, verdicts
-from hftraining.runs.result import PERIODS
+from hftraining.runs.result import PERIODS, Estimate
 
 IN_WORDS = 2  # more differences are in the table only
 MONEY_IN_WORDS = 6  # groups
-LONGEST_NAME = 40
+LONGEST_NAME, IN_LEGEND = 80, 6
 POWER = "80 % power, 5 % level"
 
 
@@ -29,38 +30,46 @@ def headline(comparison: Comparison) -> str:
         return "Not enough is finished to compare"
     if len(differences) > 1:
         return _outcomes(comparison, periods)
-    said = [_outcome(comparison, differences[0], period) for period in periods]
+    said = [_outcome(differences[0], period) for period in periods]
     days = [f"on the {PERIODS[period]} days" for period in periods]
     if len(set(said)) == 1:
         return f"{capitalised(' and '.join(days))}, {said[0]}"
     return "; ".join(f"{capitalised(days[i]) if i == 0 else days[i]}, {text}" for i, text in enumerate(said))
 
 
-def _outcome(comparison: Comparison, difference: Difference, period: str) -> str:
+def legend(comparison: Comparison) -> str:
+    """What the letters of all other sentences stand for; empty for a single group."""
+    groups = comparison.groups
+    if len(groups) < 2:
+        return ""
+    named = [f"{group.label} = {shown(group.title, LONGEST_NAME)}" for group in groups[:IN_LEGEND]]
+    more = f"; and {len(groups) - IN_LEGEND} more in the table" if len(groups) > IN_LEGEND else ""
+    return f"{'; '.join(named)}{more}."
+
+
+def _outcome(difference: Difference, period: str) -> str:
     """How the one other group stands to the first in a period."""
-    name, first = called(comparison, difference.group), called(comparison, difference.against)
-    how = standing(difference, period)
+    ours, theirs, how = difference.group, difference.against, standing(difference, period)
     if how == "unknown":
-        return f"{name} is not known beside {first}"
-    if how == "alike":
-        return f"{name} cannot be told from {first}"
-    return f"{name} has a {how} Sharpe ratio than {first}, by more than noise"
+        return f"{ours} is not known beside {theirs}"
+    said = f"{ours}'s Sharpe ratio is {beside(difference.sharpe[period])} than {theirs}'s"
+    return f"{said}, which noise alone could explain" if how == "alike" else f"{said}, by more than noise"
 
 
 def _outcomes(comparison: Comparison, periods: Sequence[str]) -> str:
-    """Which of several other groups can be told from the first, by period."""
-    differences, first = comparison.differences, called(comparison, comparison.differences[0].against)
+    """Which of several other groups can be told from the first, in which direction and how far, by period."""
+    differences, first = comparison.differences, comparison.differences[0].against
     count = max(sum(standing(found, period) != "unknown" for found in differences) for period in periods)
-    which = []
+    said = []
     for period in periods:
-        apart = [called(comparison, one.group) for one in differences if standing(one, period) in ("higher", "lower")]
-        which.append(", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if len(apart) > 6 else "") or "none")
-    said = (
-        f"Of {count} others, {which[0]} can be told from {first} by the Sharpe ratio on the {PERIODS[periods[0]]} days"
-    )
-    if len(periods) == 1:
-        return said
-    return f"{said} and on the test days" if which[0] == which[1] else f"{said}, and {which[1]} on the test days"
+        apart = [
+            f"{one.group} ({beside(one.sharpe[period])})"
+            for one in differences
+            if standing(one, period) in ("higher", "lower")
+        ]
+        which = ", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if len(apart) > 6 else "") or "none"
+        said.append(f"{which} on the {PERIODS[period]} days")
+    return f"Of {count} others, these can be told from {first} by the Sharpe ratio: {'; '.join(said)}"
 
 
 def money_sentences(comparison: Comparison) -> list[str]:
@@ -69,7 +78,7 @@ def money_sentences(comparison: Comparison) -> list[str]:
     for group in comparison.groups[:MONEY_IN_WORDS]:
         if results := [run.result for run in group.replicates if run.result]:
             money = mean_money(results) or "It has no profit to show."
-            lines.append(f"{called(comparison, group.label)}: {money} {capitalised(verdicts(results))}.")
+            lines.append(f"{group.label}: {money} {capitalised(verdicts(results))}.")
     if len(comparison.groups) > MONEY_IN_WORDS:
         lines.append(f"The money of the other {len(comparison.groups) - MONEY_IN_WORDS} groups is in the tables.")
     return lines
@@ -79,13 +88,6 @@ def alarms(comparison: Comparison) -> list[str]:
     """One line that names the runs with alarms, if there are any; their own pages have the figures."""
     found = [run.label for run in comparison.runs if run.result and alarm_lines(run.result)]
     return [f"{', '.join(found)}: {TOO_GOOD}"] if found else []
-
-
-def called(comparison: Comparison, label: str) -> str:
-    """The title of a group where it is short and unique, else the label."""
-    titles = {group.label: group.title for group in comparison.groups}
-    title = titles.get(label, "")
-    return title if 0 < len(title) <= LONGEST_NAME and list(titles.values()).count(title) == 1 else label
 
 
 def standing(difference: Difference, period: str) -> str:
@@ -133,16 +135,12 @@ def market_sentence(difference: Difference, period: str) -> str:
     words = PERIODS[period]
     if found is None or found.value is None:
         return ""
+    on = f"On {found.days:,} {words} days {ours}'s Sharpe ratio is {beside(found)} than {theirs}'s"
     if found.low is None:
-        why = "" if found.enough_days else f"; {found.days} days are too few for an interval"
-        return f"On the {words} days the Sharpe ratio of {ours} lies {beside(found.value)} that of {theirs}{why}."
+        return f"{on}{'' if found.enough_days else ': too few days for an interval'}."
     if found.value == found.low == found.high == 0.0:
         return f"On the {words} days {ours} earned exactly what {theirs} did."
-    rest = "more than the days alone explain" if found.told_apart else "the days alone could explain this"
-    return (
-        f"On {found.days:,} {words} days the Sharpe ratio of {ours} lies {beside(found.value)} that of {theirs}, "
-        f"95 % interval {interval(found.low, found.high, Unit.RATIO)}: {rest}."
-    )
+    return f"{on}: {'more than the days alone explain' if found.told_apart else 'the days alone could explain this'}."
 
 
 def seed_sentence(difference: Difference, period: str) -> str:
@@ -160,12 +158,15 @@ def seed_sentence(difference: Difference, period: str) -> str:
     rest = "more than the seeds alone explain" if found.told_apart else "the seeds alone could explain this"
     needed = "No reasonable number of seeds" if found.seeds_needed is None else f"{found.needed} seeds on each side"
     return (
-        f"Over {one} and {other} seeds its mean lies {beside(found.value)}, "
-        f"{interval(found.low, found.high, Unit.RATIO)}: {rest}. {needed} would tell a difference of this size from "
+        f"Over {one} seeds of {difference.against} and {other} of {difference.group} {difference.group}'s mean on the "
+        f"{PERIODS[period]} days is {beside(found)}: {rest}. {needed} would tell a difference of this size from "
         f"none ({POWER})."
     )
 
 
-def beside(value: float) -> str:
-    """A difference in words, such as "0.54 above"."""
-    return f"{abs(value):.2f} {'above' if value >= 0 else 'below'}"
+def beside(found: Estimate) -> str:
+    """A difference in words, its interval in the same direction: "higher by 0.54 [0.10, 0.98]"."""
+    value, sign = found.value or 0.0, -1.0 if (found.value or 0.0) < 0.0 else 1.0
+    ends = sorted(sign * end for end in (found.low, found.high) if end is not None)
+    around = f" {interval(ends[0], ends[1], Unit.RATIO)}" if len(ends) == 2 else ""
+    return f"{'lower' if sign < 0.0 else 'higher'} by {abs(value):.2f}{around}"

@@ -6,7 +6,9 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 
 from rich import box
@@ -15,16 +17,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hftraining.core.metrics import PROFIT, Unit
-from hftraining.reports.format import is_known, number
+from hftraining.core.metrics import BY_NAME, LOSS_TAG, PROFIT, Unit
+from hftraining.reports.format import UNKNOWN, capitalised, interval, number
 from hftraining.reports.recommendations import COLUMNS
-from hftraining.reports.words import LUCK, alarm_lines, days_of, evidence_rows, judged, money_line, money_of, with_days
-from hftraining.runs.result import PERIODS, Number, PeriodResult, Recommendation, RunResult
+from hftraining.reports.words import alarm_lines, days_of, judged, loss_line, money_line, money_of, with_days
+from hftraining.runs.result import PERIODS, Estimate, Number, PeriodResult, Recommendation, RunResult
 
 logger = logging.getLogger("hftraining")
 
 Columns = Mapping[str, Mapping[str, Number]]  # the metrics by the heading of their column
-PLAIN_LINES = 20  # about so many lines replace the progress bar outside a terminal
+BAR = 14  # characters; what the bar says beside it fits into a terminal of 80
+PLAIN_LINES = 10  # about so many lines replace the progress bar outside a terminal, beside those of the probes
+NEXT = "python -m hftraining portfolios {folder}   (other portfolios of these forecasts, without training)"
 
 
 class Terminal(RichConsole):
@@ -56,6 +60,53 @@ def wide_console(quiet: bool = False) -> RichConsole:
     return Terminal(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=quiet)
 
 
+def _training_loss(values: Mapping[str, float]) -> float:
+    """The part of the training loss that the validation loss measures: that of the forecasts, if there is one."""
+    tags = ("train/forecast_loss", "train/profit_loss", "train/loss")
+    return next((values[tag] for tag in tags if tag in values), math.nan)
+
+
+Cells = Callable[[PeriodResult], tuple[str, str]]  # the model, and holding
+
+
+def _metric(name: str) -> Cells:
+    unit = BY_NAME[name].unit
+    return lambda period: (number(period.profit.get(name), unit), number(period.held.get(name), unit))
+
+
+def _alone(text: Callable[[PeriodResult], str]) -> Cells:
+    return lambda period: (text(period), "")
+
+
+def _ends(found: Callable[[PeriodResult], Estimate | None], unit: Unit) -> Cells:
+    def cells(period: PeriodResult) -> tuple[str, str]:
+        estimate = found(period) or Estimate()
+        return interval(estimate.low, estimate.high, unit), ""
+
+    return cells
+
+
+def _alpha(period: PeriodResult) -> Estimate | None:
+    return period.benchmark.alpha if period.benchmark else None
+
+
+CLOSING: tuple[tuple[str, Cells], ...] = (  # the rows of the last table
+    ("total return", _metric("total_return")),
+    ("Sharpe ratio", _metric("sharpe_ratio")),
+    ("", _ends(lambda period: Estimate(None, *period.interval), Unit.RATIO)),
+    ("  less holding's", _alone(lambda period: number((period.difference or Estimate()).value, Unit.RATIO, True))),
+    ("", _ends(lambda period: period.difference, Unit.RATIO)),
+    ("alpha a year", _alone(lambda period: number((_alpha(period) or Estimate()).value, Unit.CHANGE))),
+    ("", _ends(_alpha, Unit.CHANGE)),
+    ("chance of luck, p", _alone(lambda period: number(period.null.p if period.null else None, Unit.SCORE))),
+    ("maximum drawdown", _metric("max_drawdown")),
+    ("mean exposure", _metric("exposure")),
+    ("turnover a year", _metric("turnover")),
+    ("costs, of the capital", _metric("costs")),
+    ("closed trades", _metric("trade_count")),
+)
+
+
 def plain_table(*heads: str) -> Table:
     """A table without a frame that folds long cells."""
     table = Table(box=box.SIMPLE, header_style="dim", pad_edge=False, show_edge=False)
@@ -74,46 +125,60 @@ class Console:
         self.out = Terminal(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
         self.max_steps, self.first_step, self.report_every = max_steps, first_step, report_every
         self.line_every = max(1, max_steps // PLAIN_LINES)
-        self.sharpe = self.eval_loss = math.nan
+        self.probed = ""  # what the last probe found, for the bar
+        self.losses: list[float] = []  # of the training batches since the last probe
         self.warnings = logging.StreamHandler(sys.stderr)  # warnings are shown, not only logged
         self.warnings.setLevel(logging.WARNING)
         self.warnings.addFilter(FewOfAKind())
         self.bar: Progress | None = None
         self.started = time.monotonic()
         if self.out.is_terminal and not quiet:
-            columns = "loss {task.fields[loss]:.4f}  Sharpe {task.fields[sharpe]:.2f}  {task.fields[rate]:.1f} steps/s"
             self.bar = Progress(
-                TextColumn("training"),
-                BarColumn(),
+                BarColumn(BAR),
                 MofNCompleteColumn(),
-                TextColumn(columns),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[said]}"),
+                TimeRemainingColumn(compact=True),
                 console=self.out,
             )
-            self.task = self.bar.add_task(
-                "", total=max_steps, completed=first_step, loss=math.nan, sharpe=math.nan, rate=0
-            )
+            self.task = self.bar.add_task("", total=max_steps, completed=first_step, said="")
 
     def say(self, line: str) -> None:
         """Print a line and log it. Markup in it has no effect."""
         self.out.print(line, markup=False)
         logger.info("%s", line)
 
-    def step(self, step: int, values: Mapping[str, float], report: Columns | None) -> None:
-        """Show a step. values: its logged values. report: the metrics of the last probe, strategy and baselines."""
-        self.sharpe = values.get("profit/sharpe_ratio", self.sharpe)
-        self.eval_loss = values.get("eval/loss", self.eval_loss)
+    def step(self, step: int, values: Mapping[str, float], report: Columns | None, best: bool = False) -> None:
+        """Show a step: a probe with a line of its own, the others by the bar or by one line in many.
+
+        values: its logged values. report: the metrics of the last probe, model and buy and hold. best: whether this
+        step's probe is the best so far.
+        """
+        self.losses.append(_training_loss(values))
         rate = (step - self.first_step) / max(1e-9, time.monotonic() - self.started)
-        if self.bar is not None:
-            self.bar.update(self.task, completed=step, loss=values["train/loss"], sharpe=self.sharpe, rate=rate)
-        elif step % self.line_every == 0 or step == self.max_steps:
+        if LOSS_TAG in values:
+            self.probed = self._probe(step, values, best)
+        elif self.bar is None and step % self.line_every == 0:
+            loss = number(self.losses[-1], Unit.LOSS)
             left = (self.max_steps - step) / rate
-            self.say(
-                f"step {step}/{self.max_steps}  loss {values['train/loss']:.4f}  eval loss {self.eval_loss:.4f}  "
-                f"Sharpe {self.sharpe:.2f}  {rate:.1f} steps/s  {left:.0f} s left"
-            )
-        if report is not None and (step % self.report_every == 0 or step == self.max_steps):
+            self.say(f"step {step}/{self.max_steps}: training loss {loss}  {rate:.1f} steps/s, {left:.0f} s left")
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, said=f"loss {number(self.losses[-1], Unit.LOSS)}{self.probed}")
+        if LOSS_TAG in values:
+            self.losses = []
+        if report is not None and step % self.report_every == 0:
             self._metrics(f"validation days after step {step}", report)
+
+    def _probe(self, step: int, values: Mapping[str, float], best: bool) -> str:
+        """Say what a probe found, like with like: the same loss of the batches since the last probe beside it."""
+        loss, sharpe = (
+            number(values.get(tag), unit) for tag, unit in ((LOSS_TAG, Unit.LOSS), ("profit/sharpe_ratio", Unit.RATIO))
+        )
+        training = number(fmean(self.losses), Unit.LOSS)
+        self.say(
+            f"step {step}/{self.max_steps}: {'best so far, ' if best else ''}validation loss {loss} (training "
+            f"{training}), Sharpe {sharpe}, return {number(values.get('profit/total_return'), Unit.CHANGE)}"
+        )
+        return f", validation {loss}, Sharpe {sharpe}"
 
     def stopped(self, step: int, patience: int) -> None:
         """Say that training stopped early, if it did."""
@@ -121,30 +186,25 @@ class Console:
             probes = "1 probe was" if patience == 1 else f"{patience} probes were"
             self.say(f"  stopped after step {step} of {self.max_steps}: {probes} no better (training.patience)")
 
-    def summary(self, result: RunResult) -> None:
-        """Print the result of a run: money, verdict, losses, profits beside the baselines, evidence, and alarms."""
+    def summary(self, result: RunResult, folder: Path) -> None:
+        """Print the result of a run: one table, then the money, the verdict, the losses, alarms, and where to look."""
+        self._periods(result)
         self.say(money_line(result) or "finished, without a profit to show")
         opened = f"openings so far: {result.test_openings}, " if result.test else ""
+        name = judged(result)
         self.say(
             f"verdict on the {PERIODS['test' if opened else 'valid']} days ({opened}trials on these data: "
             f"{result.n_trials}): {result.verdict}"
         )
-        for name, words in (("train", "training"), ("valid", "validation")):
-            losses = result.loss[name]
-            model, nothing = losses.model, losses.nothing_changes
-            if model is None or nothing is None or not is_known(model):
-                continue
-            verb = "is below" if model < nothing else "is NOT below"
-            self.say(
-                f'{words} days: forecast loss {number(model, Unit.LOSS)} {verb} that of "nothing changes" '
-                f"({number(nothing, Unit.LOSS)}); one constant forecast gives {number(losses.unconditional, Unit.LOSS)}"
-            )
-        for name, period in result.periods.items():
-            self._period(name, period, is_said=name == judged(result))
-        if any(evidence_rows({name: period}) for name, period in result.periods.items()):
-            self.say(f"  square brackets hold 95 % intervals; luck is {LUCK}")
+        for other, period in result.periods.items():
+            if other != name and money_of(period):
+                self.say(f"{with_days(money_of(period), days_of(other, period))} {capitalised(period.verdict or '')}")
+        if losses := loss_line(result):
+            self.say(losses)
         for alarm in alarm_lines(result):
             self.say(f"ALARM: {alarm}")
+        self.say(f"report: {folder / 'report.html'}")
+        self.say(f"next: {NEXT.format(folder=folder)}")
 
     def recommendation(self, recommendation: Recommendation) -> None:
         """Print the table of candidates of a fine-tune, and the one that it recommends."""
@@ -163,17 +223,16 @@ class Console:
         self.say(f"  brackets hold 95 % intervals; trials on these data and days: {recommendation.n_trials}")
         self.say(f"recommendation: {recommendation.sentence}")
 
-    def _period(self, name: str, period: PeriodResult, is_said: bool) -> None:
-        """is_said: the summary has begun with the money and the verdict of this period."""
-        baselines = {rival.replace("_", " "): found.metrics for rival, found in period.baselines.items()}
-        if not is_said and money_of(period):
-            self.say(with_days(money_of(period), days_of(name, period)))
-            self.say(f"  {period.verdict}")
-        self._metrics(
-            f"{PERIODS[name]} days, {period.first} to {period.last}", {"strategy": period.profit, **baselines}
-        )
-        for row, (text,) in evidence_rows({name: period}):
-            self.say(f"  {row.words}: {text}")
+    def _periods(self, result: RunResult) -> None:
+        """One table of all periods, the model beside holding; the other baselines are in the report."""
+        traded = {name: period for name, period in result.periods.items() if period.profit}
+        if not traded:
+            return
+        heads = [head for name in traded for head in (PERIODS[name], "holding")]
+        rows = [(words, *(text for period in traded.values() for text in cells(period))) for words, cells in CLOSING]
+        known = [row for row in rows if set(row[1:]) - {UNKNOWN, ""}]
+        self._table("after all costs, with 95 % intervals", heads, known)
+        logger.info("%s", {name: dict(period.profit) for name, period in traded.items()})
 
     def _metrics(self, title: str, columns: Columns) -> None:
         rows = [

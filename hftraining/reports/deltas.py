@@ -32,6 +32,7 @@ LOSS_FIELDS = (  # each of them changes what a forecast loss measures
     "objective.quantiles",
     "objective.label",
     "objective.relative",
+    "objective.loss",
     "profit_tracker.lag",
 )
 

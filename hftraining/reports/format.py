@@ -45,6 +45,11 @@ def filled(pattern: str, value: Number, signed: bool = False) -> str:
     return f"+{text}" if signed and value > 0 and text[0] != "+" else text
 
 
+def tone(value: Number) -> str:
+    """What kind of number this is, "gain" or "loss", which a page shows by more than its sign; empty for neither."""
+    return ("gain" if value > 0 else "loss" if value < 0 else "") if is_known(value) else ""
+
+
 def interval(low: Number, high: Number, unit: Unit | str) -> str:
     """[-0.50, 1.00]; a dash where an end is unknown."""
     return f"[{number(low, unit)}, {number(high, unit)}]" if is_known(low) and is_known(high) else UNKNOWN

@@ -13,7 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hftraining.core.files import linked, replacing, sha256, write_text_atomically
 from hftraining.core.values import plain, without_nan
 from hftraining.reports import format
+from hftraining.reports.breakdown import percent
 from hftraining.reports.charts import Figure
+from hftraining.reports.words import TONED
 
 
 def write_page(path: Path, outputs: Path | None, figures: Mapping[str, Figure | None], **context: Any) -> Path:
@@ -57,6 +59,7 @@ def _environment() -> Environment:
     pages.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     files = resources.files("hftraining.reports")
     pages.globals |= {name: (files / f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    pages.globals |= {"with_a_sign": TONED}
     pages.filters |= {
         "typeset": format.typeset,
         "prose": format.prose,
@@ -71,6 +74,8 @@ def _environment() -> Environment:
         "json": lambda value: json.dumps(plain(value), ensure_ascii=False),
         "capitalised": format.capitalised,
         "split_brackets": format.split_brackets,
+        "tone": format.tone,
+        "percent": percent,
         "of": lambda key, words: words[key],
     }
     return pages

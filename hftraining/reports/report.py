@@ -5,6 +5,7 @@ from typing import Any
 
 from hftraining.core.metrics import PROFIT
 from hftraining.reports import findings, tables, words
+from hftraining.reports.breakdown import MONTHS, SYMBOLS_SHOWN, cost_rows, symbol_rows, years_of
 from hftraining.reports.charts import run_figures
 from hftraining.reports.format import is_known, plural
 from hftraining.reports.page import write_page
@@ -29,7 +30,11 @@ def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
     measured = {name: w for name, w in periods.items() if w.null or w.interval or w.difference or w.benchmark}
     compared = {name: w for name, w in periods.items() if set(w.baselines) - {"buy_and_hold"}}
     scored = {name: w for name, w in periods.items() if w.scores}
+    traded = {name: w for name, w in periods.items() if w.profit}
     exit_periods, exits = ([], []) if run.trades is None else tables.exit_rows(run.trades)
+    symbol_periods, symbols = ([], []) if run.trades is None else symbol_rows(run.trades)
+    capital, rules = run.initial_capital, run.config.get("profit_tracker") or {}
+    years = years_of(run.equity, capital) if run.equity is not None and capital else {}
     return {
         "title": f"{run.name or 'run'} - {run.signature or 'report'}",
         "run": run,
@@ -39,17 +44,19 @@ def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
         "verdict": result.verdict,
         "alarms": words.alarm_lines(result),
         "sentences": findings.sentences(run),
-        "traded": {name: w for name, w in periods.items() if w.profit},
+        "traded": traded,
         "warnings": findings.warnings(result),
         "candidates": CANDIDATES,
         "candidate_columns": COLUMNS,
         "measured": measured,
         "evidence_rows": words.evidence_rows(measured),
         "deflated_alone": _deflated_alone(result),
+        "dealt": any(w.null and is_known(w.null.selection_p) for w in measured.values()),
         "deflated_meaning": _deflated_meaning(result),
         "draws": next((w.null.draws for w in measured.values() if w.null and w.null.draws), 0),
         "metrics": PROFIT,
         "compared": compared,
+        "loop_of": {name: place for place, name in enumerate(compared)},
         "baseline_rows": tables.baseline_rows(compared),
         "correlation": findings.correlation(result),
         "score_headings": [
@@ -59,9 +66,22 @@ def _context(run: RunFolder, result: RunResult) -> dict[str, Any]:
         "score_rows": tables.score_rows(scored),
         "exit_periods": exit_periods,
         "exits": exits,
+        "symbol_periods": symbol_periods,
+        "symbols": symbols
+        if len(symbols) <= 2 * SYMBOLS_SHOWN
+        else [*symbols[:SYMBOLS_SHOWN], *symbols[-SYMBOLS_SHOWN:]],
+        "symbols_left_out": max(0, len(symbols) - 2 * SYMBOLS_SHOWN),
+        "years": years,
+        "months": MONTHS,
+        "cost_rows": cost_rows(traded, *(_rate(rules.get(name)) for name in ("commission", "slippage"))),
         "trades": [] if run.trades is None else tables.trades_shown(run.trades),
         "leak_proof": findings.leak_proof(result),
     }
+
+
+def _rate(value: object) -> float:
+    """A cost of the config, a fraction; anybody may have written config.yaml."""
+    return float(value) if isinstance(value, (int, float)) and is_known(value) else 0.0
 
 
 def _deflated_alone(result: RunResult) -> bool:

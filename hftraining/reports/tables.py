@@ -1,16 +1,19 @@
 """The rows of a report's longer tables."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from hftraining.runs.result import PERIODS, Baseline, PeriodResult, Score
+from hftraining.reports.format import is_known
+from hftraining.runs.result import PERIODS, Baseline, Estimate, PeriodResult, Score
 
 BASELINES = {
     "buy_and_hold": "Buy and hold, equal weights",
     "risk_matched": "Buy and hold with the model's mean exposure",
     "momentum": "Momentum, 12 months less the last",
+    "momentum_top": "Momentum, the best fifth alone",
     "trend": "Trend of each stock, by its volatility",
     "reversal": "Reversal of the last day",
     "ridge": "Ridge regression, same features",
@@ -26,7 +29,10 @@ TRADES_SHOWN = 200  # at each end
 
 
 def baseline_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[tuple[str, Baseline]]]]:
-    """The model first, then the traded baselines: label, kind, and for each period path and numbers."""
+    """The model first, then the traded baselines: label, kind, and for each period path and numbers.
+
+    The lead of the model over a baseline is without an interval where an older version wrote the result.
+    """
     ours = [(f"{name}.profit", Baseline(period.profit, period.difference)) for name, period in periods.items()]
     found = {name for period in periods.values() for name in period.baselines}
     names = [name for name in BASELINES if name in found] + sorted(found - set(BASELINES))
@@ -34,10 +40,19 @@ def baseline_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, l
         (
             BASELINES.get(name, name.replace("_", " ")),
             "theirs",
-            [(f"{w}.baselines.{name}", period.baselines.get(name, Baseline({}))) for w, period in periods.items()],
+            [(f"{w}.baselines.{name}", _with_lead(period, name)) for w, period in periods.items()],
         )
         for name in names
     ]
+
+
+def _with_lead(period: PeriodResult, name: str) -> Baseline:
+    found = period.baselines.get(name, Baseline({}))
+    ours, theirs = period.profit.get("sharpe_ratio"), found.metrics.get("sharpe_ratio")
+    if found.lead is None and is_known(ours) and is_known(theirs):
+        known = period.difference if name == "buy_and_hold" else None
+        return replace(found, lead=known or Estimate(ours - theirs))
+    return found
 
 
 def score_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[tuple[str, Score]]]]:

@@ -8,12 +8,14 @@ from statistics import fmean
 from hftraining.core.metrics import BY_NAME, Unit
 from hftraining.evidence.money import money
 from hftraining.reports.format import UNKNOWN, between, capitalised, day, estimate, is_known, number, plural
-from hftraining.runs.result import PERIODS, Against, Estimate, Metrics, Null, Number, PeriodResult, RunResult
+from hftraining.runs.result import PERIODS, Against, Estimate, Losses, Metrics, Null, Number, PeriodResult, RunResult
 
 ALARMED = "(!)"  # marks a row whose run has an alarm
 TOO_GOOD = "too good to be true: a leak until proven otherwise, the run's page says why"
 LEGEND = f"{ALARMED} {TOO_GOOD}"
 LUCK = "the same positions, moved in time at random"
+DEALT = "the same positions, moved in time and dealt to other stocks at random"
+TONED = ("total_return", "cagr", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "alpha")  # above zero is a gain
 
 
 @dataclass(frozen=True)
@@ -109,15 +111,15 @@ EVIDENCE = (
     ),
     Evidence(
         "null.selection_p",
-        "Chance that luck does as well if it also picks the stocks, p",
-        f"{LUCK}, with the stocks exchanged, too",
+        "Chance that luck that also picks the stocks does as well, p",
+        DEALT,
         Unit.SCORE,
         _null(lambda found: number(found.selection_p, Unit.SCORE)),
     ),
     Evidence(
         "null.selection_band",
-        "Sharpe ratio of that luck, 5 % to 95 %",
-        f"{LUCK}, with the stocks exchanged, too",
+        "Sharpe ratio of luck that also picks the stocks, 5 % to 95 %",
+        DEALT,
         Unit.RATIO,
         _null(lambda found: between(found.selection_band, Unit.RATIO)),
     ),
@@ -194,6 +196,28 @@ def _means(metrics: Sequence[Metrics]) -> Metrics:
         known = [value for value in values if is_known(value)]
         means[name] = fmean(known) if len(known) == len(values) else None
     return means
+
+
+def loss_line(result: RunResult) -> str:
+    """The forecast losses of both periods, like with like, beside those of two forecasts that know nothing.
+
+    Empty where the validation days have none.
+    """
+    train, valid = (result.loss.get(name, Losses()) for name in ("train", "valid"))
+    if not is_known(valid.model) or not is_known(valid.nothing_changes):
+        return ""
+    model, nothing, constant = (
+        number(loss, Unit.LOSS) for loss in (valid.model, valid.nothing_changes, valid.unconditional)
+    )
+    first = f"{number(train.model, Unit.LOSS)} on the training days, " if is_known(train.model) else ""
+    verb = "below" if valid.model < valid.nothing_changes else "NOT below"
+    better = is_known(valid.unconditional) and valid.model < valid.unconditional
+    rest = (
+        f"{'and' if better else 'but NOT'} below one constant forecast ({constant})"
+        if verb == "below"
+        else (f"one constant forecast has {constant}")
+    )
+    return f'forecast loss: {first}{model} on the validation days, {verb} "nothing changes" ({nothing}), {rest}'
 
 
 # --- the verdict and the alarms -------------------------------------------------------------------------------------

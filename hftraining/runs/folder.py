@@ -11,6 +11,7 @@ import pandas as pd
 
 from hftraining.core.errors import UserError
 from hftraining.core.untrusted import is_there, read_yaml, refuse_links, shown
+from hftraining.runs.earlier import in_todays_fields
 from hftraining.runs.frames import VALUE_MOST, read_table
 from hftraining.runs.manifest import MANIFEST, read_facts
 from hftraining.runs.record import read_metrics
@@ -84,7 +85,7 @@ def read_run(folder: Path) -> RunFolder:
     refuse_links(folder)
     return RunFolder(
         path=folder,
-        config=_with_added_fields(_config(folder / "config.yaml")),
+        config=in_todays_fields(_config(folder / "config.yaml")),
         config_diff=read_config_diff(folder),
         manifest=read_facts(folder),
         history=read_metrics(folder),
@@ -164,10 +165,3 @@ def _config(path: Path) -> dict[str, Any]:
     if capital is not None and (type(capital) not in (int, float) or not 0 < capital < VALUE_MOST):
         raise UserError(f"{path} is damaged (profit_tracker.initial_capital is {shown(capital)})")
     return values
-
-
-def _with_added_fields(config: dict[str, Any]) -> dict[str, Any]:
-    """Add the fields that the version before did not write, with the values that it meant."""
-    if isinstance(config.get("model"), dict):
-        config["model"].setdefault("kind", "transformer")
-    return config

@@ -37,6 +37,7 @@ TRADE_COLUMNS = tuple(
 NULL_BAND_COLUMNS = ("window", "date", "q05", "q25", "q50", "q75", "q95")  # quantiles of equity, in currency
 _BEGUN = ".begun-"  # what the folder of a run is called until it is whole
 _BEGINNING = 60.0  # seconds: a new one may not be locked yet
+DATED = "%Y-%m-%d_%H-%M-%S"  # the name of a run folder
 METRICS = "metrics.jsonl"
 METRICS_MOST, LINE_MOST = 512 * MB, MB // 16
 
@@ -294,7 +295,7 @@ def new_folder(parent: Path, called: str | None = None) -> Path:
 
 
 def _names(parent: Path, called: str | None) -> Iterator[Path]:
-    called = called or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    called = called or datetime.now().strftime(DATED)
     return (parent / (called if number == 1 else f"{called}_{number}") for number in itertools.count(1))
 
 

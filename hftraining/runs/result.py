@@ -17,6 +17,7 @@ from hftraining.runs.manifest import MOST_COUNT, damaged, printable
 
 RESULT_FILE = "result.json"
 RESULT_MOST = 16 * MB
+BESIDE = ("difference", "lead")  # of a baseline in result.json, beside its metrics
 PERIODS = {"valid": "validation", "test": "test"}  # the traded periods: key -> words
 
 
@@ -88,10 +89,26 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline earned. difference: its Sharpe ratio less buy and hold's; None for buy and hold of any size."""
+    """What a baseline earned. difference: its Sharpe ratio less buy and hold's; None for buy and hold of any size.
+
+    lead: the model's Sharpe ratio less this one's; None where an older version wrote the result.
+    """
 
     metrics: Metrics
     difference: Estimate | None = None
+    lead: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class AtCosts:
+    """What the run's own positions earn where a side costs so many basis points of the traded value.
+
+    At 0 borrowing is free, too: the gross profit.
+    """
+
+    basis_points: Number = None
+    total_return: Number = None
+    sharpe_ratio: Number = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,7 @@ class PeriodResult:
     alarms: list[Text] = field(default_factory=list)
     money: Text = ""
     verdict: Text | None = None
+    at_costs: list[AtCosts] = field(default_factory=list)  # empty where an older version wrote the result
 
     @property
     def held(self) -> Metrics:
@@ -237,8 +255,8 @@ class RunResult:
         periods = values.pop("periods")
         for period in periods.values():
             for name, baseline in period["baselines"].items():
-                difference = {"difference": baseline["difference"]} if baseline["difference"] else {}
-                period["baselines"][name] = baseline["metrics"] | difference
+                known = {key: baseline[key] for key in BESIDE if baseline[key]}
+                period["baselines"][name] = baseline["metrics"] | known
         values |= {"eval": {"loss": values.pop("eval_loss")}, "decision": values.pop("recommendation"), **periods}
         return without_nan(plain({name: value for name, value in values.items() if value is not None}))
 
@@ -253,8 +271,8 @@ class RunResult:
         for period in periods.values():
             period["baselines"] = {
                 name: {
-                    "metrics": {key: value for key, value in metrics.items() if key != "difference"},
-                    "difference": metrics.get("difference"),
+                    "metrics": {key: value for key, value in metrics.items() if key not in BESIDE},
+                    **{key: metrics.get(key) for key in BESIDE},
                 }
                 for name, metrics in (period.get("baselines") or {}).items()
             }

@@ -23,7 +23,7 @@ from hftraining.experiment.run import run_experiment
 from hftraining.reports.words import alarm_lines, money_line
 from hftraining.runs.result import FinishedRun, read_result
 from hftraining.sweep.config import SearchConfig
-from hftraining.sweep.page import is_feasible, write_sweep_page
+from hftraining.sweep.page import count_broken, is_feasible, write_sweep_page
 from hftraining.sweep.space import Param
 from hftraining.sweep.study import Study
 from hftraining.sweep.summary import Choice, OpenedDays, Overfitting, Summary, Tally
@@ -51,9 +51,11 @@ def conclude(study: Study, space: Sequence[Param], composer: Composer, folder: P
     _write_trials(trials, search, folder)
     if not front:
         write_json_atomically(folder / "sweep.json", dataclasses.asdict(tally))
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        counted = count_broken(complete, search)
         raise ConfigError(
             f"the sweep {search.name} has no trial that is complete and meets search.constraints="
-            f"{dict(search.constraints)}: see {folder / 'trials.parquet'}"
+            f"{dict(search.constraints)}{f' ({counted})' if counted else ''}: see {folder / 'trials.parquet'}"
         )
     bests = {metric: choose(front, search, metric) for metric in dict.fromkeys(("knee", *search.objectives))}
     (folder / "best").mkdir(exist_ok=True)

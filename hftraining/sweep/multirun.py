@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -13,6 +13,7 @@ from hftraining.core.errors import ConfigError
 from hftraining.core.metrics import Unit
 from hftraining.reports.console import wide_console
 from hftraining.reports.deltas import Group, Row, config_rows, group_by_seed, sets_apart, shown_value
+from hftraining.reports.format import number
 from hftraining.reports.words import ALARMED, BY_PATH, LEGEND, alarm_lines, brief_verdict, judged, verdicts
 from hftraining.runs.folder import read_run
 from hftraining.runs.result import PERIODS
@@ -20,7 +21,8 @@ from hftraining.runs.result import PERIODS
 RUNS_FILE = "runs.jsonl"  # in the folder of the multirun: one line for each finished run
 NOT_SHOWN = ("seed", "name", "output_dir")
 LOSS = "eval.loss"
-Column = tuple[str, str, Unit]
+WHOLE = 10_000  # columns of a table that goes into a file or another program, so that no line is folded
+Column = tuple[str, Callable[[Group], str]]  # heading, and text of a configuration
 
 
 def note_run(sweep_dir: str, folder: Path | str) -> None:
@@ -47,20 +49,22 @@ def show_table(sweep_dir: str) -> None:
     rows = config_rows(groups)
     results = [run.result for group in groups for run in group.runs if run.result]
     period = "test" if any(judged(result) == "test" for result in results) else "valid"
-    money, numbers = _columns(period, groups)
     table = Table(title="configurations, mean +- spread over seeds", title_justify="left", box=None, pad_edge=False)
-    table.add_column("configuration", overflow="fold")
-    for title in ("runs", *(title for title, *_ in money)):
-        table.add_column(title, justify="right")
-    table.add_column(f"verdict ({PERIODS[period]} days)", overflow="fold")
-    for title, *_ in numbers:
-        table.add_column(title, justify="right")
+    columns = _columns(period, groups, rows)
+    for title, _ in columns:
+        # A line each: on a narrow terminal a long cell ends in dots, in a file it is whole.
+        aside = title in ("configuration", _verdict_heading(period))
+        table.add_column(
+            title, justify="left" if aside else "right", no_wrap=True, overflow="ellipsis" if aside else "crop"
+        )
     for group in sorted(groups, key=lambda group: fmean(group.values(LOSS) or [math.inf])):
-        (earned, beside) = ([group.spread(path).text(unit) for _, path, unit in part] for part in (money, numbers))
-        name, verdict = escape(_configuration(group, rows)), escape(_verdict(group))
-        table.add_row(name, str(len(group.runs)), *earned, verdict, *beside)
+        table.add_row(*(escape(text(group)) for _, text in columns))
     out = wide_console()
+    if not out.is_terminal:
+        out.width = WHOLE
     out.print(table)
+    if held := _same_holding(period, groups):
+        out.print(f"Buy and hold: {held} on the {PERIODS[period]} days.")
     if any(_has_alarm(group) for group in groups):
         out.print(escape(LEGEND))
     opened = max((result.test_openings or 0 for result in results), default=0)
@@ -70,24 +74,53 @@ def show_table(sweep_dir: str) -> None:
     )
 
 
-def _columns(period: str, groups: Sequence[Group]) -> tuple[list[Column], list[Column]]:
-    """Heading, path in result.json and unit: the money, and what stands behind the verdict where any group has it."""
+def _columns(period: str, groups: Sequence[Group], rows: Sequence[Row]) -> list[Column]:
+    """Heading and text: what sets a configuration apart, the money, the verdict, and what stands behind it.
+
+    Left out: the number of runs where every configuration has one, what holding earned where that is the same for all,
+    and numbers that none has.
+    """
     days = PERIODS[period]
-    money = [
-        (f"{days} return", f"{period}.profit.total_return", Unit.CHANGE),
-        ("of holding", f"{period}.baselines.buy_and_hold.total_return", Unit.CHANGE),
-    ]
+    several = [("runs", lambda group: str(len(group.runs)))] if any(len(group.runs) > 1 for group in groups) else []
+    money = [(f"{days} return", f"{period}.profit.total_return", Unit.CHANGE)]
+    if not _same_holding(period, groups):
+        money.append(("of holding", _held(period), Unit.CHANGE))
     numbers = [
         (BY_PATH["benchmark.alpha"].words.lower(), f"{period}.benchmark.alpha.value", Unit.CHANGE),
         ("test Sharpe", "test.profit.sharpe_ratio", Unit.RATIO),
         ("validation Sharpe", "valid.profit.sharpe_ratio", Unit.RATIO),
         ("eval loss", LOSS, Unit.LOSS),
     ]
-    return money, [column for column in numbers if any(group.values(column[1]) for group in groups)]
+    return [
+        ("configuration", lambda group: _configuration(group, rows)),
+        *several,
+        *map(_spread, money),
+        (_verdict_heading(period), _verdict),
+        *(_spread(number) for number in numbers if any(group.values(number[1]) for group in groups)),
+    ]
+
+
+def _spread(of: tuple[str, str, Unit]) -> Column:
+    title, path, unit = of
+    return title, lambda group: group.spread(path).text(unit)
+
+
+def _verdict_heading(period: str) -> str:
+    return f"verdict ({PERIODS[period]} days)"
+
+
+def _held(period: str) -> str:
+    return f"{period}.baselines.buy_and_hold.total_return"
+
+
+def _same_holding(period: str, groups: Sequence[Group]) -> str:
+    """What holding earned, where that is the same in every run; empty otherwise."""
+    texts = {number(value, Unit.CHANGE) for group in groups for value in group.values(_held(period))}
+    return texts.pop() if len(texts) == 1 else ""
 
 
 def _configuration(group: Group, rows: Sequence[Row]) -> str:
-    """The overrides that set a configuration apart; of a single configuration, what differs from the defaults.
+    """The overrides that vary; of a single configuration, what differs from the defaults.
 
     Marked where a run of it has an alarm.
     """

@@ -1,6 +1,9 @@
 """sweep.html: all trials of a sweep on one page."""
 
 import math
+import re
+import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hftraining.core.metrics import Unit
 from hftraining.reports.charts import Figure, base_layout
-from hftraining.reports.format import estimate, is_known, number
+from hftraining.reports.format import estimate, is_known, number, plural
 from hftraining.reports.page import write_page
 from hftraining.reports.words import ALARMED, LEGEND, deflated_meaning, evidence_rows
 from hftraining.runs.result import PERIODS, Estimate, RunResult, read_result
 from hftraining.sweep.config import SearchConfig
-from hftraining.sweep.study import Study
+from hftraining.sweep.study import INFEASIBLE, Study
 from hftraining.sweep.summary import Summary
 
 STATES = {"complete": "complete", "pruned": "pruned", "fail": "failed", "running": "running"}
@@ -41,6 +44,7 @@ def write_sweep_page(study: Study, summary: Summary, opened: RunResult, folder: 
             "parallel-chart": _parallel(complete, explored, search),
             **_slices(complete, explored, search),
         }
+    best = folder / "best" / f"{summary.chosen.by.replace('/', '_')}.yaml"
     alarmed = {trial.number for trial in complete if _has_alarm(trial, folder)}
     return write_page(
         folder / "sweep.html",
@@ -57,10 +61,12 @@ def write_sweep_page(study: Study, summary: Summary, opened: RunResult, folder: 
         periods=[PERIODS[name].capitalize() for name in opened.periods],
         names=list(opened.periods),
         evidence_rows=evidence_rows(opened.periods),
-        sentences=_sentences(summary),
+        sentences=_sentences(summary, count_broken(complete, search)),
+        chosen=summary.chosen,
+        command=f"python train.py {shlex.quote(f'+best={best}')}",
         lowest=next(iter(search.objectives)),
         heads=["State", *search.objectives, *(name.rsplit(".", 1)[-1] for name in names), "Steps", "Why"],
-        rows=[_row(trial, names, summary) for trial in trials],
+        rows=[_row(trial, names, summary, broken(trial, search)) for trial in trials],
     )
 
 
@@ -69,8 +75,28 @@ def is_feasible(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.COMPLETE and all(value <= 0.0 for value in trial.constraints.values())
 
 
-def _sentences(summary: Summary) -> list[str]:
-    """The lines under the verdict."""
+def broken(trial: FrozenTrial, search: SearchConfig) -> list[tuple[str, str]]:
+    """The constraints that a trial breaks: as they were set, and with the number that breaks them."""
+    found = []
+    for name, bound in search.constraints.items():
+        beyond = trial.constraints.get(name, 0.0)
+        if beyond > 0.0:
+            match = re.fullmatch(r"\s*(<=|>=)\s*(.+?)\s*", bound)
+            assert match, bound
+            value = float(match[2]) + (beyond if match[1] == "<=" else -beyond)
+            is_known = beyond < INFEASIBLE
+            found.append((f"{name} {bound}", f"{name} is {f'{value:.4g}' if is_known else 'unknown'}, not {bound}"))
+    return found
+
+
+def count_broken(complete: Sequence[FrozenTrial], search: SearchConfig) -> str:
+    """By how many complete trials each constraint is broken, the most often broken first; empty where none is."""
+    counts = Counter(words for trial in complete for words, _ in broken(trial, search))
+    return "; ".join(f"{words} broken by {plural(count, 'trial')}" for words, count in counts.most_common())
+
+
+def _sentences(summary: Summary, breaks: str) -> list[str]:
+    """The lines under the verdict. breaks: from `count_broken`."""
     chosen, test, pbo = summary.chosen, summary.test, summary.pbo
     counts = ", ".join(f"{summary.trials[key]} {word}" for key, word in STATES.items() if summary.trials.get(key))
     count = sum(summary.trials.values())
@@ -86,6 +112,7 @@ def _sentences(summary: Summary) -> list[str]:
         f"{estimate(sharpe, Unit.RATIO, signed=False)}; the brackets hold the 95 % interval.",
         f"{_deflated(summary)}{overfit}",
         f"Pruning and patience saved {summary.saved:.0%} of the steps.",
+        *([f"Constraints: {breaks}."] if breaks else []),
     ]
 
 
@@ -108,8 +135,13 @@ def _has_alarm(trial: FrozenTrial, folder: Path) -> bool:
     return any(result is not None and "valid" in result.periods and result.valid.alarms for result in results)
 
 
-def _row(trial: FrozenTrial, names: Sequence[str], summary: Summary) -> tuple[int, str, list[str]]:
-    """Number, link and cells of a trial. The link leads to the report, or to the folder without one; may be empty."""
+def _row(
+    trial: FrozenTrial, names: Sequence[str], summary: Summary, breaks: Sequence[tuple[str, str]]
+) -> tuple[int, str, list[str]]:
+    """Number, link and cells of a trial. The link leads to the report, or to the folder without one; may be empty.
+
+    breaks: from `broken`.
+    """
     facts = trial.user_attrs.get("facts", {})
     complete = trial.state == TrialState.COMPLETE
     state = STATES.get(trial.state.name.lower(), trial.state.name.lower())
@@ -124,15 +156,15 @@ def _row(trial: FrozenTrial, names: Sequence[str], summary: Summary) -> tuple[in
         *(number(value, Unit.LOSS) for value in values),
         *(_text(trial.params.get(name)) for name in names),
         f"{facts.get('steps', 0):,}",
-        str(facts.get("reason") or ""),
+        str(facts.get("reason") or "; ".join(number for _, number in breaks)),
     ]
     return trial.number, folder and f"{folder}/{'report.html' if complete else ''}", cells
 
 
 def _front(complete: Sequence[FrozenTrial], summary: Summary) -> Figure | None:
-    """The first two objectives against each other; None for a single objective."""
+    """The first two objectives against each other; None for a single objective, or a single trial."""
     objectives, front, chosen = list(summary.objectives), set(summary.front), summary.chosen.trial
-    if len(objectives) < 2:
+    if len(objectives) < 2 or len(complete) < 2:
         return None
     kinds: dict[str, tuple[str, Callable[[FrozenTrial], bool]]] = {
         "breaks a constraint": ("--faint", lambda t: not is_feasible(t)),
@@ -149,7 +181,9 @@ def _front(complete: Sequence[FrozenTrial], summary: Summary) -> Figure | None:
 
 def _histories(complete: Sequence[FrozenTrial], search: SearchConfig) -> dict[str, Figure]:
     """Each objective by trial, and the best value so far of the trials that meet the constraints."""
-    figures = {}
+    figures: dict[str, Figure] = {}
+    if len(complete) < 2:
+        return figures
     numbers = [trial.number for trial in complete]
     for index, (name, direction) in enumerate(search.objectives.items()):
         better, best, so_far = min if direction == "minimize" else max, None, []
@@ -219,11 +253,13 @@ def _dimension(label: str, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _slices(complete: Sequence[FrozenTrial], names: Sequence[str], search: SearchConfig) -> dict[str, Figure]:
-    """Each objective over each parameter."""
+    """Each objective over each parameter that has at least two values: a single one shows nothing."""
     figures = {}
     for place, name in enumerate(names):
         have = [trial for trial in complete if name in trial.params]
         values = [value if _is_number(value) else str(value) for value in (trial.params[name] for trial in have)]
+        if len(set(values)) < 2:
+            continue
         for index, metric in enumerate(search.objectives):
             figure = _figure([_dots(metric, "--model", have, values, index)], name, metric)
             if any(getattr(trial.distributions[name], "log", False) for trial in have):

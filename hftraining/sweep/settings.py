@@ -34,6 +34,7 @@ def refuse_secrets_of(composed: DictConfig) -> None:
 def unknown_search_key(key: str) -> str:
     """The message for a setting of the search that does not exist, or an entry that its file lacks."""
     known = [f"search.{entry.name}" for entry in dataclasses.fields(SearchConfig)]
+    key = next((name for name in known if key.startswith(f"{name}.")), key)  # an entry of a mapping given as a whole
     if key in known:
         return f"{key}: a new entry needs a plus: +{key}={{...}}"
     return f"{key}: there is no such setting of a search{did_you_mean(key, known)}"

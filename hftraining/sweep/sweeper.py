@@ -42,7 +42,10 @@ def run_sweep(
     configuration.
     """
     if n_trials is not None:
-        search = dataclasses.replace(search, n_trials=n_trials)
+        try:
+            search = dataclasses.replace(search, n_trials=n_trials)
+        except ValueError as error:
+            raise ConfigError(f"hydra.sweeper.n_trials={n_trials}: {error}") from error
     _move_storage(composed, search)
     params, pinned = _searched_and_pinned(search, arguments)
     if search.workers > 1 and "BasicLauncher" in type(launcher).__name__:

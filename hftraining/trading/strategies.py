@@ -13,6 +13,7 @@ from hftraining.trading.caps import cap_weights
 from hftraining.trading.config import TradingRules
 
 MONTH, YEAR = 21, 252  # sessions
+WINNERS = 0.2  # of the symbols with a momentum
 DECAY = 60 / 61  # of the daily variance: a centre of mass of 60 sessions (Moskowitz, Ooi and Pedersen 2012)
 TARGET_VOLATILITY = 0.40  # a year, of one position taken alone (the same)
 STALE_AFTER = 5  # sessions; a symbol that is halted or on holiday for longer has no price
@@ -27,12 +28,24 @@ def momentum_weights(close_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
     close_TS: in currency, NaN where a symbol has no bar; 0 for a symbol without a price at t, t-21 or t-252.
     Source: Jegadeesh and Titman (1993), with halves for deciles, since a universe may be of five symbols.
     """
-    price_TS = _last_price(close_TS)
-    return_TS = np.full(price_TS.shape, np.nan)
-    return_TS[YEAR:] = price_TS[YEAR - MONTH : -MONTH] / price_TS[:-YEAR] - 1.0
-    return_TS[np.isnan(price_TS)] = np.nan
+    return_TS = _year_but_a_month(_last_price(close_TS))
     side_TS = np.sign(return_TS - _median_or_zero(return_TS))
     return _monthly(_share_out(side_TS, rules))
+
+
+def momentum_top_weights(close_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
+    """The fifth of the symbols with the best 12-1 momentum, long only at equal weights, decided every 21 sessions.
+
+    At least one symbol, together max_gross, of those whose return from t-252 to t-21 lies above the median, or above
+    zero where there is only one symbol. The first of equal symbols counts as better. Returns weights_TS, finite.
+    close_TS: in currency, NaN where a symbol has no bar.
+    Source: Jegadeesh and Titman (1993), the winners alone, with fifths for deciles.
+    """
+    return_TS = _year_but_a_month(_last_price(close_TS))
+    count_T1 = np.ceil(np.isfinite(return_TS).sum(axis=1, keepdims=True) * WINNERS)
+    place_TS = np.argsort(np.argsort(-np.nan_to_num(return_TS, nan=-np.inf), axis=1, kind="stable"), axis=1)
+    is_winner_TS = (place_TS < count_T1) & (return_TS > _median_or_zero(return_TS))
+    return _monthly(_share_out(is_winner_TS.astype(float), rules))
 
 
 def trend_weights(close_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
@@ -70,6 +83,7 @@ def reversal_weights(close_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
 
 STRATEGIES: dict[str, Callable[[np.ndarray, TradingRules], np.ndarray]] = {
     "momentum": momentum_weights,
+    "momentum_top": momentum_top_weights,
     "trend": trend_weights,
     "reversal": reversal_weights,
 }
@@ -82,6 +96,14 @@ def _last_price(close_TS: np.ndarray) -> np.ndarray:
         # Earlier rounds filled every younger gap.
         price_TS[age:] = np.where(np.isnan(price_TS[age:]), close_TS[:-age], price_TS[age:])
     return price_TS
+
+
+def _year_but_a_month(price_TS: np.ndarray) -> np.ndarray:
+    """The return from t-252 to t-21; NaN without a price at t or at either end."""
+    return_TS = np.full(price_TS.shape, np.nan)
+    return_TS[YEAR:] = price_TS[YEAR - MONTH : -MONTH] / price_TS[:-YEAR] - 1.0
+    return_TS[np.isnan(price_TS)] = np.nan
+    return return_TS
 
 
 def _daily_return(close_TS: np.ndarray, price_TS: np.ndarray) -> np.ndarray:

@@ -93,13 +93,13 @@ def _trade(target_TS, close_TS, rate, every, lowest, highest, max_gross, stale, 
     held_S, ratio_S = np.zeros(n_symbols), np.ones(n_symbols)
     first = -1
     for t in range(n_sessions):
-        drift(close_TS[t], price_S, age_S, ratio_S, stale)
+        _drift(close_TS[t], price_S, age_S, ratio_S, stale)
         if t:
-            held_after(weights_TS[t - 1], ratio_S, age_S, stale, held_S)
-        if first < 0 and np.any(target_TS[t] != 0.0):
+            _hold_on(weights_TS[t - 1], ratio_S, age_S, stale, held_S)
+        if first < 0 and _holds(target_TS[t]):
             first = t
         trades = first >= 0 and (t - first) % every == 0
-        whole = rate == 1.0 or not np.any(held_S != 0.0)
+        whole = rate == 1.0 or not _holds(held_S)
         gross = 0.0
         for s in range(n_symbols):
             wanted = held_S[s]
@@ -113,7 +113,15 @@ def _trade(target_TS, close_TS, rate, every, lowest, highest, max_gross, stale, 
 
 
 @njit(cache=True, nogil=True)
-def drift(close_S, price_S, age_S, ratio_S, stale):
+def _holds(weights_S):
+    for s in range(weights_S.size):
+        if weights_S[s] != 0.0:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _drift(close_S, price_S, age_S, ratio_S, stale):
     """Move price_S, the last closes, by one session; age_S counts the sessions since each, ratio_S what it moved by."""
     for s in range(close_S.size):
         ratio_S[s] = 1.0
@@ -127,12 +135,11 @@ def drift(close_S, price_S, age_S, ratio_S, stale):
 
 
 @njit(cache=True, nogil=True)
-def held_after(weights_S, ratio_S, age_S, stale, held_S):
-    """Fill held_S, what the weights have drifted to; returns the growth of the book, 0 if it is ruined."""
+def _hold_on(weights_S, ratio_S, age_S, stale, held_S):
+    """Fill held_S, what the weights have drifted to; nothing where the book is ruined."""
     growth = 1.0
     for s in range(weights_S.size):
         growth += weights_S[s] * (ratio_S[s] - 1.0)
     alive = RUIN < growth < math.inf
     for s in range(weights_S.size):
         held_S[s] = weights_S[s] * ratio_S[s] / growth if alive and age_S[s] <= stale else 0.0
-    return growth if alive else 0.0

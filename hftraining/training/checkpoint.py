@@ -1,9 +1,9 @@
 """Checkpoints: model, optimiser, random state and step, written atomically and verified when read.
 
-A checkpoint is a folder `step_00000250` with model.safetensors, optimizer.safetensors (random state included) and
-state.json, which holds the sha256 of both. A model that brings its own learning has what it saves there instead. The
-folder is written under a temporary name, synced and renamed, so a kill at any moment leaves only whole checkpoints. The
-newest two are kept, and the best by the validation metric.
+A checkpoint is a folder `step_00000250` with model.safetensors, optimizer.safetensors (random state included), with
+training.ema average.safetensors, and state.json, which holds the sha256 of each. A model that brings its own learning
+has what it saves there instead. The folder is written under a temporary name, synced and renamed, so a kill at any
+moment leaves only whole checkpoints. The newest two are kept, and the best by the validation metric.
 """
 
 import json
@@ -28,6 +28,7 @@ from hftraining.core.tensor_file import TENSORS_MOST, Shapes, difference, shapes
 from hftraining.core.untrusted import digest, read_json_object, shown
 from hftraining.model.network import read_weights
 from hftraining.runs.manifest import Sha256, damaged
+from hftraining.training.average import WeightAverage
 
 STATE_FILE = "state.json"
 STEP_FOLDER = re.compile(r"step_\d{8}")
@@ -35,6 +36,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of Adam; the first counts
 KEPT = 2  # the newest, and one to fall back on when it is damaged
 WRITING = ".writing_"  # what a checkpoint's folder is called until it is whole
 TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
+AVERAGE_FILE = "average.safetensors"
 
 Step = Annotated[int, Field(strict=True, ge=0, lt=10**8)]  # what the eight digits of a folder can name
 
@@ -71,13 +73,23 @@ class Checkpoints:
     def __init__(self, folder: Path, *, durable: bool = True):
         self.folder, self.durable = folder, durable
 
-    def save(self, step: int, model: nn.Module, optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        state: dict[str, Any],
+        average: WeightAverage | None = None,
+    ) -> None:
         """Write the checkpoint of a step and remove old ones. `state` is JSON and must name `best_step`."""
+        parts = {TENSOR_FILES[0]: model.state_dict(), TENSOR_FILES[1]: _optimizer_tensors(optimizer)}
+        if average:
+            parts[AVERAGE_FILE] = average.weights
 
         def write(folder: Path) -> list[str]:
-            save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, folder / TENSOR_FILES[0])
-            save_file(_optimizer_tensors(optimizer), folder / TENSOR_FILES[1])
-            return list(TENSOR_FILES)
+            for name, tensors in parts.items():
+                save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, folder / name)
+            return list(parts)
 
         self.write(step, write, state)
 
@@ -95,14 +107,19 @@ class Checkpoints:
         self._sync(self.folder)
         self._remove_all_but(state["best_step"])
 
-    def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Any] | None:
-        """Load the newest whole checkpoint and return its state; None without one.
+    def restore(
+        self, model: nn.Module, optimizer: optim.Optimizer, average: WeightAverage | None = None
+    ) -> dict[str, Any] | None:
+        """Load the newest whole checkpoint and return its state; None without one. average: filled, too.
 
         Raises CheckpointError where its files are whole but are not those of this model and optimiser.
         """
         step = self.newest()
         if step == 0:
             return None
+        if average:  # before the weights, whose place it takes for a moment
+            self.load_model(step, model, AVERAGE_FILE)
+            average.load(model.state_dict())
         self.load_model(step, model)
         path = self.path(step) / TENSOR_FILES[1]
         try:
@@ -115,12 +132,12 @@ class Checkpoints:
         """The step of the newest whole checkpoint, or 0 without one. The log names the damaged ones."""
         return next((step for step in reversed(self.steps()) if self._is_whole(step)), 0)
 
-    def load_model(self, step: int, model: nn.Module) -> None:
-        """Load the weights of a checkpoint into the model.
+    def load_model(self, step: int, model: nn.Module, name: str = TENSOR_FILES[0]) -> None:
+        """Load the weights of a checkpoint into the model. name: of the file, AVERAGE_FILE for the averaged ones.
 
         Raises CheckpointError for a checkpoint that is missing, damaged, or of another model.
         """
-        path = self.path(step) / TENSOR_FILES[0]
+        path = self.path(step) / name
         if not self._is_whole(step):
             raise CheckpointError(f"{self.path(step)} is missing or damaged, and the run needs it: start a new run")
         try:

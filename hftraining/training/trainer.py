@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from hftraining.core.errors import Diverged, Interrupted
 from hftraining.core.metrics import higher_is_better
 from hftraining.market.windows import Batch, WindowSampler
+from hftraining.model.config import WEIGHTS
 from hftraining.model.network import Network
 from hftraining.model.objective import Loss, Objective
-from hftraining.training.checkpoint import Checkpoints
+from hftraining.training.average import WeightAverage
+from hftraining.training.checkpoint import AVERAGE_FILE, Checkpoints
 from hftraining.training.config import TrainingConfig
 from hftraining.training.optimizer import learning_rate, make_optimizer
 
@@ -58,11 +60,12 @@ class Trainer:
         self.model, self.objective, self.sampler, self.config, self.seed = model, objective, sampler, config, seed
         self.probe, self.probe_every, self.checkpoints = probe, probe_every, checkpoints
         self.optimizer = make_optimizer(model, config)
+        self.average = WeightAverage(model, config.ema) if config.ema else None
         self.progress = Progress()
 
     def resume(self) -> int:
         """Load the newest whole checkpoint, if there is one; returns its step, or 0."""
-        state = self.checkpoints.restore(self.model, self.optimizer)
+        state = self.checkpoints.restore(self.model, self.optimizer, self.average)
         if state is not None:
             self.progress = Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
         return self.progress.step
@@ -84,7 +87,8 @@ class Trainer:
                 is_last, is_best = step == config.max_steps, False
                 logged = dict(values) if step % config.log_every == 0 or is_last else {}
                 if step % self.probe_every == 0 or is_last:
-                    probed = self.probe(step)
+                    with self.average.in_place() if self.average else nullcontext():
+                        probed = self.probe(step)
                     is_best = self._note_best(step, probed)
                     is_last |= self._is_out_of_patience()
                     logged = {**values, **probed}
@@ -92,7 +96,7 @@ class Trainer:
                     log(step, logged)
                 on_step(step, {**values, **logged, "steps/s": (step - first) / (time.monotonic() - started)})
                 if is_best or is_last or step % config.checkpoint_every == 0 or stop_asked():
-                    self.checkpoints.save(step, self.model, self.optimizer, self.progress.__dict__)
+                    self.checkpoints.save(step, self.model, self.optimizer, self.progress.__dict__, self.average)
                 if is_last:
                     break
                 if stop_asked():
@@ -100,9 +104,15 @@ class Trainer:
         return self.progress
 
     def load_best(self) -> None:
-        """Load the weights of the best probe, or keep the last ones where no probe had a finite value."""
+        """Load the weights of the best probe, or keep the last ones where no probe had a finite value.
+
+        The averaged weights, with training.ema.
+        """
         if self.progress.best_step is not None:
-            self.checkpoints.load_model(self.progress.best_step, self.model)
+            name = AVERAGE_FILE if self.average else WEIGHTS
+            self.checkpoints.load_model(self.progress.best_step, self.model, name)
+        elif self.average:
+            self.model.load_state_dict(self.average.weights)
 
     def _step(self, step: int) -> dict[str, float]:
         rate = learning_rate(step, self.config)
@@ -121,6 +131,8 @@ class Trainer:
         if math.isfinite(values["train/loss"]) and math.isfinite(values["train/grad_norm"]):
             self.optimizer.step()
             self.progress.skipped_in_a_row = 0
+            if self.average:
+                self.average.update(step - self.progress.skipped_steps)
         else:
             self._skip(step, values)
         return values

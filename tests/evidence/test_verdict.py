@@ -110,7 +110,7 @@ def test_only_a_book_that_earns_and_passes_every_test_is_better_than_anything(
         ({"bootstrap_draws": 99}, "evidence.bootstrap_draws=99 must be at least 100"),
         ({"leak_days": 0}, "evidence.leak_days=0 must be at least 1"),
         ({"baselines": ["momentun"]}, "did you mean momentum?"),
-        ({"baselines": ["oracle"]}, "oracle is not one of momentum, trend, reversal, ridge, lightgbm"),
+        ({"baselines": ["oracle"]}, "oracle is not one of momentum, momentum_top, trend, reversal, ridge, lightgbm"),
         ({"baselines": ["trend", "trend"]}, "must name each baseline once"),
     ],
 )

@@ -96,6 +96,7 @@ def test_the_composer_works_in_a_spawned_process_and_without_torch():
         ("training.learning_rate=abc", "training.learning_rate: Value 'abc' of type 'str' could not be converted"),
         ("training", "Error parsing override 'training' missing EQUAL"),
         ("model=tiny,small", "several values need -m"),
+        ("stocks.symbols=AAPL,MSFT", r"or brackets if they are one list: stocks.symbols=\[AAPL,MSFT\]"),
         ("name=${nowhere}", "nowhere"),
     ],
 )

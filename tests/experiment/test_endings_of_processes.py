@@ -199,7 +199,8 @@ def test_workers_of_joblib_end_with_the_process_that_started_them(folder, tmp_pa
 @pytest.mark.slow
 def test_workers_of_joblib_that_have_not_begun_a_job_end_with_the_process_that_started_them(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    process = start_train(tmp_path, "-m", "seed=1,2", "model=tiny", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    words = ("seed=1,2", "model=tiny", "stocks=sample5", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    process = start_train(tmp_path, "-m", *words)
 
     def workers() -> bool:
         commands = [Path(f"/proc/{pid}/cmdline") for pid in descendants(process.pid)]

@@ -19,7 +19,7 @@ def test_the_default_composition_is_the_dataclass_defaults():
     assert dataclasses.asdict(compose_config()) == dataclasses.asdict(typed_config({}))
 
 
-@pytest.mark.parametrize("group", ["model", "training", "objective", "profit_tracker", "evidence"])
+@pytest.mark.parametrize("group", ["model", "training", "objective", "portfolio", "profit_tracker", "evidence"])
 def test_every_option_of_a_group_composes_and_names_itself(group):
     for path in (CONF / group).glob("*.yaml"):
         base = ("init_from=outputs/base/x",) if path.stem == "finetune" else ()
@@ -35,22 +35,31 @@ def test_the_large_model_and_ten_technology_stocks_compose():
 
 
 def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
-    assert compose_config("objective=profit").profit_tracker.policy == "head"
-    assert compose_config("objective=profit", "profit_tracker=frictionless").profit_tracker.policy == "head"
-    with pytest.raises(ConfigError, match=r"use profit_tracker.policy=head"):
-        compose_config("objective=profit", "profit_tracker.policy=edge")
+    assert compose_config("objective=profit").portfolio.kind == "head"
+    assert compose_config("objective=profit", "profit_tracker=frictionless").portfolio.kind == "head"
+    with pytest.raises(ConfigError, match=r"use portfolio=head"):
+        compose_config("objective=profit", "portfolio.kind=edge")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("profit_tracker.horizon=7", "profit_tracker.horizon=7 is not one of"),
-        ("objective.profit_weight=0 profit_tracker.policy=head", "objective.profit_weight=0 does not train it"),
+        ("portfolio.horizon=7", "portfolio.horizon=7 is not one of"),
+        ("objective.profit_weight=0 portfolio=head", "objective.profit_weight=0 does not train it"),
         ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
         ("profit_tracker.commission=-0.1", "profit_tracker.commission=-0.1 must be zero or positive"),
         ("profit_tracker.stop_loss=1", "profit_tracker.stop_loss=1.0 must be below 1"),
+        (
+            "profit_tracker.stop_loss=2",
+            "stop_loss=2.0 must be below 1: it is a fraction of the fill price: 2 % is 0.02",
+        ),
+        ("profit_tracker.commission=1.5", "commission=1.5 must be below 1: it is a fraction of .*: 1.5 % is 0.015"),
+        ("profit_tracker.max_position_size=30", "max_position_size=30.0 is a fraction of equity: 30 % is 0.3"),
+        ("stocks.symbols=AAPL", r"stocks.symbols is a list: write stocks.symbols=\[AAPL\]"),
+        ("stocks.symbols='AAPL, MSFT'", r"stocks.symbols is a list: write stocks.symbols=\[AAPL,MSFT\]"),
+        ("objective.horizons=5", r"objective.horizons is a list: write objective.horizons=\[5\]"),
         ("model.hidden_size=66", "does not divide into num_heads=4 heads"),
-        ("training.batch_size=6", "training.batch_size=6 must be a multiple"),
+        ("training.batch_size=24", "training.batch_size=24 must be a multiple"),
         ("training.history=-1", "training.history=-1 must be at least 0"),
         ("training.shrinkage=-0.1", "training.shrinkage=-0.1 must be at least 0"),
         ("training.patience=-1", "training.patience=-1 must be at least 0"),
@@ -63,17 +72,19 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
         ("objective.quantiles=[0.1,0.9]", "must rise within"),
         ("objective.label=mid", "objective.label=mid is not one of open, close"),
         ("stocks.valid_start=2012-01-01 stocks.test_start=2010-01-01", "must come before stocks.test_start"),
-        ("stocks.source=ftp", "stocks.source=ftp is not one of sample, yahoo, files"),
+        ("stocks.source=ftp", "stocks.source=ftp is not one of sample, sample5, yahoo, files"),
         ("evidence.null_draws=3", "evidence.null_draws=3 must be at least 20"),
         ("evidence.baselines=[momentun]", "did you mean momentum"),
         ("seed=-1", "seed=-1 must not be negative"),
-        ("profit_tracker.policy=hope", "profit_tracker.policy=hope is not one of"),
+        ("portfolio.kind=hope", "portfolio.kind=hope is not one of"),
+        ("portfolio.trade_rate=2", r"portfolio.trade_rate=2.0 must lie in \[1e-09, 1.0\]"),
+        ("portfolio=top portfolio.keep=0.1", "portfolio.keep=0.1 must be at least portfolio.fraction=0.2"),
         ("training.best_metric=profit/luck", "training.best_metric=profit/luck is not one of"),
     ],
 )
 def test_impossible_values_are_refused_in_one_line(override, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        compose_config(*override.split())
+        compose_config(*override.split(" ") if "'" not in override else [override])
     assert "\n" not in str(caught.value)
 
 
@@ -150,6 +161,7 @@ SHOWN_ELSEWHERE = {
     "model.kind",  # tests/model/test_base.py: another kind has other fields, too
     "stocks.source",  # every test of this file runs source=files; tests/experiment/test_pipeline.py runs the sample
     "stocks.path",  # likewise
+    "stocks.csv",  # tests/market/test_csv.py, each option
     "stocks.bad_rows",  # tests/market/test_files.py
     "stocks.resample",  # tests/market/test_sessions.py
     "stocks.calendar",  # likewise; test_signature.py shows that it changes no bit of a run
@@ -168,6 +180,8 @@ SHOWN_ELSEWHERE = {
     "training.lora_rank",  # likewise
     "init_from",  # likewise
     "evidence.ledger",  # every run of this file; tests/experiment/test_restart_n.py
+    "portfolio.risk_aversion",  # tests/portfolio/test_optimized.py, with skfolio
+    "portfolio.turnover_penalty",  # likewise
     "profit_tracker.report_every",  # test_the_profit_report_is_printed_as_often_as_asked
 }
 
@@ -227,7 +241,15 @@ def test_the_profit_report_is_printed_as_often_as_asked(folder, tmp_path, capsys
     run(folder, tmp_path, "profit_tracker.report_every=3")
     assert capsys.readouterr().out.count("validation days after step") == 2
     run(folder, tmp_path, "profit_tracker.report_every=500")
-    assert capsys.readouterr().out.count("validation days after step") == 1
+    out = capsys.readouterr().out
+    assert out.count("validation days after step") == 0 and out.startswith("run folder: ")
+
+
+@pytest.mark.slow
+def test_of_two_runs_with_one_name_the_second_folder_says_what_differs_and_a_repetition_does_not(folder, tmp_path):
+    names = [Path(run(folder, tmp_path, *overrides)["folder"]).name for overrides in ((), (), ("seed=2",))]
+    assert [len(name) for name in names[:2]] in ([19, 19], [19, 21])  # a second one within a second gets _2
+    assert names[2][19:] == "_seed-2"
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from hftraining.model.base import FORMAT, Forecaster
 from hftraining.reports.console import Console
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Trainer
-from tests.runs_of import FAST, QUICK, any_kind, hashes, moved, own_copy, tune, tuned_config, weights
+from tests.runs_of import FAST, QUICK, any_kind, hashes, moved, own_copy, run, tune, tuned_config, weights
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +246,12 @@ def test_model_task_days_and_costs_are_inherited_and_training_is_that_of_finetun
     assert (config.training.window, config.name) == (24, "S1")
 
 
+def test_a_symbol_in_another_case_is_that_of_the_base(base, tmp_path):
+    config = tuned_config(base, tmp_path, symbol="s1,S0")
+    assert config.stocks.symbols == ["S1", "S0"] and config.name == "S1-S0"
+    assert prepare(config, base=BaseRun.open(base)).bars.symbols_S == ("S1", "S0")
+
+
 def test_many_symbols_make_a_short_name(base, tmp_path):
     assert tuned_config(base, tmp_path, symbol="S0,S1,S2").name == "S0-S1-S2"
     assert tuned_config(base, tmp_path, "name=mine").name == "mine"
@@ -270,6 +276,19 @@ def test_settings_that_the_base_does_not_fit_are_refused_with_the_difference(bas
     with pytest.raises(ConfigError, match=message) as caught:
         tuned_config(base, tmp_path / "out", *settings)
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_base_whose_dates_are_no_sessions_is_tuned_from_the_same_days_on(folder, tmp_path):
+    # 2016-05-28 and 2016-09-10 are Saturdays.
+    dates = ("stocks.valid_start=2016-05-28", "stocks.test_start=2016-09-10")
+    base = Path(run(folder, tmp_path / "base", *FAST, *dates)["folder"])
+    first = {name: days[0] for name, days in BaseRun.open(base).forecaster.days.items()}
+    assert (first["valid"], first["test"]) == ("2016-05-30", "2016-09-12")
+    for typed in ((), dates):
+        ground = prepare(tuned_config(base, tmp_path, "training.methods=[head]", *typed))
+        assert (ground.days["valid"][0], ground.days["test"][0]) == (first["valid"], first["test"])
+    with pytest.raises(ConfigError, match="these days would begin at 2016-05-27, but the base model"):
+        tuned_config(base, tmp_path, "stocks.valid_start=2016-05-27")
 
 
 def test_validation_days_that_the_base_has_seen_are_refused_even_if_only_the_bars_show_it(base, tmp_path):
@@ -393,7 +412,7 @@ def test_every_candidate_leaves_a_whole_sealed_run(tuned):
 
 
 def test_a_pipe_that_closes_after_the_run_is_done_leaves_the_row_done(base, tmp_path, monkeypatch):
-    def closed(self, result):
+    def closed(self, *arguments):
         raise BrokenPipeError("as if by `| head`")
 
     monkeypatch.setattr(Console, "summary", closed)

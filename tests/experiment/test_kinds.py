@@ -19,6 +19,7 @@ from hftraining.model.learner import MeanModel
 from hftraining.reports.compare import compare
 from hftraining.reports.console import Console
 from hftraining.runs.ledger import Ledger
+from hftraining.runs.result import BESIDE
 from tests.compose import compose_config
 from tests.runs_of import FAST, QUICK, any_kind, placed, run, trained, tuned_config
 
@@ -61,7 +62,7 @@ def test_a_kind_earns_as_the_model_what_it_earns_as_the_baseline_of_another_mode
     result, kind = made
     beside = run(folder, tmp_path, f"evidence.baselines=[{kind}]")
     for period in ("valid", "test"):
-        baseline = {k: v for k, v in beside[period]["baselines"][kind].items() if k != "difference"}
+        baseline = {k: v for k, v in beside[period]["baselines"][kind].items() if k not in BESIDE}
         assert baseline == result[period]["profit"]
 
 
@@ -100,8 +101,10 @@ def test_a_run_of_any_kind_without_days_to_learn_from_ends_in_one_line_and_write
 
 def test_what_only_the_transformer_has_is_refused(made, folder, tmp_path):
     _, kind = made
-    with pytest.raises(ConfigError, match=f"policy=head trades the position head, which model.kind={kind} lacks"):
-        run_of_kind(kind, folder, tmp_path / "out", "profit_tracker.policy=head")
+    with pytest.raises(
+        ConfigError, match=f"portfolio.kind=head trades the position head, which model.kind={kind} lacks"
+    ):
+        run_of_kind(kind, folder, tmp_path / "out", "portfolio=head")
     with pytest.raises(ConfigError, match=f"model.hidden_size=32 belongs to model.kind=transformer, not {kind}"):
         run_of_kind(kind, folder, tmp_path / "out", "model.hidden_size=32")
     assert not (tmp_path / "out").exists()
@@ -118,7 +121,7 @@ def test_a_run_that_is_cut_off_after_learning_resumes_to_the_same_bits(made, fol
     """The model is read back from its checkpoint: what it would learn now is never asked."""
     result, kind = made
 
-    def cut_off(self, step, values, report):
+    def cut_off(self, step, *shown, **more):
         raise Interrupted("as if by SIGTERM")
 
     monkeypatch.setattr(Console, "step", cut_off)

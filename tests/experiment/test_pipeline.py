@@ -1,4 +1,4 @@
-"""From bars to profit on the packaged sample, with known forecasts in place of the model."""
+"""From bars to profit on the packaged sample of five, with known forecasts in place of the model."""
 
 from pathlib import Path
 
@@ -17,17 +17,17 @@ from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
 from hftraining.model.base import Forecaster, ModelFolderError
 from hftraining.model.config import ModelConfig
-from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.ledger import Ledger
 from tests.compose import compose_config
 from tests.runs_of import FAST, placed, trained
+from tests.trackers import edge_tracker
 
 HORIZONS, LEVELS = (1, 5), (0.1, 0.5, 0.9)
 
 
 @pytest.fixture(scope="module")
 def bars():
-    return load_bars(StocksConfig())
+    return load_bars(StocksConfig(source="sample5"))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,7 @@ def forecast_of(period, labels_TSH):
 
 
 def traded(period, labels_TSH, **rules):
-    tracker = ProfitTracker(horizon=1, **rules)
-    return tracker.evaluate(period.bars, forecast_of(period, labels_TSH)).metrics
+    return edge_tracker(1, **rules).evaluate(period.bars, forecast_of(period, labels_TSH)).metrics
 
 
 def test_perfect_foresight_earns_and_its_reverse_loses(valid):
@@ -134,7 +133,14 @@ def test_the_loss_profit_correlation_is_the_rank_correlation_with_fishers_interv
 
 @pytest.mark.slow
 def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothing_changes(tmp_path):
-    quick = ["model=tiny", "training.window=64", "training.learning_rate=3e-3", "training.threads=1", *FAST]
+    quick = [
+        "model=tiny",
+        "stocks=sample5",
+        "training.window=64",
+        "training.learning_rate=3e-3",
+        "training.threads=1",
+        *FAST,
+    ]
     losses = {}
     for steps in (1, 100):
         config = compose_config(*quick, f"training.max_steps={steps}", f"output_dir={tmp_path}")
@@ -145,6 +151,7 @@ def test_the_loss_on_training_days_goes_down_with_training_and_ends_below_nothin
 
 SMALL = (
     "model=tiny",
+    "stocks=sample5",
     "training.max_steps=20",
     "training.window=48",
     "training.threads=1",

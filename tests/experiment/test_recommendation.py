@@ -13,14 +13,14 @@ from hftraining.market.features import FEATURES, Scaler, make_features
 from hftraining.market.labels import make_labels
 from hftraining.model.base import Forecaster
 from hftraining.model.config import ModelConfig
-from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.trials import Trials
 from hftraining.training.trainer import Progress
 from tests.bars_of import make_bars
+from tests.trackers import edge_tracker
 
 EVIDENCE = EvidenceConfig(null_draws=200, bootstrap_draws=500)
 LEVELS = (0.1, 0.5, 0.9)
-TRACKER = ProfitTracker(commission=0.0001, slippage=0.0001, stop_loss=0.0, take_profit=0.0)
+TRACKER = edge_tracker(commission=0.0001, slippage=0.0001, stop_loss=0.0, take_profit=0.0)
 TRIALS = Trials(4, (-0.02, 0.0, 0.01), 0.0002, {})
 
 

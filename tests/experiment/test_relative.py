@@ -36,7 +36,7 @@ def many():
 
 
 def config_of(*overrides):
-    return compose_config(*QUICK, "stocks.path=not_read", *overrides)
+    return compose_config(*QUICK, "stocks.path=not_read", "portfolio.kind=tilt", *overrides)
 
 
 def test_auto_compares_stocks_from_ten_on():
@@ -51,9 +51,9 @@ def test_the_console_says_what_is_forecast(many):
         ("objective.relative=none",): "labels: absolute",
     }
     for overrides, line in said.items():
-        assert f"  {line}" in opening_lines(lay(config_of(*overrides), many))
+        assert f"  {line}" in opening_lines(lay(config_of(*overrides), many), Path("run"))
     few = lay(config_of(), many.of(many.symbols_S[:9]))
-    assert "  labels: absolute, since fewer than ten symbols" in opening_lines(few)
+    assert "  labels: absolute, since fewer than ten symbols" in opening_lines(few, Path("run"))
 
 
 @pytest.mark.parametrize("relative", KINDS)
@@ -102,6 +102,20 @@ def test_short_and_long_horizons_are_proved_and_laid(relative, horizon):
     assert np.isfinite(ground.periods["valid"].scored_labels_TSH).any()
 
 
+@pytest.mark.parametrize("loss", ["mse", "ic"])
+def test_a_run_with_another_loss_is_proved_and_its_periods_measure_that_loss(many, loss):
+    ground = lay(config_of(f"objective.loss={loss}", "training.symbols_per_window=4", "evidence.baselines=[]"), many)
+    assert prove(ground, 1, seed=0).lines == []
+    assert {period.kind for period in ground.periods.values()} == {loss}
+    assert (ground.windows.windows_per_batch, ground.windows.places) == (1, 4)
+
+
+def test_two_stocks_cannot_be_correlated(many):
+    config = config_of("objective.loss=ic", "training.symbols_per_window=4")
+    with pytest.raises(ConfigError, match=r"^objective\.loss=ic correlates the stocks of a day, .* there are 2: use"):
+        lay(config, many.of(many.symbols_S[:2]))
+
+
 def test_one_stock_cannot_be_compared_and_an_unknown_kind_has_a_hint(many):
     with pytest.raises(ConfigError, match=r"^objective.relative=mean compares the stocks of a day, but there is 1: "):
         lay(config_of("objective.relative=mean"), many.of(many.symbols_S[:1]))
@@ -109,6 +123,34 @@ def test_one_stock_cannot_be_compared_and_an_unknown_kind_has_a_hint(many):
         config_of("objective.relative=zscor")
     with pytest.raises(ConfigError, match=r"objective.relative=True is not one of auto, none, mean"):
         config_of("objective.relative=true")
+
+
+def test_what_needs_absolute_returns_refuses_relative_ones_before_anything_is_learned(many):
+    message = (
+        r"^portfolio\.kind={} needs absolute returns, but objective\.relative={} forecasts relative ones: "
+        r"use objective\.relative=none or portfolio=tilt$"
+    )
+    for kind in ("edge", "sign", "timing"):
+        for relative in KINDS[1:]:
+            with pytest.raises(ConfigError, match=message.format(kind, relative)):
+                config_of(f"portfolio.kind={kind}", f"objective.relative={relative}")
+        ground = lay(config_of(f"portfolio.kind={kind}"), many)  # auto gives way, and says so
+        assert ground.forecaster.relative == "none"
+        why = f"  labels: absolute, since portfolio.kind={kind} needs absolute returns"
+        assert why in opening_lines(ground, Path("run"))
+    single = lay(config_of("portfolio.kind=auto"), many.of(many.symbols_S[:1]))
+    assert single.forecaster.relative == "none"
+
+
+def test_one_stock_of_a_relative_base_cannot_be_timed(many):
+    ground = lay(config_of("objective.relative=rank"), many)
+    forecaster = ground.forecaster
+    base = BaseRun(Path("base"), forecaster, dataclasses.asdict(ground.config), "", "", "")
+    for kind, symbols in (("auto", "[S0]"), ("timing", "[S0,S1]")):
+        config = config_of(f"portfolio.kind={kind}", f"stocks.symbols={symbols}")
+        with pytest.raises(ConfigError, match=r"^portfolio\.kind=timing needs absolute returns, but the base model "):
+            lay(config, many, base=base)
+    assert lay(config_of("portfolio.kind=auto", "stocks.symbols=[S0,S1]"), many, base=base).forecaster is forecaster
 
 
 @pytest.mark.parametrize(("old", "new"), [(True, "mean"), (False, "none")])
@@ -155,7 +197,7 @@ def test_a_forecast_of_an_unknown_kind_is_refused():
 
 @pytest.mark.slow
 def test_a_run_says_what_it_forecasts_and_a_fine_tune_of_it_forecasts_the_same(folder, tmp_path):
-    result = run(folder, tmp_path / "out", "objective.relative=mean", "profit_tracker.policy=edge")
+    result = run(folder, tmp_path / "out", "objective.relative=mean", "portfolio.kind=tilt")
     assert result["relative"] == "mean"
     base = BaseRun.open(own_copy(Path(result["folder"]), tmp_path / "base"))
     assert base.forecaster.relative == "mean"

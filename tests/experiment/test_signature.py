@@ -34,8 +34,12 @@ def signed(config: ExperimentConfig | dict) -> str:
 
 def with_field(name: str, value) -> dict:
     values = {key: dict(part) if isinstance(part, dict) else part for key, part in DEFAULTS.items()}
-    group, _, field = name.rpartition(".")
-    (values[group] if group else values)[field] = value
+    *groups, field = name.split(".")
+    part = values
+    for group in groups:
+        part[group] = dict(part[group])
+        part = part[group]
+    part[field] = value
     return values
 
 
@@ -120,7 +124,7 @@ def test_the_path_of_a_base_changes_no_bit_of_its_fine_tunes(base, tmp_path):
 
 
 def test_resuming_after_an_interruption_changes_no_bit(folder, reference, tmp_path, monkeypatch):
-    def stop_at_3(self, step, values, report):
+    def stop_at_3(self, step, *shown, **more):
         if step == 3:
             signal.raise_signal(signal.SIGTERM)
 
@@ -150,14 +154,14 @@ POOL = {
     "model.hidden_size": [32, 64, 128],
     "model.dropout": [0.2, 0.0, 0.35],
     "training.learning_rate": [3e-4, 1e-3],
-    "training.max_steps": [600, 12],
+    "training.max_steps": [500, 12],
     "training.precision": ["fp32", "bf16"],
     "stocks.symbols": [[], ["AAPL", "MSFT"]],
     "objective.horizons": [[5, 20], [1, 3]],
     "objective.relative": ["auto", "mean"],
     "profit_tracker.commission": [0.001, 0.0, 0.002],
-    "profit_tracker.policy": ["edge", "sign"],
-    "evidence.baselines": [["momentum", "trend", "reversal", "ridge"], []],
+    "portfolio.kind": ["auto", "top"],
+    "evidence.baselines": [["momentum", "momentum_top", "trend", "reversal", "ridge"], []],
     "seed": [1, 2, 3],
 }
 

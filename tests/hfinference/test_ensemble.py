@@ -11,7 +11,7 @@ from hfinference import average_predictions, load_model
 from hftraining.experiment.config import load_config
 from hftraining.market.prices import load_bars
 from hftraining.model.base import ModelFolderError
-from tests.bars_of import make_bars
+from tests.bars_of import frame_of, make_bars
 from tests.model.test_base import learned
 from tests.runs_of import tune
 
@@ -45,6 +45,21 @@ def test_the_average_is_the_mean_of_each_quantile_and_of_the_positions(base, tun
     assert (np.diff(ours.quantiles_TSHQ[30:], axis=-1) >= 0).all()
     alone = average_predictions(models[:1], bars)
     np.testing.assert_array_equal(alone.quantiles_TSHQ, forecasts[0].quantiles_TSHQ)
+
+
+def test_a_frame_is_forecast_as_its_bars_are(base, tuned, bars):
+    models, frame = [load_model(base), load_model(tuned)], frame_of(bars)
+    for ours, theirs in (
+        (models[0].forecast(frame), models[0].forecast(bars)),
+        (average_predictions(models, frame), average_predictions(models, bars)),
+    ):
+        for name in ("quantiles_TSHQ", "head_TS"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+        assert np.isfinite(ours.head_TS[30:]).all()
+    with pytest.raises(ValueError, match="the bars lack S2, which the models take for a part of the market"):
+        average_predictions(models, frame[frame["symbol"] != "S2"])
+    with pytest.raises(ValueError, match=r"^the frame has no symbol column"):
+        models[0].forecast(frame.drop(columns="symbol"))
 
 
 def test_models_and_bars_that_do_not_fit_each_other_are_refused(base, bars):

@@ -174,10 +174,10 @@ def test_no_split_is_found_in_adjusted_bars(shared_data, name):
     assert find_splits(table_of(shared_data / name)).empty
 
 
-def test_the_splits_of_the_sample_are_found_only_without_its_adjusted_closes():
+def test_the_splits_of_the_sample_of_five_are_found_only_without_its_adjusted_closes():
     from importlib import resources
 
-    path = Path(str(resources.files("hftraining.market") / "sample" / "stocks.parquet"))
+    path = Path(str(resources.files("hftraining.market") / "sample" / "sample5.parquet"))
     assert find_splits(table_of(path)).empty
     raw = find_splits(table_of(path, use_adj_close=False))
     assert [(row.symbol, str(row.date.date())) for row in raw.itertuples()] == [

@@ -6,9 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hftraining.market.columns import NEEDED
 from hftraining.market.config import StocksConfig
-from hftraining.market.files import NEEDED, adjusted, read_sample
+from hftraining.market.files import adjusted
 from hftraining.market.prices import load_bars
+from hftraining.market.sample import read_sample5
 from tests.bars_of import load, made_bars, refused
 
 
@@ -79,10 +81,10 @@ def test_open_high_low_and_volume_are_adjusted_with_the_close(tmp_path, header):
         assert np.allclose(getattr(loaded, f"{name}_TS")[:, 0], bars[name], rtol=1e-12), name
 
 
-def test_the_sample_is_adjusted_as_by_hand_over_its_splits():
-    raw = read_sample()
+def test_the_sample_of_five_is_adjusted_as_by_hand_over_its_splits():
+    raw = read_sample5()
     apple = raw[raw["symbol"] == "AAPL"].set_index("date")
-    bars = load_bars(StocksConfig())
+    bars = load_bars(StocksConfig(source="sample5"))
     assert bars.symbols_S == ("AAPL", "FB", "GOOG", "IBM", "MSFT") and bars.warnings == ()
     assert (str(bars.sessions_T[0]), str(bars.sessions_T[-1])) == ("2000-03-01", "2013-03-01")
     for day in ("2005-02-25", "2005-02-28", "2000-06-21"):
@@ -145,7 +147,10 @@ def test_a_missing_column_is_named_with_the_closest_existing_one(tmp_path, suffi
     path = tmp_path / f"bars.{suffix}"
     (path.write_text(bars.to_csv(index=False))) if suffix == "csv" else bars.to_parquet(path)
     message = refused(path)
-    assert f"bars.{suffix} has no close column (is it Closing?)" in message and "bars need date, open" in message
+    if suffix == "csv":
+        assert "bars.csv calls close Closing: 'stocks.csv={columns: {close: Closing}}' reads that" in message
+    else:
+        assert "bars.parquet has no close column (is it Closing?)" in message and "bars need date, open" in message
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2015-13-45", "", "42", "2015-02-30", "1420416000"])
@@ -188,7 +193,7 @@ def test_a_small_file_that_claims_millions_of_rows_is_not_read(tmp_path):
 
 
 def test_price_times_volume_stays_the_traded_value():
-    table = read_sample()
+    table = read_sample5()
     money = (table["close"] * table["volume"]).to_numpy()
     after = adjusted(table)
     assert np.allclose(after["close"] * after["volume"], money, rtol=1e-12)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from hftraining.experiment.config import ExperimentConfig
 from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.prices import load_bars
 from tests.bars_of import load, made_bars, refused
@@ -25,9 +26,32 @@ def test_symbols_come_in_the_order_asked_for_without_the_excluded_ones(path):
     assert load(path, symbols=["MSFT", "GOOG", "AAPL"], exclude=["GOOG"]).symbols_S == ("MSFT", "AAPL")
 
 
+def test_a_symbol_in_another_case_is_found_and_that_is_said(path):
+    bars = load(path, symbols=["msft", "AAPL", "Goog"], exclude=["goog"])
+    assert (
+        bars.symbols_S == ("MSFT", "AAPL") and bars.fingerprint() == load(path, symbols=["MSFT", "AAPL"]).fingerprint()
+    )
+    (said,) = bars.warnings
+    assert said.startswith("no such symbol, but in another case: msft is read as MSFT, Goog is read as GOOG")
+    assert refused(path, symbols=["aapl", "AAPL"]) == "stocks.symbols names AAPL twice"
+
+
+def test_where_both_cases_are_there_a_symbol_is_the_one_that_is_written(tmp_path):
+    made_bars(("aapl", "AAPL", "Msft", "MSFT")).to_parquet(tmp_path / "bars.parquet")
+    bars = load(tmp_path / "bars.parquet", symbols=["aapl", "Msft"])
+    assert bars.symbols_S == ("aapl", "Msft") and bars.warnings == ()
+    assert "AaPL is not in the data; did you mean " in refused(tmp_path / "bars.parquet", symbols=["AaPL"])
+
+
+@pytest.mark.parametrize("source", ["sample", "sample5"])
+def test_a_symbol_of_the_packaged_samples_is_found_in_any_case(source):
+    bars = load_bars(StocksConfig(source=source, symbols=["aapl"]))
+    assert bars.symbols_S == ("AAPL",) and "aapl is read as AAPL" in bars.warnings[0]
+
+
 def test_an_unknown_symbol_is_refused_with_the_closest_known_one(path):
     assert refused(path, symbols=["GOGO"]) == "stocks.symbols: GOGO is not in the data; did you mean GOOG?"
-    assert refused(path, symbols=["aapl"]).endswith("did you mean AAPL?")
+    assert refused(path, symbols=["gogo"]) == "stocks.symbols: gogo is not in the data; did you mean GOOG?"
     assert refused(path, exclude=["MSTF"]) == "stocks.exclude: MSTF is not in the data; did you mean MSFT?"
     assert refused(path, symbols=["ZZ"]).endswith("there are AAPL, GOOG, MSFT")
     assert refused(path, exclude=["AAPL", "MSFT", "GOOG"]).endswith("leaves no symbol")
@@ -90,11 +114,12 @@ def test_339_real_stocks_are_refused_step_by_step_until_all_faults_are_excluded(
     assert sum("followed by another one for the same day" in warning for warning in bars.warnings) == 1
 
 
-@pytest.mark.parametrize("name", ["sample", "tech10", "single", "folder"])
+@pytest.mark.parametrize("name", ["sample", "sample5", "tech10", "single", "folder"])
 def test_every_stocks_yaml_holds_only_what_differs_from_the_defaults(name):
     values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     assert values["name"] == name
-    defaults = StocksConfig()
+    # What sample.yaml says is the default of the tree, which the other groups undo.
+    defaults = StocksConfig() if name == "sample" else ExperimentConfig().stocks
     for key, value in values.items():
         assert key == "name" or getattr(defaults, key) != value, key
     if name == "folder":
@@ -106,7 +131,7 @@ def test_every_stocks_yaml_holds_only_what_differs_from_the_defaults(name):
 
 def test_the_config_refuses_contradictions():
     for values, said in [
-        ({"source": "sampel"}, "stocks.source=sampel is not one of sample, yahoo, files"),
+        ({"source": "sampel"}, "stocks.source=sampel is not one of sample, sample5, yahoo, files"),
         ({"path": "bars"}, "stocks.path=bars needs stocks.source=files"),
         ({"source": "yahoo"}, "stocks.symbols is empty"),
         ({"symbols": ["A", "A"]}, "stocks.symbols names A twice"),
@@ -130,13 +155,14 @@ def test_importing_the_config_stays_light():
 def test_loading_files_does_not_import_yfinance():
     code = (
         "import sys; from hftraining.market.prices import load_bars; "
-        "from hftraining.market.config import StocksConfig; load_bars(StocksConfig()); print('yfinance' in sys.modules)"
+        "from hftraining.market.config import StocksConfig; "
+        "[load_bars(StocksConfig(source=name)) for name in ('sample', 'sample5')]; print('yfinance' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 
-def test_the_sample_is_the_same_bars_every_time():
-    assert load_bars(StocksConfig()).fingerprint() == load_bars(StocksConfig()).fingerprint()
+def test_the_sample_of_five_is_the_same_bars_as_ever():
+    assert [load_bars(StocksConfig(source="sample5")).fingerprint() for _ in range(2)] == ["8e40f8387fddd0fa"] * 2
 
 
 @pytest.fixture

@@ -158,8 +158,8 @@ def test_gaps_equal_those_of_a_search_by_pandas(tmp_path):
     assert f"{sum(run[0] for run in runs if run[0] < 5)} of 400 sessions missing, scattered" in text
 
 
-def test_the_sample_is_whole():
-    assert load_bars(StocksConfig()).warnings == ()
+def test_the_sample_of_five_is_whole():
+    assert load_bars(StocksConfig(source="sample5")).warnings == ()
 
 
 def test_the_longest_gap_of_a_stock_with_another_company_s_prices_is_named(shared_data):

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hftraining.market.columns import NEEDED
 from hftraining.market.config import StocksConfig
-from hftraining.market.files import NEEDED
 from hftraining.market.wording import excluding, listed, plain
 from tests.bars_of import load, made_bars, refused
 

@@ -89,13 +89,40 @@ def test_no_window_reaches_beyond_the_training_days():
     assert max(sampler.starts) + sampler.window <= 300
 
 
-def test_a_window_has_empty_places_when_there_are_fewer_symbols_than_places():
-    batch = make_sampler(make_bars(n_symbols=1), symbols_per_window=4).batch(1, 1)
+@pytest.mark.parametrize(
+    ("batch_size", "symbols_per_window", "n_symbols", "shape"),
+    [(32, 16, 40, (2, 16)), (32, 16, 5, (6, 5)), (32, 16, 1, (32, 1)), (8, 16, 40, (1, 8)), (8, 16, 3, (2, 3))],
+)
+def test_a_batch_has_windows_and_places_for_the_symbols_that_there_are(
+    batch_size, symbols_per_window, n_symbols, shape
+):
+    bars = make_bars(n_sessions=150, n_symbols=n_symbols)
+    size = {"batch_size": batch_size, "symbols_per_window": symbols_per_window}
+    batch = make_sampler(bars, train=slice(0, 120), **size).batch(1, 1)
+    assert batch.present_WKL.shape == (*shape, 40) and batch.label_WKLH.shape == (*shape, 40, 2)
+    assert batch.present_WKL.any(axis=2).all()
+
+
+def test_a_place_stays_empty_where_too_few_symbols_have_labels_in_a_window():
+    bars = make_bars(n_symbols=3)
+    for name in ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS"):
+        getattr(bars, name)[:, 1:] = np.nan
+    batch = make_sampler(bars, symbols_per_window=3).batch(1, 1)
     assert batch.present_WKL[:, 0].any()
     assert not batch.present_WKL[:, 1:].any()
     assert np.isnan(batch.label_WKLH[:, 1:]).all()
     assert np.isnan(batch.close_WKL[:, 1:]).all() and np.isnan(batch.open_WKL[:, 1:]).all()
     assert np.isfinite(batch.x_WKLF).all()
+
+
+def test_over_many_batches_all_symbols_are_drawn_alike():
+    sampler = make_sampler(make_bars(n_sessions=200, n_symbols=12), train=slice(0, 180), symbols_per_window=8)
+    closes = {float(sampler.close_TS[0, s]): s for s in range(12)}
+    sampler.starts = np.array([0])  # so that a symbol is known by its first close
+    sampler.eligible_TS[0] = True
+    drawn = np.concatenate([sampler.batch(5, step).close_WKL[:, :, 0].ravel() for step in range(300)])
+    count_S = np.bincount([closes[float(close)] for close in drawn], minlength=12)
+    assert count_S.sum() == 300 * 8 and count_S.min() > 0.8 * 200 and count_S.max() < 1.2 * 200
 
 
 def test_a_symbol_that_lists_late_is_drawn_only_where_it_has_labels():

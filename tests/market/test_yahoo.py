@@ -467,6 +467,19 @@ def test_load_bars_gives_adjusted_bars_that_name_their_snapshot(server, tmp_path
     assert bars.events["dividend"].tolist() == [2.0]
 
 
+def test_symbols_in_lower_case_are_those_in_capitals_and_find_the_same_snapshot(server, tmp_path):
+    server.charts["AAPL"], server.charts["BRK-B"] = flat_chart("AAPL", 40.0), flat_chart("BRK-B", 30.0)
+    asked = [["AAPL", "BRK-B"], ["brk-b", "Aapl"]]
+    with Session(verify=server.ca_file, proxies={"https": server.proxy}) as session:
+        first, again = (
+            load_bars(StocksConfig(source="yahoo", symbols=symbols, snapshots=str(tmp_path)), session)
+            for symbols in asked
+        )
+    assert again.symbols_S == ("BRK-B", "AAPL") and again.snapshot == first.snapshot
+    assert any("brk-b is read as BRK-B, Aapl is read as AAPL" in note for note in again.warnings)
+    assert any("was reused for the same request" in note for note in again.warnings)
+
+
 def train_behind(proxy: str, authority: str, folder: Path, *overrides: str) -> tuple[int, str, str]:
     """`python train.py model=tiny stocks=tech10 ...` as a user behind a proxy runs it."""
     trust = dict.fromkeys(("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"), authority)

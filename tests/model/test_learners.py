@@ -17,8 +17,8 @@ from hftraining.model.config import ModelConfig
 from hftraining.model.learner import LearningError, Lesson
 from hftraining.model.linear import PENALTIES_P, choose_penalties, fit_ridge
 from hftraining.model.trees import choose_rounds, fit_trees
-from hftraining.profit_tracker import ProfitTracker
 from tests.bars_of import make_bars
+from tests.trackers import edge_tracker
 
 HORIZONS, LEVELS, PURGE = (1, 5), (0.1, 0.5, 0.9), 6
 TRAIN = slice(0, 500)
@@ -244,6 +244,13 @@ def test_the_trees_of_one_horizon_do_not_depend_on_the_others():
         np.testing.assert_array_equal(alone_N1[:, 0], together_NH[:, h])
 
 
+@pytest.mark.parametrize("scale", [0.125, 8.0])
+def test_labels_of_any_unit_give_forecasts_in_that_unit(name, scale):
+    x_TSF, known_TS, labels_TSH, span_TSH = market(signal=0.3)
+    plain, other = (forecast(name, x_TSF, known_TS, c * labels_TSH, span_TSH).quantiles_TSHQ for c in (1.0, scale))
+    np.testing.assert_allclose(other, scale * plain, rtol=1e-5, atol=1e-9)
+
+
 def test_too_few_training_days_are_refused_in_one_line(name):
     arguments = market()
     enough = 20 + 2 * (PURGE + 1)  # the first 20 have no features
@@ -266,13 +273,13 @@ def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75,
 
 
 def test_on_the_sample_a_learner_trades_and_is_not_too_good_to_be_true(name):
-    bars = load_bars(StocksConfig())
+    bars = load_bars(StocksConfig(source="sample5"))
     got, splits = forecast_bars(name, bars)
-    tracker = ProfitTracker()
+    tracker = edge_tracker()
     for rows in (splits.valid, splits.test):
         metrics = tracker.evaluate(bars.rows(rows), got.rows(rows)).metrics
         assert abs(metrics["sharpe_ratio"]) < 3
-        assert metrics["trade_count"] > 0 and 0.1 < metrics["exposure"] <= 1.05
+        assert metrics["turnover"] > 0 and 0.1 < metrics["exposure"] <= 1.05
 
 
 def test_the_scale_of_prices_does_not_matter(name):

@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from hftraining.model.config import ObjectiveConfig
-from hftraining.model.objective import Objective, net_sharpe, pinball_loss, position_weights
+from hftraining.model.differentiable import account_equity
+from hftraining.model.losses import pinball_loss
+from hftraining.model.objective import Objective, net_sharpe, position_weights
+from hftraining.portfolio.config import PortfolioConfig
+from hftraining.portfolio.weights import target_weights
 from hftraining.trading.config import TradingRules
+from hftraining.trading.simulator import simulate
+from tests.portfolio.books import forecast_of, random_bars
 
 LEVELS = torch.tensor([0.1, 0.5, 0.9])
 
@@ -57,15 +63,67 @@ def test_an_account_that_stays_flat_scores_zero_and_still_has_a_gradient():
 
 def test_position_weights_respect_both_caps_and_leave_out_absent_symbols():
     rules = TradingRules(max_position_size=0.6, max_gross=1.0)
-    head, present = (
-        torch.tensor([[1.0, -1.0, 0.5], [0.1, 0.1, 0.9]]),
-        torch.tensor([[True, True, True], [True, True, False]]),
-    )
-    weights = position_weights(head, present, rules)
+    head = torch.tensor([[[1.0, -1.0, 0.5], [0.1, 0.1, 0.9]]])
+    present = torch.tensor([[[True, True, True], [True, True, False]]])
+    close = torch.full((1, 2, 3), 50.0)
+    weights = position_weights(head, present, close, rules)[0]
     torch.testing.assert_close(weights[0], torch.tensor([0.6, -0.6, 0.3]) / 1.5)
     torch.testing.assert_close(weights[1], torch.tensor([0.06, 0.06, 0.0]))
-    only_long = position_weights(head, present, TradingRules(max_position_size=0.6, allow_short=False))
+    only_long = position_weights(head, present, close, TradingRules(max_position_size=0.6, allow_short=False))
     assert (only_long >= 0).all()
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.15])
+def test_the_account_of_the_objective_is_that_of_the_portfolio_head_in_the_engine(missing):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        bars = random_bars(seed, 60, 4, missing)
+        head_TS = np.where(bars.present_TS & (rng.random((60, 4)) > missing), rng.uniform(-1, 1, (60, 4)), np.nan)
+        pace = {
+            "smoothing": float(rng.choice([0.0, 1.0, 10.0])),
+            "trade_rate": float(rng.choice([0.1, 0.5, 1.0])),
+            "every": int(rng.choice([1, 1, 5])),
+        }
+        rules = TradingRules(
+            max_position_size=float(rng.choice([0.3, 1.0])),
+            allow_short=bool(rng.random() < 0.7),
+            stop_loss=0.0,
+            take_profit=0.0,
+            rebalance_band=0.0,
+        )
+        opens, closes, head = (torch.tensor(array)[None] for array in (bars.open_TS, bars.close_TS, head_TS))
+        weights = position_weights(head, torch.isfinite(head), closes, rules, **pace)
+        forecast = forecast_of(np.full((60, 4), np.nan), head=head_TS)
+        want = target_weights(forecast, bars, PortfolioConfig(kind="head", **pace), rules)
+        np.testing.assert_allclose(weights[0].numpy(), want, atol=1e-12)
+        engine = simulate(bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS, want, rules)
+        got = account_equity(opens, closes, weights, rules)[0].numpy()
+        np.testing.assert_allclose(got, engine.equity_T, rtol=1e-9, atol=1e-8 * rules.initial_capital)
+
+
+def test_the_objective_trades_at_the_pace_that_it_is_given():
+    config = ObjectiveConfig(horizons=[1, 5], forecast_weight=0.0, profit_weight=1.0)
+    shape = (2, 2, 60)
+    torch.manual_seed(0)
+    prices = 50 * torch.exp(torch.cumsum(0.01 * torch.randn(shape), dim=-1))
+    head = (0.9 * torch.sign(torch.randn(shape))).requires_grad_()
+    present = torch.ones(shape, dtype=torch.bool)
+
+    def loss(**pace):
+        objective = Objective(config, TradingRules(), **pace)
+        return objective(torch.zeros(*shape, 2, 5), head, torch.zeros(*shape, 2), present, prices, prices).profit
+
+    at_once = loss()
+    for pace in ({"smoothing": 10.0}, {"trade_rate": 0.1}, {"every": 10}):
+        slower = loss(**pace)
+        assert slower < at_once  # a book that flips each day pays its costs each day
+        (gradient,) = torch.autograd.grad(slower, head)
+        assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0
+
+
+def test_a_head_that_has_diverged_gives_a_loss_that_is_not_finite():
+    for value in (math.nan, math.inf):
+        assert not math.isfinite(batch_of(value, 0.0, forecast_weight=0.0, profit_weight=1.0)[0].total.detach())
 
 
 def batch_of(head_value, drift, rules=None, **config):

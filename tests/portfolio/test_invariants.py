@@ -19,6 +19,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 quickly = settings(max_examples=25, deadline=None)
 ALL = [kind for kind in KINDS if kind not in OPTIMIZED]
 SCORED = ["tilt", "top", "long_short", "core"]
+PACES = {"smoothing": 5.0, "trade_rate": 0.1, "every": 5, "volatility_target": 0.05}
 LONG_ONLY = ["auto", "tilt", "top", "timing"]
 
 
@@ -207,3 +208,24 @@ def test_smoothing_and_a_low_trade_rate_trade_less():
     both = turnover(smoothing=10.0, trade_rate=0.1)
     assert both < 0.5 * min(turnover(smoothing=10.0), turnover(trade_rate=0.1))
     assert max(turnover(smoothing=10.0), turnover(trade_rate=0.1), turnover(every=10)) < 0.4 * turnover()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        *((kind, {"weighting": "inverse_volatility"}) for kind in ("tilt", "top", "long_short", "core")),
+        ("tilt", {"strength": 2.0}),
+        *((kind, {"fraction": 0.2}) for kind in ("top", "long_short", "core")),
+        ("top", {"keep": 0.9}),
+        ("core", {"share": 0.6}),
+        ("edge", {"full_size_at": 1.0}),
+        *((kind, {name: value}) for kind in ALL for name, value in PACES.items()),
+    ],
+)
+def test_a_field_changes_the_weights_of_the_kinds_that_read_it(kind, fields):
+    bars = random_bars(4, 60, 6, missing=0.0)
+    forecast = random_forecast(4, bars, missing=0.0)
+    before, after = (
+        target_weights(forecast, bars, portfolio(kind, **({"fraction": 0.4} | f)), RULES) for f in ({}, fields)
+    )
+    assert np.abs(after - before).max() > 1e-3

@@ -14,7 +14,7 @@ from tests.naive_engine import random_weights
 from tests.portfolio.books import RULES, bars_of, flat_bars, forecast_of, portfolio, random_bars, random_forecast
 
 NAN = np.nan
-LOOSE = TradingRules(max_position_size=100.0, max_gross=100.0)
+LOOSE = TradingRules(max_position_size=5.0, max_gross=20.0)
 
 
 def naive_towards(target_TS, close_TS, rate, every, rules):

@@ -15,9 +15,10 @@ from hftraining.__main__ import main
 from hftraining.evidence.bootstrap import sharpe_difference
 from hftraining.evidence.seeds import mean_difference, power_of_t_test, seeds_needed
 from hftraining.reports.compare import compare
-from hftraining.reports.compare_words import headline, money_sentences, sentences
+from hftraining.reports.compare_words import beside, headline, legend, money_sentences, sentences
 from hftraining.reports.deltas import group_label, sets_apart
-from tests.browser import drawn, found_in, needs_browser
+from hftraining.runs.result import Estimate
+from tests.browser import drawn, found_in, laid_out, needs_browser
 from tests.effects import EFFECT
 from tests.runs_of import QUICK, begun, edit_run_json, folders, own_copy, run, sharpe
 
@@ -31,11 +32,10 @@ def fields_of(*places) -> dict[str, list]:
 
 @pytest.mark.parametrize("override", [*EFFECT, "output_dir=elsewhere", "profit_tracker.report_every=7"])
 def test_a_comparison_shows_exactly_the_override_that_two_runs_differ_in(override, tmp_path, capsys):
-    base = (*QUICK, "stocks.path=bars", *(["profit_tracker.policy=top_k"] if "top_k" in override else []))
+    *kind, _ = override.split()  # of the portfolio that the field belongs to: both runs have it
+    base = (*QUICK, "stocks.path=bars", *kind)
     one, other = begun(tmp_path, *base), begun(tmp_path, *base, *override.split())
-    expected = {part.split("=")[0] for part in override.split()} - (
-        {"profit_tracker.policy"} if "top_k" in override else set()
-    )
+    expected = {part.split("=")[0] for part in override.split()} - {part.split("=")[0] for part in kind}
     assert set(fields_of(one, other)) == expected
     assert main(["compare", str(one), str(other)]) == 0
     text = capsys.readouterr().out
@@ -176,25 +176,48 @@ def with_curves(run: Path, like: Path, **daily_gain: float) -> None:
 @pytest.mark.parametrize(
     ("valid", "test", "title"),
     [
-        (0.0, 0.0, "On the validation days and on the test days, fast cannot be told from tiny-folder-mixed"),
+        (
+            0.0,
+            0.0,
+            "On the validation days and on the test days, B's Sharpe ratio is higher by N [N, N] than A's, which noise "
+            "alone could explain",
+        ),
         (
             0.0,
             -0.05,
-            "On the validation days, fast cannot be told from tiny-folder-mixed; on the test days, fast has a lower "
-            "Sharpe ratio than tiny-folder-mixed, by more than noise",
+            "On the validation days, B's Sharpe ratio is higher by N [N, N] than A's, which noise alone could explain; "
+            "on the test days, B's Sharpe ratio is lower by N [N, N] than A's, by more than noise",
         ),
         (
             0.05,
             -0.05,
-            "On the validation days, fast has a higher Sharpe ratio than tiny-folder-mixed, by more than noise; on the "
-            "test days, fast has a lower Sharpe ratio than tiny-folder-mixed, by more than noise",
+            "On the validation days, B's Sharpe ratio is higher by N [N, N] than A's, by more than noise; on the test "
+            "days, B's Sharpe ratio is lower by N [N, N] than A's, by more than noise",
         ),
     ],
 )
-def test_the_title_speaks_of_the_test_days_too_where_they_were_opened(outputs, tmp_path, valid, test, title):
+def test_the_title_states_direction_and_size_and_speaks_of_the_test_days_too(outputs, tmp_path, valid, test, title):
     one, other = folders(outputs, "tiny-folder-mixed")[0], own_copy(folders(outputs, "fast")[0], tmp_path / "other")
     with_curves(other, like=one, valid=valid, test=test)
-    assert headline(compare([one, other])) == title
+    comparison = compare([one, other])
+    assert re.sub(r"-?\d+\.\d\d", "N", headline(comparison)) == title
+    assert legend(comparison) == "A = tiny-folder-mixed; B = fast."
+    names = ("fast", "tiny-folder-mixed")
+    said = [headline(comparison), *money_sentences(comparison), *sentences(comparison)]
+    assert not [line for line in said if any(name in line for name in names)]  # letters alone
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Estimate(0.42, 0.1, 0.8), "higher by 0.42 [0.10, 0.80]"),
+        (Estimate(-0.42, -0.8, -0.1), "lower by 0.42 [0.10, 0.80]"),  # the interval of how much lower
+        (Estimate(-0.05, -0.3, 0.2), "lower by 0.05 [-0.20, 0.30]"),
+        (Estimate(0.1), "higher by 0.10"),
+    ],
+)
+def test_a_difference_is_read_in_its_own_direction(found, words):
+    assert beside(found) == words
 
 
 def test_a_comparison_begins_with_the_money_and_the_verdict_of_each_group(outputs):
@@ -202,13 +225,14 @@ def test_a_comparison_begins_with_the_money_and_the_verdict_of_each_group(output
     first, second = money_sentences(comparison)
     results = {name: [json.loads((path / "result.json").read_text()) for path in folders(outputs, name)[:3]]
                for name in ("fast", "tiny-folder-mixed")}  # fmt: skip
-    for line, (name, found) in zip((first, second), results.items(), strict=True):
+    for label, line, (name, found) in zip("AB", (first, second), results.items(), strict=True):
         ours = np.mean([result["test"]["profit"]["total_return"] for result in found])
         held = np.mean([result["test"]["baselines"]["buy_and_hold"]["total_return"] for result in found])
         did, holding = (
             f"{'earned' if value > 0 else 'lost'} {abs(value):.1%}".replace("%", " %") for value in (ours, held)
         )
-        assert line.startswith(f"{name}: It {did}, where holding {holding} (mean of 3 seeds; ") and " x " in line
+        assert f"{label} = {name}" in legend(comparison)
+        assert line.startswith(f"{label}: It {did}, where holding {holding} (mean of 3 seeds; ") and " x " in line
         assert found[0]["test"]["first"] in line
 
 
@@ -280,7 +304,8 @@ def test_other_code_makes_another_group_and_code_and_environment_are_listed(tmp_
 
 
 def test_a_comparison_warns_of_losses_that_measure_different_things(tmp_path):
-    for override in ("objective.relative=mean", "objective.horizons=[1,5]", "profit_tracker.lag=2", "objective=profit"):
+    task = ("objective.relative=mean", "objective.loss=mse", "objective.horizons=[1,5]")
+    for override in (*task, "profit_tracker.lag=2", "objective=profit"):
         found = compare([begun(tmp_path), begun(tmp_path, override)]).as_json()
         assert found["losses_differ_in"], override
     assert compare([begun(tmp_path), begun(tmp_path, "objective.profit_weight=1")]).as_json()["losses_differ_in"] == []
@@ -374,3 +399,12 @@ def test_a_browser_shows_the_comparison_at_this_width_without_an_error(outputs, 
     assert max(found["chartWidths"]) <= width and stroke in found["strokes"]
     assert found["order"][0] == "Config" and "Metrics" in found["order"]
     assert found["headline"]
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_browser_cuts_no_column_of_the_comparison_without_a_hint(outputs, tmp_path, width):
+    page = tmp_path / "page"
+    assert main(["compare", str(outputs / "base"), "--to", str(page)]) == 0
+    assert laid_out(page / "compare.html", tmp_path, width)["tables"] > 3

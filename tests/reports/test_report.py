@@ -521,7 +521,7 @@ def test_of_many_trades_the_first_and_last_are_shown_and_all_are_counted(tmp_pat
     assert len(shown) == 2 * TRADES_SHOWN and shown[0] == "S0" and shown[TRADES_SHOWN] == "S800"
     assert "600 trades in between" in page
     assert f"The first and last {TRADES_SHOWN} of 1,000 trades" in page
-    assert re.search(r"stop loss</th><td>1,000</td>", page)
+    assert re.search(r"Stop loss</th><td>1,000</td>", page)
     assert page.count('<td class="left">&ndash;</td><td>&ndash;</td>') == 2 * TRADES_SHOWN  # none of them has ended
     assert "<td>&minus;0.00</td>" not in page  # a cost of less than a cent is not minus nothing
 

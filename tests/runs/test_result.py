@@ -3,16 +3,28 @@
 import json
 import math
 
-from hftraining.runs.result import Against, Baseline, Estimate, PeriodResult, RunResult, read_result, write_result
+from hftraining.runs.result import (
+    Against,
+    AtCosts,
+    Baseline,
+    Estimate,
+    PeriodResult,
+    RunResult,
+    read_result,
+    write_result,
+)
 
 
 def test_the_benchmark_the_alarms_and_the_money_come_back_as_they_were_written(tmp_path):
     against = Against(0.8, Estimate(0.021, -0.04, 0.083), 0.31, 0.62, 12, 0.2, 0.11)
     baselines = {
         "buy_and_hold": Baseline({"total_return": 0.961}),
-        "trend": Baseline({"total_return": 0.1}, Estimate(0.1, -1.0, 1.2)),
+        "trend": Baseline({"total_return": 0.1}, Estimate(0.1, -1.0, 1.2), Estimate(-0.2, -1.5, 0.9)),
     }
-    period = PeriodResult(days=3, baselines=baselines, benchmark=against, alarms=["a leak"], money="It lost 46.3 %.")
+    costs = [AtCosts(0.0, 0.2, 1.1), AtCosts(5.0)]
+    period = PeriodResult(
+        at_costs=costs, days=3, baselines=baselines, benchmark=against, alarms=["a leak"], money="It lost 46.3 %."
+    )
     result = RunResult(periods={"valid": period, "test": PeriodResult()})
     write_result(tmp_path, result)
     assert read_result(tmp_path) == result
@@ -32,5 +44,5 @@ def test_a_result_of_an_earlier_version_has_no_benchmark_no_alarms_and_no_senten
     old = {"valid": {"days": 2, "profit": {"sharpe_ratio": 0.5}, "verdict": "beats chance but not buy and hold"}}
     (tmp_path / "result.json").write_text(json.dumps(old))
     valid = read_result(tmp_path).valid
-    assert (valid.benchmark, valid.alarms, valid.money) == (None, [], "")
+    assert (valid.benchmark, valid.alarms, valid.money, valid.at_costs) == (None, [], "", [])
     assert valid.verdict == "beats chance but not buy and hold"

@@ -30,6 +30,7 @@ SWEEP = (
     "-m",
     "search=profit",
     "model=tiny",
+    "stocks=sample5",
     "training.max_steps=4",
     "training.window=48",
     "training.threads=1",
@@ -164,7 +165,7 @@ def test_the_password_and_query_of_a_postgresql_server_are_nowhere(tmp_path, pos
     arguments = own_search(tmp_path, url) if how == "from a file" else storage(url)
     code, out, err = train(tmp_path, *arguments, *TALKATIVE)
     assert code == 0, err
-    study = Study(search_config(url, name="profit-sample"), tmp_path).study
+    study = Study(search_config(url, name="profit-sample5"), tmp_path).study
     kept = json.dumps([study.user_attrs, [trial.user_attrs for trial in study.trials]], default=str)
     assert len(study.trials) == 2 and found(tmp_path, out, err, kept) == []
     wrong = storage(f"postgresql://{CANARY}:{CANARY}@{host}?application_name={CANARY}")
@@ -255,7 +256,7 @@ def test_an_argument_with_blanks_in_its_password_is_masked_to_its_end():
 
 
 URL = f"https://me:{CANARY}@h/x?token={CANARY}"
-SCRIPT = ("--stock", "AAPL", "--data", "sample", "--steps", "4")
+SCRIPT = ("--stock", "AAPL", "--data", "sample5", "--steps", "4")
 COMMANDS = {
     "report": (main, ("report", URL)),
     "ledger": (main, ("ledger", "--ledger", URL)),
@@ -264,7 +265,7 @@ COMMANDS = {
     "no command": (main, (URL,)),
     "an outputs folder": (train_with_profit.main, (*SCRIPT, "--output-dir", URL)),
     "data": (train_with_profit.main, ("--stock", "AAPL", "--data", URL)),
-    "a stock": (train_with_profit.main, ("--stock", URL, "--data", "sample")),
+    "a stock": (train_with_profit.main, ("--stock", URL, "--data", "sample5")),
     "a setting": (train_with_profit.main, (*SCRIPT, "--set", f"stocks.path={URL}")),
     "a setting from the environment": (train_with_profit.main, (*SCRIPT, "--set", "name=${oc.env:A_SECRET}")),
 }

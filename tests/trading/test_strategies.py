@@ -15,7 +15,13 @@ from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.config import ProfitTrackerConfig, TradingRules
 from hftraining.trading.metrics import summarize
 from hftraining.trading.simulator import simulate
-from hftraining.trading.strategies import STRATEGIES, momentum_weights, reversal_weights, trend_weights
+from hftraining.trading.strategies import (
+    STRATEGIES,
+    momentum_top_weights,
+    momentum_weights,
+    reversal_weights,
+    trend_weights,
+)
 from tests.bars_of import make_bars
 
 WIDE = TradingRules(max_position_size=1.0)  # no symbol is capped
@@ -25,7 +31,7 @@ FREE = TradingRules(commission=0, slippage=0, borrow_rate=0, stop_loss=0, take_p
 
 @pytest.fixture(scope="module")
 def sample():
-    return load_bars(StocksConfig())
+    return load_bars(StocksConfig(source="sample5"))
 
 
 def growing(*yearly, n_sessions=300):
@@ -70,7 +76,21 @@ def pandas_reversal(close_TS):
     return (-away.div(away.abs().sum(axis=1).replace(0, 1), axis=0)).to_numpy()
 
 
-BY_PANDAS = {"momentum": pandas_momentum, "trend": pandas_trend, "reversal": pandas_reversal}
+def pandas_momentum_top(close_TS):
+    price = pd.DataFrame(close_TS).ffill(limit=5)
+    past = (price.shift(21) / price.shift(252) - 1).where(price.notna())
+    place = past.rank(axis=1, ascending=False, method="first")
+    reference = past.median(axis=1).where(past.notna().sum(axis=1) > 1, 0.0)
+    best = place.le(np.ceil(0.2 * past.notna().sum(axis=1)), axis=0) & past.gt(reference, axis=0)
+    return held_from_every_21st(best.div(best.sum(axis=1).replace(0, 1), axis=0))
+
+
+BY_PANDAS = {
+    "momentum_top": pandas_momentum_top,
+    "momentum": pandas_momentum,
+    "trend": pandas_trend,
+    "reversal": pandas_reversal,
+}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -97,7 +117,7 @@ def test_momentum_does_not_look_at_the_last_month():
     assert momentum_weights(close_TS, WIDE)[252] == pytest.approx([0.5, -0.5])
 
 
-@pytest.mark.parametrize("name", ["momentum", "trend"])
+@pytest.mark.parametrize("name", ["momentum", "momentum_top", "trend"])
 def test_a_decision_comes_every_21_sessions_after_a_year_and_is_held_between(name, sample):
     weights_TS = STRATEGIES[name](sample.close_TS, WIDE)
     assert not weights_TS[:252].any() and weights_TS[252].any()
@@ -125,12 +145,14 @@ def test_reversal_buys_what_fell_and_sells_what_rose_against_the_mean_of_the_day
 
 def test_a_single_symbol_is_compared_with_zero():
     up, down = growing(0.3), growing(-0.3)
+    rules = TradingRules(max_position_size=0.3)
     for weights in (momentum_weights, trend_weights):
-        assert weights(up, TradingRules())[252:] == pytest.approx(0.3)
-        assert weights(down, TradingRules())[252:] == pytest.approx(-0.3)
-        assert not weights(down, replace(TradingRules(), allow_short=False)).any()
-    assert reversal_weights(up, TradingRules())[1:] == pytest.approx(-0.3)
-    assert reversal_weights(down, TradingRules())[1:] == pytest.approx(0.3)
+        assert weights(up, rules)[252:] == pytest.approx(0.3)
+        assert weights(down, rules)[252:] == pytest.approx(-0.3)
+        assert not weights(down, replace(rules, allow_short=False)).any()
+    assert momentum_top_weights(up, rules)[252:] == pytest.approx(0.3) and not momentum_top_weights(down, rules).any()
+    assert reversal_weights(up, rules)[1:] == pytest.approx(-0.3)
+    assert reversal_weights(down, rules)[1:] == pytest.approx(0.3)
     # Alone also where the other one is not listed yet.
     beside = np.hstack([up, np.full_like(up, np.nan)])
     for weights in STRATEGIES.values():

@@ -9,6 +9,7 @@ from hftraining.trading.config import TradingRules
 from hftraining.trading.dtypes import REASONS
 from hftraining.trading.simulator import simulate
 
+RULES = TradingRules(max_position_size=0.3, stop_loss=0.02, take_profit=0.05, rebalance_band=0.05)
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "trading.md"
 
 
@@ -25,9 +26,9 @@ def tables():
 
 
 def test_the_worked_example_of_the_docs_is_what_the_engine_does():
-    bars, trades, account = tables()
+    bars, trades, account = tables()[:3]
     numbers = np.array(bars, float)
-    result = simulate(*(numbers[:, [i]] for i in range(1, 5)), numbers[:, [5]], TradingRules())
+    result = simulate(*(numbers[:, [i]] for i in range(1, 5)), numbers[:, [5]], RULES)
     assert len(trades) == len(result.trades)
     for written, trade in zip(trades, result.trades, strict=True):
         assert (written[0], written[8]) == ({1: "long", -1: "short"}[trade["side"]], REASONS[trade["reason"]])

@@ -15,7 +15,7 @@ from hftraining.model.config import ModelConfig, ObjectiveConfig
 from hftraining.model.objective import Objective
 from hftraining.model.transformer import BarTransformer
 from hftraining.trading.config import TradingRules
-from hftraining.training.checkpoint import Checkpoints
+from hftraining.training.checkpoint import CheckpointError, Checkpoints
 from hftraining.training.config import TrainingConfig
 from hftraining.training.optimizer import learning_rate, make_optimizer
 from hftraining.training.trainer import Trainer
@@ -164,3 +164,102 @@ def test_bf16_changes_the_numbers_a_little_and_still_learns(tmp_path):
         losses[precision] = [logged[step]["train/forecast_loss"] for step in sorted(logged)]
     assert losses["fp32"] != losses["bf16"]
     np.testing.assert_allclose(losses["bf16"], losses["fp32"], rtol=0.05)
+
+
+def weights_of(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def test_the_averaged_weights_are_those_of_a_naive_loop_and_probes_and_the_saved_model_use_them(tmp_path):
+    raw, probed = {}, {}
+
+    def probe(step):
+        probed[step] = weights_of(trainer)
+        return {"eval/loss": 1.0 / step}
+
+    trainer = make_trainer(tmp_path, probe=probe, ema=0.8, learning_rate=3e-3)
+    average = weights_of(trainer).double()
+    trainer.train(lambda *_: None, lambda step, _: raw.__setitem__(step, weights_of(trainer)))
+    for step in range(1, 21):
+        decay = min(0.8, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * raw[step].double()
+        if step in probed:
+            torch.testing.assert_close(probed[step].double(), average, rtol=1e-5, atol=1e-6)
+            assert not torch.equal(probed[step], raw[step])
+    trainer.load_best()
+    assert torch.equal(weights_of(trainer), probed[20])
+
+
+def test_training_goes_on_with_the_raw_weights_whether_or_not_they_are_averaged(tmp_path):
+    raw = {}
+    for ema in (0.0, 0.9):
+        trainer = make_trainer(tmp_path / str(ema), ema=ema)
+        run(trainer)
+        raw[ema] = weights_of(trainer)
+        names = {path.name for path in (tmp_path / str(ema) / "step_00000020").iterdir()}
+        assert ("average.safetensors" in names) == bool(ema)
+    assert torch.equal(raw[0.0], raw[0.9])
+
+
+def test_an_averaged_training_that_was_broken_off_goes_on_to_the_same_bits(tmp_path):
+    def ended(trainer):
+        run(trainer)
+        return weights_of(trainer), torch.cat([value.flatten() for value in trainer.average.weights.values()])
+
+    class Killed(Exception):
+        pass
+
+    def killed_at_13(step, values):
+        if step == 13:
+            raise Killed
+
+    settings = {"ema": 0.9, "checkpoint_every": 4, "learning_rate": 3e-3}
+    whole = ended(make_trainer(tmp_path / "whole", **settings))
+    with pytest.raises(Killed):
+        make_trainer(tmp_path / "broken", **settings).train(lambda *_: None, killed_at_13)
+    again = make_trainer(tmp_path / "broken", **settings)
+    assert again.resume() == 12
+    for ours, theirs in zip(ended(again), whole, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_checkpoint_without_an_average_is_not_one_of_an_averaged_training(tmp_path):
+    run(make_trainer(tmp_path))
+    with pytest.raises(CheckpointError, match=r"average\.safetensors is not of this run"):
+        make_trainer(tmp_path, ema=0.9).resume()
+
+
+def test_a_skipped_step_leaves_the_average_as_it_was(tmp_path):
+    trainer = make_trainer(tmp_path, max_steps=3, ema=0.5)
+    draw = trainer.sampler.batch
+
+    def poisoned(seed, step):
+        batch = draw(seed, step)
+        if step == 2:
+            batch.x_WKLF[:] = np.nan
+        return batch
+
+    trainer.sampler.batch = poisoned
+    seen = {}
+    trainer.train(
+        lambda *_: None, lambda step, _: seen.__setitem__(step, trainer.average.weights["embed.weight"].clone())
+    )
+    assert torch.equal(seen[1], seen[2]) and not torch.equal(seen[2], seen[3])
+
+
+@pytest.mark.parametrize("ema", [1.0, -0.1, math.nan])
+def test_a_decay_that_never_takes_anything_in_is_refused(ema):
+    with pytest.raises(ValueError, match=r"training\.ema=.* must lie in \[0, 1\)"):
+        TrainingConfig(ema=ema)
+
+
+def test_weights_that_do_not_move_are_their_own_average_to_the_bit_and_the_model_gets_its_own_back(tmp_path):
+    trainer = make_trainer(tmp_path, ema=0.9, learning_rate=3e-3)
+    frozen = trainer.model.embed.weight.requires_grad_(False).clone()
+    run(trainer)
+    raw = weights_of(trainer)
+    assert torch.equal(trainer.average.weights["embed.weight"], frozen)
+    with pytest.raises(KeyError), trainer.average.in_place():
+        assert not torch.equal(weights_of(trainer), raw)
+        raise KeyError
+    assert torch.equal(weights_of(trainer), raw)
