@@ -210,3 +210,12 @@ def test_a_run_says_what_it_forecasts_and_a_fine_tune_of_it_forecasts_the_same(f
     other = dataclasses.replace(config, objective=dataclasses.replace(config.objective, relative="rank"))
     with pytest.raises(ConfigError, match=r"objective.relative=rank where the base has mean"):
         base.refuse_other(dataclasses.asdict(other))
+
+
+@pytest.mark.parametrize("kind", ["long_short", "core"])
+def test_one_stock_is_not_held_against_others_that_there_are_not(kind):
+    one = make_bars(300, 1)
+    with pytest.raises(
+        ConfigError, match=rf"^portfolio\.kind={kind} holds some stocks against others, but there is one"
+    ):
+        lay(config_of(f"portfolio.kind={kind}"), one)
