@@ -38,6 +38,7 @@ QUICK = (
     "training.warmup_steps=2",
     "training.checkpoint_every=4",
     "training.log_every=2",
+    "training.patience=0",
     "training.threads=1",
     "objective.horizons=[1,5]",
     "profit_tracker.every=3",

@@ -169,7 +169,7 @@ def test_each_option_for_a_single_stock_has_its_effect(bench, tmp_path):
     assert of(plain, "result.json")["steps"] == 6
     changed = {
         "--steps 4": lambda run: of(run, "result.json")["steps"] == 4,
-        "--batch-size 3": lambda run: field(run, "batch_size: 3"),
+        "--batch-size 5": lambda run: field(run, "batch_size: 5"),
         "--seed 9": lambda run: of(run, "run.json")["seed"] == 9,
         "--threads 2": lambda run: of(run, "run.json")["threads"] == 2,
         "--model small": lambda run: field(run, "num_layers: 3"),
