@@ -215,7 +215,7 @@ def test_the_command_ends_with_0_when_equal_1_when_not_2_when_it_cannot_run(made
 CONFIGS = {
     "mixed": (),
     "forecast": ("objective=forecast",),
-    "profit, head": ("objective=profit",),
+    "profit, head": ("objective=profit", "portfolio=head"),
     "top, lag 2, whole shares": (
         "portfolio=top",
         "profit_tracker.lag=2",
