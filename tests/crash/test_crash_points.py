@@ -11,7 +11,7 @@ from tests.crash.every_point import after, killed_at_random, tried, undisturbed,
 from tests.crash.kinds import Scene, differences, scene
 from tests.crash.server import FULL, KILL, TEAR, Server
 
-KINDS = {"base": 14, "finetune": 6, "sweep": 6, "replay": 4}  # and how many points are tried
+KINDS = {"base": 6, "finetune": 6, "sweep": 4, "replay": 2}  # and how many points are tried
 
 
 @pytest.fixture(scope="module")
