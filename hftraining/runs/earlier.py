@@ -15,7 +15,7 @@ def in_todays_fields(config: dict[str, Any]) -> dict[str, Any]:
     """
     config = dict(config)
     if isinstance(config.get("model"), dict):
-        config["model"] = {"kind": "transformer"} | config["model"]
+        config["model"] = config["model"] | {"kind": config["model"].get("kind", "transformer")}
     objective, stocks, tracker = (config.get(name) for name in ("objective", "stocks", "profit_tracker"))
     if isinstance(objective, dict) and "relative" in objective:
         config["objective"] = objective | {"relative": in_words(objective["relative"])}

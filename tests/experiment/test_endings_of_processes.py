@@ -176,7 +176,7 @@ def test_workers_of_joblib_end_with_the_process_that_started_them(folder, tmp_pa
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     long = [text for text in (*QUICK, *FAST) if not text.startswith("training.max_steps")]
     words = (
-        ("search=profit", "search.workers=2", "hydra.sweeper.n_trials=4", "search.pruner=none", "training.patience=0")
+        ("search=profit", "search.workers=2", "hydra.sweeper.n_trials=4", "search.pruner=none")
         if search
         else ("seed=1,2", "hydra.launcher.n_jobs=2")
     )
