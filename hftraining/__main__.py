@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     ledger.add_argument("--ledger", type=Path, metavar="PATH", help="as evidence.ledger; your own unless given")
     ledger.add_argument("--outputs", type=Path, metavar="FOLDER", help="list only runs in this folder; N counts all")
     ledger.add_argument("--data", metavar="FINGERPRINT", help="only runs on this data (the first digits will do)")
-    ledger.add_argument("--kind", help="only runs of this kind: base, finetuned, single, sweeps")
+    ledger.add_argument("--kind", help="only rows of this kind: base, finetuned, single, sweeps, portfolio")
     ledger.add_argument("--last", type=positive, metavar="N", help="list only the last N runs; N counts them all")
     report = command("report", _report, "build report.html again from the files of a run folder")
     report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
@@ -136,9 +136,11 @@ def _compare(options: argparse.Namespace) -> Answer:
 def _portfolios(options: argparse.Namespace) -> Answer:
     from hftraining.experiment.portfolio_table import print_portfolios, write_portfolios
     from hftraining.experiment.portfolios import try_portfolios
+    from hftraining.experiment.replay import finished_run
 
+    finished_run(options.run)
     if options.to:
-        options.to.mkdir(parents=True, exist_ok=True)  # before anything is tried that it could not take
+        options.to.mkdir(parents=True, exist_ok=True)  # before portfolios are tried whose page it could not take
     found = try_portfolios(options.run, options.kinds)
     page = write_portfolios(options.to or options.run, found)
     print_portfolios(found, str(page))

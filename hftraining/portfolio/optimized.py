@@ -12,7 +12,7 @@ import numpy as np
 
 from hftraining.core.errors import UserError, in_a_line
 from hftraining.portfolio.config import PortfolioConfig
-from hftraining.portfolio.volatility import daily_returns
+from hftraining.trading.strategies import daily_returns
 
 SPAN, LEAST_RETURNS = 252, 60  # sessions
 STILL = 1e-6  # a day; a price without a volatility has no correlation with others

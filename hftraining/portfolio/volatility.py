@@ -12,20 +12,10 @@ import numpy as np
 from numba import njit
 
 from hftraining.trading.simulator import SESSIONS_PER_YEAR
-from hftraining.trading.strategies import STALE_AFTER
+from hftraining.trading.strategies import daily_returns
 
 SPAN, LEAST_RETURNS = 60, 20  # sessions
 FLOOR = 0.001  # a day, so that a price that stands still does not take the whole book
-
-
-def daily_returns(close_TS: np.ndarray) -> np.ndarray:
-    """Simple return_TS of each bar since the close of the symbol's bar before, which is at most STALE_AFTER old.
-
-    close_TS: in currency, NaN where a symbol has no bar. NaN without a bar, or without one so recent before it.
-    """
-    return_TS = np.full(close_TS.shape, np.nan)
-    _returns(np.ascontiguousarray(close_TS, np.float64), STALE_AFTER, return_TS)
-    return return_TS
 
 
 def trailing_volatility(return_TS: np.ndarray) -> np.ndarray:
@@ -70,21 +60,6 @@ def volatility_scale(weights_TS: np.ndarray, close_TS: np.ndarray, target: float
     volatility_T = trailing_volatility(return_T[:, None])[:, 0] * math.sqrt(SESSIONS_PER_YEAR)
     with np.errstate(divide="ignore"):
         return np.where(np.isfinite(volatility_T), target / volatility_T, 1.0)
-
-
-@njit(cache=True, nogil=True)
-def _returns(close_TS, stale, return_TS):
-    """Fill return_TS."""
-    n_symbols = close_TS.shape[1]
-    price_S, age_S = np.full(n_symbols, np.nan), np.zeros(n_symbols, np.int64)
-    for t in range(close_TS.shape[0]):
-        for s in range(n_symbols):
-            age_S[s] += 1
-            if math.isnan(close_TS[t, s]):
-                continue
-            if age_S[s] <= stale + 1 and not math.isnan(price_S[s]):
-                return_TS[t, s] = close_TS[t, s] / price_S[s] - 1.0
-            price_S[s], age_S[s] = close_TS[t, s], 0
 
 
 @njit(cache=True, nogil=True)

@@ -61,7 +61,7 @@ def trend_weights(close_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
     side_TS = np.full(price_TS.shape, np.nan)
     side_TS[YEAR:] = np.sign(price_TS[YEAR:] / price_TS[:-YEAR] - 1.0)
     n_T1 = np.isfinite(side_TS).sum(axis=1, keepdims=True)
-    volatility_TS = np.sqrt(_variance(_daily_return(close_TS, price_TS)) * YEAR)
+    volatility_TS = np.sqrt(_variance(daily_returns(close_TS)) * YEAR)
     # The floor only avoids a division by zero: a constant price has no sign, and a calm one is capped.
     size_TS = TARGET_VOLATILITY / np.maximum(volatility_TS, 1e-12) / np.maximum(n_T1, 1)
     return _monthly(cap_weights(np.nan_to_num(side_TS) * size_TS, rules))
@@ -75,7 +75,7 @@ def reversal_weights(close_TS: np.ndarray, rules: TradingRules) -> np.ndarray:
     close_TS: in currency, NaN where a symbol has no bar; 0 for a symbol without a bar, or without one before it.
     Source: Lehmann (1990), with days for weeks.
     """
-    return_TS = _daily_return(close_TS, _last_price(close_TS))
+    return_TS = daily_returns(close_TS)
     n_T1 = np.isfinite(return_TS).sum(axis=1, keepdims=True)
     mean_T1 = np.nan_to_num(return_TS).sum(axis=1, keepdims=True) / np.maximum(n_T1, 1)
     return _share_out(np.where(n_T1 > 1, mean_T1, 0.0) - return_TS, rules)
@@ -106,10 +106,13 @@ def _year_but_a_month(price_TS: np.ndarray) -> np.ndarray:
     return return_TS
 
 
-def _daily_return(close_TS: np.ndarray, price_TS: np.ndarray) -> np.ndarray:
-    """Return of each bar since the price of the session before; NaN without either."""
-    return_TS = np.full(price_TS.shape, np.nan)
-    return_TS[1:] = close_TS[1:] / price_TS[:-1] - 1.0
+def daily_returns(close_TS: np.ndarray) -> np.ndarray:
+    """Simple return_TS of each bar since the symbol's last close, of the session before or up to STALE_AFTER older.
+
+    close_TS: in currency, NaN where a symbol has no bar. NaN without a bar, or without one so recent before it.
+    """
+    return_TS = np.full(close_TS.shape, np.nan)
+    return_TS[1:] = close_TS[1:] / _last_price(close_TS)[:-1] - 1.0
     return return_TS
 
 

@@ -88,4 +88,12 @@ def test_the_command_prints_the_best_beside_the_runs_own_and_holding_and_writes_
     assert answer["tried"] == 30 and Path(answer["page"]).is_file()
     assert "(the run's own)" in out and "buy and hold" in out and answer["verdict"] in out
     assert answer["command"].startswith("python train.py ") and "portfolio.kind=" in answer["command"]
-    assert main(["portfolios", str(done.parent)]) == 2
+
+
+def test_a_folder_that_is_no_run_and_a_page_that_cannot_be_written_are_refused_before_anything_is_tried(done, tmp_path):
+    assert main(["portfolios", str(done.parent), "--to", str(tmp_path / "pages")]) == 2
+    assert not (tmp_path / "pages").exists()
+    rows = len(ledger_of(done).entries())
+    (tmp_path / "file").write_text("")
+    assert main(["portfolios", str(done), "--kinds", "head", "--to", str(tmp_path / "file")]) == 2
+    assert len(ledger_of(done).entries()) == rows

@@ -13,6 +13,7 @@ from hftraining.core.errors import ConfigError
 from hftraining.core.forecast import Forecast
 from hftraining.core.relative import KINDS
 from hftraining.experiment.base_run import BaseRun
+from hftraining.experiment.conclude import _warnings
 from hftraining.experiment.config import load_config
 from hftraining.experiment.ground import lay, stocks_of
 from hftraining.experiment.proof import prove
@@ -219,3 +220,11 @@ def test_one_stock_is_not_held_against_others_that_there_are_not(kind):
         ConfigError, match=rf"^portfolio\.kind={kind} holds some stocks against others, but there is one"
     ):
         lay(config_of(f"portfolio.kind={kind}"), one)
+
+
+def test_a_result_says_that_borrowed_cash_pays_no_interest(many):
+    said = [
+        _warnings(lay(config_of(f"profit_tracker.max_gross={gross}", "evidence.baselines=[]"), many), 0)
+        for gross in (1, 2)
+    ]
+    assert [any("borrowed cash pays no interest" in line for line in lines) for lines in said] == [False, True]

@@ -34,6 +34,7 @@ def test_the_first_run_and_a_repetition_are_called_by_their_date_alone(tmp_path)
     [
         ({}, {"training__max_steps": 20}, "max_steps-20"),
         ({"training__max_steps": 20}, {}, "max_steps-default"),
+        ({"training__max_steps": 20}, {"seed": 3}, "seed-3"),  # what it sets says more than what it leaves alone
         ({"seed": 2, "objective__label": "close"}, {"seed": 3, "objective__label": "close"}, "seed-3"),
         ({}, {"stocks__symbols": ["BRK/B", "A"], "name": "x", "model__name": "tiny"}, "symbols-BRK-B-A"),
         ({}, {"a": 1, "b": 0.5, "c": "x", "d": True, "e": 2}, "a-1_b-0.5_c-x_and-2-more"),
