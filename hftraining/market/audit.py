@@ -8,6 +8,7 @@ left out, as if the symbol had not traded.
 import numpy as np
 import pandas as pd
 
+from hftraining.market import screen
 from hftraining.market.config import MarketDataError
 from hftraining.market.wording import excluding, listed, plain
 
@@ -44,9 +45,12 @@ def check_rows(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, list[s
     and keeps the last of several rows for one day. With a column time, rows of one day may differ in it.
     """
     key = ["symbol", "date", *(["time"] if "time" in table else [])]
-    table = table.sort_values(key, kind="stable", ignore_index=True)
+    rising = len(key) == 2 and screen.rises(_codes(table), _days(table))
+    table = table.reset_index(drop=True) if rising else _sorted(table, key)
     table, notes = _check_values(table, bad_rows)
-    repeated = table.duplicated(key, keep="last").to_numpy()
+    if rising:  # so no row stands twice
+        return table, notes
+    repeated = _beside(table, key)[1]
     one = "day" if len(key) == 2 else "moment"
     what = (
         f"is one of several rows for its {one}"
@@ -54,7 +58,40 @@ def check_rows(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, list[s
         else f"is followed by another one for the same {one}"
     )
     notes += _refuse_or_note(table, what, repeated, bad_rows)
-    return table[~repeated].reset_index(drop=True), notes
+    return _without(table, repeated), notes
+
+
+def _sorted(table: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """The table in the order of the key; files mostly are in order, which is seen in a tenth of the time of sorting."""
+    before, same = _beside(table, key)
+    if (before | same)[:-1].all():
+        return table.reset_index(drop=True)
+    return table.sort_values(key, kind="stable", ignore_index=True)
+
+
+def _beside(table: pd.DataFrame, key: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row: whether its key comes before that of the next row, and whether it is the same; the last has none."""
+    before, same = np.zeros(len(table), bool), np.zeros(len(table), bool)
+    same[:-1] = True
+    for name in key:
+        values = (table[name].cat.codes if name == "symbol" else table[name]).to_numpy()
+        before[:-1] |= same[:-1] & (values[:-1] < values[1:])
+        same[:-1] &= values[:-1] == values[1:]
+    return before, same
+
+
+def _codes(table: pd.DataFrame) -> np.ndarray:
+    return screen.codes_of(table["symbol"].cat.codes.to_numpy())
+
+
+def _days(table: pd.DataFrame) -> np.ndarray:
+    """The dates as numbers, in the unit that they have."""
+    return table["date"].to_numpy().view(np.int64)
+
+
+def _without(table: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    """The table without some rows, and without a copy where there are none."""
+    return table[~rows].reset_index(drop=True) if rows.any() else table
 
 
 def check_adjusted(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, list[str]]:
@@ -64,6 +101,8 @@ def check_adjusted(table: pd.DataFrame, bad_rows: str) -> tuple[pd.DataFrame, li
 
 def _check_values(table: pd.DataFrame, bad_rows: str, has: str = "has") -> tuple[pd.DataFrame, list[str]]:
     names = [*PRICES, *(["adj_close"] if "adj_close" in table else [])]
+    if _is_plausible(table, names):
+        return table, []
     prices, volume = table[names].to_numpy("float64"), table[["volume"]].to_numpy("float64")
     days = table[["date"]].to_numpy().astype("datetime64[D]")
     tomorrow = np.datetime64("now", "D") + 1  # it begins in Asia while it is still today in UTC
@@ -100,7 +139,23 @@ def _check_values(table: pd.DataFrame, bad_rows: str, has: str = "has") -> tuple
             said = "" if column == "date" or np.isnan(value) else f": {column} is {value:g}"
             notes += _refuse_or_note(table, what, wrong, bad_rows, said)
             bad |= wrong
-    return (table[~bad].reset_index(drop=True) if bad.any() else table), notes
+    return _without(table, bad), notes
+
+
+def _is_plausible(table: pd.DataFrame, prices: list[str]) -> bool:
+    """Whether no check of _check_values finds anything."""
+    unit = table["date"].to_numpy().dtype
+    after = (np.datetime64("now", "D") + 2).astype(unit).astype(np.int64)
+    return (
+        screen.within(_days(table), EARLIEST.astype(unit).astype(np.int64), after - 1)
+        and all(screen.within(table[name].to_numpy("float64"), LEAST_PRICE, MOST_PRICE) for name in prices)
+        and screen.within(table["volume"].to_numpy("float64"), 0.0, MOST_VOLUME)
+        and ("adj_close" not in prices or screen.within(_factor(table), LEAST_FACTOR, MOST_FACTOR))
+    )
+
+
+def _factor(table: pd.DataFrame) -> np.ndarray:
+    return table["adj_close"].to_numpy("float64") / table["close"].to_numpy("float64")
 
 
 def _refuse_or_note(table: pd.DataFrame, what: str, wrong: np.ndarray, bad_rows: str, said: str = "") -> list[str]:
@@ -123,6 +178,8 @@ def drop_slips(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     sorted by symbol and date, with positive prices.
     """
     opens, highs, lows, closes = (table[name].to_numpy() for name in PRICES)
+    if screen.agrees(_codes(table), opens, highs, lows, closes, WIDEST_BAR, SPIKE):
+        return table, []
     close_slipped = _outside(closes, highs, lows) & ~_outside(opens, highs, lows) & (highs >= lows)
     slipped = _outside(closes, highs, lows) | _outside(opens, highs, lows) | (highs * OUTSIDE < lows)
     slipped |= highs > lows * WIDEST_BAR
@@ -132,7 +189,7 @@ def drop_slips(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         for what, wrong in (("the close", close_slipped), ("an open, high or low", others))
         if wrong.any()
     ]
-    table = table[~slipped].reset_index(drop=True)
+    table = _without(table, slipped)
 
     spiked = _spikes(table)
     if spiked.any():
@@ -140,7 +197,7 @@ def drop_slips(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             f"{_count(spiked, 'bar')} left out, since the close is more than {SPIKE:g} times off both the close "
             f"before and the close after: {_places(table, spiked, 10)}"
         )
-        table = table[~spiked].reset_index(drop=True)
+        table = _without(table, spiked)
 
     high, low = table[PRICES].max(axis=1), table[PRICES].min(axis=1)
     narrow = ((high > table["high"] * (1 + 1e-6)) | (low < table["low"] * (1 - 1e-6))).to_numpy()
@@ -172,6 +229,9 @@ def _spikes(table: pd.DataFrame) -> np.ndarray:
 
 def refuse_splits(table: pd.DataFrame) -> None:
     """Raise MarketDataError for an unadjusted split, and for a jump larger than any price makes."""
+    smallest = float(np.exp(np.log(SPLITS[0]) - GAP_TOLERANCE))
+    if screen.goes_on(_codes(table), table["open"].to_numpy(), table["close"].to_numpy(), smallest, LARGEST_JUMP):
+        return
     splits = find_splits(table)
     if len(splits):
         first = splits.iloc[0]

@@ -83,6 +83,7 @@ class StocksConfig:
     valid_start: str | None = None  # first validation session; null: after 70 % of the sessions
     test_start: str | None = None  # first test session; null: after 85 % of the sessions
     csv: CsvConfig = field(default_factory=CsvConfig)  # files: how csv files are written
+    cache: bool = True  # files: keep bars of many files in the user's cache folder, for the next run on the same files
     bad_rows: str = "refuse"  # duplicated, all-NaN or absurd rows: refuse the data, or drop them with a warning
     resample: str | None = None  # files: 1d makes daily bars of intraday bars; null refuses intraday bars
     calendar: str | None = None  # gaps are named by its sessions, e.g. XNYS; null: yahoo's exchange, else what fits

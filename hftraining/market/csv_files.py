@@ -40,7 +40,7 @@ def read_csv(path: Path, most_rows: int, how: CsvConfig) -> pa.Table:
 
     Raises UnsafeFile, whose text follows the file's name, or ArrowException.
     """
-    content = _unpacked(path)
+    content = unpacked(path)
     if not content or content.isspace():
         raise UnsafeFile("is empty")
     refuse_rows(max(content.count(b"\n"), content.count(b"\r")), most_rows)
@@ -73,7 +73,7 @@ def read_csv(path: Path, most_rows: int, how: CsvConfig) -> pa.Table:
     return table
 
 
-def _unpacked(path: Path) -> bytes | bytearray:
+def unpacked(path: Path) -> bytes | bytearray:
     """The content of a csv file, unpacked piece by piece so that a small file cannot fill the memory."""
     size = path.stat().st_size
     if size > MOST_CSV_BYTES:

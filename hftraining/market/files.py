@@ -7,12 +7,18 @@ hundred bytes of memory a row and no more rows than MOST_ROWS.
 """
 
 import csv
+import os
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +26,7 @@ import pyarrow.compute as pc
 from hftraining.market.columns import MOST_ROWS, find_columns, refuse_rows
 from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, CsvConfig, MarketDataError
 from hftraining.market.csv_files import read_csv
-from hftraining.market.dates import days_and_times, texts_of
+from hftraining.market.dates import days_and_times, is_typed, texts_of
 from hftraining.market.parquet import Parquet, UnsafeFile
 from hftraining.market.wording import plain, plain_path
 
@@ -34,32 +40,49 @@ def read_files(path: Path, how: CsvConfig | None = None) -> pd.DataFrame:
     missing path or column, what is no regular file, an unreadable date or number, a symbol that cannot be printed, and
     more rows or longer texts than bars have.
     """
-    with naming(f"stocks.path={plain_path(path)}"):
-        if not path.exists():
-            raise MarketDataError(f"stocks.path={plain_path(path)} does not exist")
-        if path.is_dir():
-            paths = sorted(f for f in path.iterdir() if f.name.endswith(SUFFIXES) and not f.name.startswith("."))
-            if not paths:
-                raise MarketDataError(
-                    f"stocks.path={plain_path(path)} is a folder without any {', '.join(SUFFIXES)} file"
-                )
-        elif path.name.endswith(SUFFIXES):
-            paths = [path]
-        else:
-            raise MarketDataError(f"stocks.path={plain_path(path)} is not one of {', '.join(SUFFIXES)}")
+    paths = paths_of(path)
     how = how or CsvConfig()
     if how != CsvConfig() and not any(file.name.endswith((".csv", ".csv.gz")) for file in paths):
         raise MarketDataError(
             f"stocks.csv says how csv files are written, but {plain_path(path)} has none: leave it out"
         )
-    tables: list[pa.Table] = []
+    raws: list[_Raw] = []
     rows = 0
     for file in paths:
-        tables.append(_read_file(file, MOST_ROWS - rows, how))
-        rows += tables[-1].num_rows
+        raws.append(_read_file(file, MOST_ROWS - rows, how))
+        rows += raws[-1].table.num_rows
+    tables = [table for _, alike in groupby(raws, _Raw.kind) for table in _tables_of(list(alike))]
+    raws.clear()
     if any("adj_close" in table.column_names for table in tables):  # a file without it is adjusted already
         tables = [t if "adj_close" in t.column_names else t.append_column("adj_close", t["close"]) for t in tables]
     return pa.concat_tables(tables, promote_options="default").to_pandas(self_destruct=True, date_as_object=False)
+
+
+def paths_of(path: Path) -> list[Path]:
+    """The files that read_files reads, in its order. Raises MarketDataError where there are none."""
+    return [Path(name) for name in names_of(path)]
+
+
+def names_of(path: Path) -> list[str]:
+    """As paths_of, as texts, which are made in a tenth of the time."""
+    with naming(f"stocks.path={plain_path(path)}"):
+        if not path.exists():
+            raise MarketDataError(f"stocks.path={plain_path(path)} does not exist")
+        if path.is_dir():
+            entries = [entry for entry in os.scandir(path) if entry.name.endswith(SUFFIXES) and entry.name[0] != "."]
+            if not entries:
+                raise MarketDataError(
+                    f"stocks.path={plain_path(path)} is a folder without any {', '.join(SUFFIXES)} file"
+                )
+            return [entry.path for entry in sorted(entries, key=lambda entry: entry.name)]
+        if not path.name.endswith(SUFFIXES):
+            raise MarketDataError(f"stocks.path={plain_path(path)} is not one of {', '.join(SUFFIXES)}")
+    return [str(path)]
+
+
+def hand_back_memory() -> None:
+    """Give the memory of tables that are no more back to the system: Arrow would keep it, 1.4 GB of 5,000 stocks."""
+    pa.default_memory_pool().release_unused()
 
 
 def adjusted(table: pd.DataFrame) -> pd.DataFrame:
@@ -75,18 +98,55 @@ def adjusted(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="adj_close").assign(**prices, volume=table["volume"] / factor)
 
 
-def _read_file(path: Path, most_rows: int, how: CsvConfig) -> pa.Table:
-    with naming(plain_path(path)):
+@dataclass(frozen=True)
+class _Raw:
+    """What a file has: the columns of bars under our names, and perhaps symbols."""
+
+    name: str  # of the file, for messages
+    alone: str  # the symbol of a file without symbols
+    table: pa.Table
+    date_format: str | None
+
+    def kind(self) -> tuple[object, ...]:
+        """Files of one kind, one after the other, may be read as one table."""
+        return tuple(self.table.column_names), tuple(self.table.schema.types), self.date_format
+
+
+def _read_file(path: Path, most_rows: int, how: CsvConfig) -> _Raw:
+    name = plain_path(path)
+    with naming(name):
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device has no end
             raise UnsafeFile("is not a regular file: only files are read")
         is_parquet = path.name.endswith(".parquet")
         raw = _read_parquet(path, most_rows) if is_parquet else read_csv(path, most_rows, how)
         if not raw.num_rows:
             raise UnsafeFile("has no rows")
-        if "symbol" not in raw.column_names:
-            alone = path.name.removesuffix(".gz").rpartition(".")[0]
-            raw = raw.append_column("symbol", pa.repeat(alone, raw.num_rows).dictionary_encode())
-    return table_of(raw, plain_path(path), None if is_parquet else how.date_format)
+        alone = path.name.removesuffix(".gz").rpartition(".")[0]
+        return _Raw(name, alone, raw, None if is_parquet else how.date_format)
+
+
+def _tables_of(raws: list[_Raw]) -> list[pa.Table]:
+    """The tables of files of one kind: together, which takes a tenth of the time, unless their dates are texts.
+
+    Those can be read in one way or another beside the others of their own file.
+    """
+    if len(raws) > 1 and is_typed(raws[0].table["date"].type):
+        with suppress(MarketDataError):  # in which file, is said below
+            return [_table_of(raws)]
+    return [_table_of([raw]) for raw in raws]
+
+
+def _table_of(raws: list[_Raw]) -> pa.Table:
+    """The rows of files of one kind. Raises MarketDataError, which names the first."""
+    name, counts = raws[0].name, [raw.table.num_rows for raw in raws]
+    rows = pa.concat_tables([raw.table for raw in raws])
+    with naming(name):
+        if "symbol" in rows.column_names:
+            symbols = _symbols(rows["symbol"])
+        else:
+            symbols = _each(_symbols(pa.chunked_array([[raw.alone for raw in raws]])), counts)
+    files = _each(pa.array([raw.name for raw in raws]).dictionary_encode(), counts)
+    return _read_as(rows, symbols, files, name, raws[0].date_format)
 
 
 def table_of(raw: pa.Table, name: str, date_format: str | None = None) -> pa.Table:
@@ -96,7 +156,15 @@ def table_of(raw: pa.Table, name: str, date_format: str | None = None) -> pa.Tab
     dates that are texts, see days_and_times. Raises MarketDataError in one line.
     """
     with naming(name):
-        columns = {"symbol": _symbols(raw["symbol"])}
+        symbols = _symbols(raw["symbol"])
+    return _read_as(raw, symbols, _each(pa.array([name]).dictionary_encode(), [raw.num_rows]), name, date_format)
+
+
+def _read_as(
+    raw: pa.Table, symbols: pa.DictionaryArray, files: pa.DictionaryArray, name: str, date_format: str | None
+) -> pa.Table:
+    columns: dict[str, Any] = {"symbol": symbols}
+    with naming(name):
         columns["date"], times = days_and_times(raw["date"], name, date_format)
         if times is not None:
             columns["time"] = times
@@ -104,7 +172,7 @@ def table_of(raw: pa.Table, name: str, date_format: str | None = None) -> pa.Tab
         if column not in columns:
             with naming(name, place=f", column {column},"):
                 columns[column] = _numbers(raw[column])
-    columns["file"] = pa.repeat(name, raw.num_rows).dictionary_encode()
+    columns["file"] = files
     return pa.table(columns)
 
 
@@ -123,8 +191,18 @@ def naming(name: str, place: str = "") -> Iterator[None]:
 def _read_parquet(path: Path, most_rows: int) -> pa.Table:
     file = Parquet(str(path))
     refuse_rows(file.rows, most_rows)
-    names = find_columns(file.names)
+    names = _columns_of(tuple(file.names))
     return file.read(list(names.values())).select(list(names.values())).rename_columns(list(names))
+
+
+@lru_cache(maxsize=8)  # the files of a folder have mostly the same
+def _columns_of(header: tuple[str, ...]) -> dict[str, str]:
+    return find_columns(header)
+
+
+def _each(texts: pa.DictionaryArray, counts: list[int]) -> pa.DictionaryArray:
+    """Each of some texts in so many rows."""
+    return pa.DictionaryArray.from_arrays(np.repeat(texts.indices.to_numpy(), counts), texts.dictionary)
 
 
 def _symbols(raw: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -146,6 +224,8 @@ def _symbols(raw: pa.ChunkedArray) -> pa.DictionaryArray:
 
 def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column as 64-bit numbers; each entry of a dictionary of texts is read once."""
+    if pa.types.is_float64(column.type):
+        return column
     if not pa.types.is_dictionary(column.type):
         return column.cast(pa.float64())
     parts = [chunk.dictionary.cast(pa.float64()).take(chunk.indices) for chunk in column.chunks]

@@ -1,11 +1,16 @@
 """Labels: what a decision could have earned, alone or beside the other stocks of the day.
 
-Legend: T sessions, S symbols, H horizons, N rows of one symbol.
+Legend: T sessions, S symbols, H horizons, N returns of one symbol.
 """
 
+# mypy: allow-untyped-defs
+# numba infers the types of compiled functions from the calls.
+
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from numba import njit
 from scipy.stats import rankdata
 
 from hftraining.core.bars import Bars
@@ -37,7 +42,7 @@ def make_labels(
     if relative not in KINDS:
         raise ValueError(f"relative={relative} is not one of {', '.join(KINDS)}")
     n_sessions, n_symbols = bars.close_TS.shape
-    labels_TSH = np.full((n_sessions, n_symbols, len(horizons)), np.nan)
+    labels_TSH = np.full((n_sessions, n_symbols, len(horizons)), np.nan, np.float32)
     present_TS = bars.present_TS
     log_TS, lag = (np.log(bars.open_TS), lag) if label == "open" else (np.log(bars.close_TS), 0)
     beta_TS = trailing_beta(bars) if relative == "residual" else np.ones((n_sessions, 1))
@@ -47,18 +52,19 @@ def make_labels(
             continue
         earned_TS = log_TS[lag + horizon :] - log_TS[lag : lag + count]
         earned_TS[~present_TS[:count]] = np.nan
-        labels_TSH[:count, :, h] = _beside_the_others(earned_TS, beta_TS[:count], relative)
-    return (labels_TSH / label_span(volatility_TS, horizons, relative)).astype(np.float32)
+        apart_TS = _beside_the_others(earned_TS, beta_TS[:count], relative)
+        labels_TSH[:count, :, h] = apart_TS / label_span(volatility_TS[:count], (horizon,), relative)[:, :, 0]
+    return labels_TSH
 
 
 def label_span(volatility_TS: np.ndarray, horizons: Sequence[int], relative: str) -> np.ndarray:
     """span_TSH: what one unit of a label is, the one function that says so.
 
-    A log return, volatility_TS * sqrt(h), NaN where the volatility is. For zscore and rank 1: a standard deviation of
-    the day.
+    A log return, volatility_TS * sqrt(h), NaN where the volatility is. For zscore and rank 1 (read-only, without
+    memory of its own): a standard deviation of the day.
     """
     if relative in BY_DAY:
-        return np.ones((*volatility_TS.shape, len(horizons)))
+        return np.broadcast_to(1.0, (*volatility_TS.shape, len(horizons)))
     return volatility_TS[:, :, None] * np.sqrt(np.asarray(horizons, float))
 
 
@@ -71,15 +77,7 @@ def trailing_beta(bars: Bars) -> np.ndarray:
     return_TS = _daily_returns(bars)
     market_T = _mean_of_the_day(return_TS)
     beta_TS = np.full(return_TS.shape, np.nan)
-    for s in range(return_TS.shape[1]):
-        rows = np.flatnonzero(np.isfinite(return_TS[:, s]))
-        x_N, y_N = market_T[rows], return_TS[rows, s]
-        n_N = np.minimum(np.arange(1, len(rows) + 1), BETA_ROWS)
-        x_sum_N, y_sum_N, xx_N, xy_N = (_trailing_sum(of_N) for of_N in (x_N, y_N, x_N * x_N, x_N * y_N))
-        variance_N = (xx_N - x_sum_N * x_sum_N / n_N) / n_N
-        covariance_N = (xy_N - x_sum_N * y_sum_N / n_N) / n_N
-        known_N = (n_N >= BETA_LEAST) & (variance_N > NO_MOVE**2)
-        beta_TS[rows, s] = np.where(known_N, covariance_N / np.where(known_N, variance_N, 1.0), np.nan)
+    _betas(return_TS, market_T, BETA_ROWS, BETA_LEAST, beta_TS)
     return beta_TS
 
 
@@ -111,16 +109,40 @@ def _mean_of_the_day(values_TS: np.ndarray) -> np.ndarray:
 
 def _daily_returns(bars: Bars) -> np.ndarray:
     """return_TS: log return from a symbol's bar before, however long ago, to the close of t; NaN without either."""
-    return_TS = np.full(bars.close_TS.shape, np.nan)
-    present_TS = bars.present_TS
-    for s in range(len(bars.symbols_S)):
-        rows = np.flatnonzero(present_TS[:, s])
-        return_TS[rows[1:], s] = np.diff(np.log(bars.close_TS[rows, s]))
+    return_TS = np.log(bars.close_TS)
+    _differences(return_TS)
     return return_TS
 
 
-def _trailing_sum(values_N: np.ndarray) -> np.ndarray:
-    """The sum of up to the last 252 values."""
-    total_N = np.cumsum(values_N)
-    total_N[BETA_ROWS:] = total_N[BETA_ROWS:] - total_N[:-BETA_ROWS]
-    return total_N
+@njit(cache=True, nogil=True)
+def _differences(log_TS):
+    """Each value less the last known one before it, in place."""
+    last_S = np.full(log_TS.shape[1], np.nan)
+    for t in range(log_TS.shape[0]):
+        for s in range(log_TS.shape[1]):
+            now = log_TS[t, s]
+            log_TS[t, s] = now - last_S[s]
+            last_S[s] = last_S[s] if math.isnan(now) else now
+
+
+@njit(cache=True, nogil=True)
+def _betas(return_TS, market_T, most, least, beta_TS):
+    """Fill beta_TS where a stock has a return: covariance with the market over the market's variance."""
+    n_sessions, n_symbols = return_TS.shape
+    # The sums of x, y, x x and x y over all returns so far: those of a window are differences of two.
+    sum_4N = np.zeros((4, n_sessions + 1))
+    for s in range(n_symbols):
+        count = 0
+        for t in range(n_sessions):
+            x, y = market_T[t], return_TS[t, s]
+            if not math.isfinite(y):
+                continue
+            for row, term in enumerate((x, y, x * x, x * y)):
+                sum_4N[row, count + 1] = sum_4N[row, count] + term
+            count += 1
+            n, first = min(count, most), max(count - most, 0)
+            x_sum, y_sum = sum_4N[0, count] - sum_4N[0, first], sum_4N[1, count] - sum_4N[1, first]
+            xx, xy = sum_4N[2, count] - sum_4N[2, first], sum_4N[3, count] - sum_4N[3, first]
+            variance = (xx - x_sum * x_sum / n) / n
+            if n >= least and variance > NO_MOVE**2:
+                beta_TS[t, s] = (xy - x_sum * y_sum / n) / n / variance

@@ -7,15 +7,31 @@ are read here, since some damaged footers end the process when pyarrow is asked 
 Format: https://github.com/apache/parquet-format, src/main/thrift/parquet.thrift.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hftraining.market.thrift import BadThrift, Thrift
+from hftraining.market import pages
+from hftraining.market.pages import Walk, chunks_of, walk, walk_in_windows
+from hftraining.market.thrift import (
+    AFTER,
+    BYTES,
+    FIRST,
+    INT,
+    LAST,
+    LIST,
+    STRUCT,
+    BadThrift,
+    count_of,
+    field_of,
+    is_list,
+    rows_of,
+)
 from hftraining.market.wording import plain
 
 MOST_FOOTER_BYTES = 2**23
@@ -26,10 +42,9 @@ MOST_TEXT = 64  # characters of a symbol or a date
 NUMBER_BYTES, TEXT_BYTES, SLACK_BYTES = 24, 80, 2**24
 # Real daily bars take some 15 bytes a row, compressed; a few kilobytes that claim millions of rows are a trap.
 FEWEST_BYTES_A_ROW, TRAP_ROWS = 1.0, 1_000_000
+AT_ONCE_BYTES = 2**24  # of a file that is read whole, in half the time; from larger ones only the columns of bars are
 BYTE_ARRAY, FIXED_BYTES = 6, 7  # physical types
-DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_2 = 0, 2, 3
-# Each text is told from the one before it, so that a few bytes can stand for any number of long ones.
-DELTA_BYTE_ARRAY = 7
+MOST_SCHEMA_BYTES = 2**16  # of one that is remembered for the next file
 
 
 class UnsafeFile(ValueError):
@@ -46,15 +61,6 @@ class _Leaf:
     flat: bool  # one value a row, at the top of the schema
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """The part of a column in one row group: where its pages begin and end, and how many values they have."""
-
-    start: int
-    end: int
-    values: int
-
-
 class Parquet:
     """An open parquet file whose footer was checked: its rows, and the names of its columns.
 
@@ -62,18 +68,33 @@ class Parquet:
     """
 
     def __init__(self, path: str) -> None:
-        self.source = pa.OSFile(path)
+        self.source: pa.NativeFile = pa.OSFile(path)
         size = self.source.size()
+        self._whole: np.ndarray | None = None  # the bytes of a file that is read at once
+        if size <= AT_ONCE_BYTES:
+            content = self.source.read()
+            self.source, self._whole = pa.BufferReader(content), np.frombuffer(content, np.uint8)
+        written = _footer(self.source, size)
         try:
-            footer = _footer(self.source, size)
-            self.names, self._leaves = _schema(_list_of(footer[2], dict))
-            groups = _list_of(footer[4], dict)
-            self._rows = [_number(group[3]) for group in groups]
-            self._groups = [_chunks(group, len(self._leaves)) for group in groups]
-            claimed = _number(footer[3])
+            footer_N5 = rows_of(written)
+            schema, groups = field_of(footer_N5, 0, 2, LIST), field_of(footer_N5, 0, 4, LIST)
+            claimed = int(count_of(footer_N5, 0, 3, -1))
+            if min(schema, groups) < 1 or claimed < 0:
+                raise BadThrift("it lacks its schema, its parts or its rows")
+            elements = written[footer_N5[schema, FIRST] : footer_N5[schema, LAST]]
+            read = _schema if len(elements) <= MOST_SCHEMA_BYTES else _schema.__wrapped__
+            names, self._leaves = read(elements)
         except (BadThrift, LookupError, TypeError, AttributeError, UnicodeError) as error:
             raise UnsafeFile("has a footer that cannot be read") from error
-        self.rows = sum(self._rows)  # not what the footer claims beside it
+        self.names = list(names)
+        said, count, self._rows_G, self._chunks_GL3 = chunks_of(footer_N5, groups, len(self._leaves))
+        if said == pages.BAD:
+            raise UnsafeFile("has a footer that cannot be read")
+        if said == pages.OTHER_FILE:
+            raise UnsafeFile("has its columns in another file: not read")
+        if said:
+            raise UnsafeFile(f"has {count:,} columns in a part of it, but {len(self._leaves):,} in its schema")
+        self.rows = sum(self._rows_G.tolist())  # not what the footer claims beside it; and no number overflows here
         if self.rows != claimed:
             raise UnsafeFile(f"claims {claimed:,} rows, but its parts have {self.rows:,}: not read")
         if self.rows > TRAP_ROWS and size < self.rows * FEWEST_BYTES_A_ROW:
@@ -95,29 +116,42 @@ class Parquet:
             texts += [name] if leaf.kind == BYTE_ARRAY else []
             budget -= self._check_pages(name, leaf, TEXT_BYTES if leaf.kind == BYTE_ARRAY else NUMBER_BYTES, budget)
         self.source.seek(0)
-        table = pq.ParquetFile(self.source, read_dictionary=texts).read(columns=columns)
+        table = pq.ParquetFile(self.source, read_dictionary=texts).read(columns=columns, use_threads=False)
         for name in texts:
             check_texts(table[name], name)
         return table
 
     def _check_pages(self, name: str, leaf: _Leaf, row_bytes: int, budget: int) -> int:
         """The number of pages of a column. Raises UnsafeFile if they unpack to more than its rows can need."""
-        most = self.rows * row_bytes + SLACK_BYTES
-        unpacked = pages = 0
-        for rows, group in zip(self._rows, self._groups, strict=True):
-            chunk = group[leaf.place]
-            if chunk.values != rows:
-                raise UnsafeFile(f"claims {chunk.values:,} values of {_quoted(name)} in {rows:,} rows: not read")
-            for size in _pages(self.source, chunk):
-                unpacked, pages = unpacked + size, pages + 1
-                if unpacked > most:
-                    raise UnsafeFile(
-                        f"unpacks to more than {most:,} bytes of {_quoted(name)} for {self.rows:,} rows, which no real "
-                        "bars do: not read"
-                    )
-                if pages > budget:
-                    raise UnsafeFile(f"has more than {MOST_PAGES:,} pages, which no real bars do: not read")
-        return pages
+        most = min(self.rows * row_bytes + SLACK_BYTES, 2**62)
+        unpacked = walked_pages = 0
+        for rows, (start, end, values) in zip(self._rows_G, self._chunks_GL3[:, leaf.place], strict=True):
+            if values != rows:
+                raise UnsafeFile(f"claims {values:,} values of {_quoted(name)} in {rows:,} rows: not read")
+            span = start, end, values, most - unpacked, budget - walked_pages
+            if self._whole is not None:
+                walked = Walk(*walk(self._whole, *span))
+            else:
+                walked = walk_in_windows(self.source, *span)
+            if walked.said:
+                raise UnsafeFile(_why(walked, name, most, self.rows))
+            unpacked, walked_pages = unpacked + walked.unpacked, walked_pages + walked.pages
+        return walked_pages
+
+
+def _why(walked: Walk, name: str, most: int, rows: int) -> str:
+    """What is wrong with the page at which a walk ended."""
+    if walked.said == pages.TOO_LARGE:
+        return (
+            f"unpacks to more than {most:,} bytes of {_quoted(name)} for {rows:,} rows, which no real bars do: not read"
+        )
+    if walked.said == pages.MANY:
+        return f"has more than {MOST_PAGES:,} pages, which no real bars do: not read"
+    if walked.said == pages.ENTRIES:
+        return f"claims {walked.entries:,} entries in a dictionary of {walked.size:,} bytes: not read"
+    if walked.said == pages.DELTA:
+        return "stores text as differences (DELTA_BYTE_ARRAY), whose length nothing bounds: not read"
+    return "has a page whose header cannot be read"
 
 
 def check_texts(column: pa.ChunkedArray, name: str) -> None:
@@ -133,7 +167,7 @@ def _quoted(name: str) -> str:
     return plain(ascii(name), 80)
 
 
-def _footer(source: pa.NativeFile, size: int) -> dict[int, Any]:
+def _footer(source: pa.NativeFile, size: int) -> bytes:
     source.seek(max(size - 8, 0))
     tail = source.read(8)
     length = int.from_bytes(tail[:4], "little")
@@ -142,11 +176,16 @@ def _footer(source: pa.NativeFile, size: int) -> dict[int, Any]:
     if length > MOST_FOOTER_BYTES:
         raise UnsafeFile(f"has a footer of {length:,} bytes, more than the {MOST_FOOTER_BYTES:,} that are read")
     source.seek(size - 8 - length)
-    return Thrift(source.read(length)).struct()
+    return bytes(source.read(length))
 
 
-def _schema(elements: list[dict[int, Any]]) -> tuple[list[str], dict[str, _Leaf]]:
-    """The names at the top of the schema, and the leaves of the schema by name (or by names joined with a dot)."""
+@lru_cache(maxsize=8)  # the files of a folder have mostly one
+def _schema(written: bytes) -> tuple[tuple[str, ...], dict[str, _Leaf]]:
+    """The names at the top of the schema, and the leaves of the schema by name (or by names joined with a dot).
+
+    written: the list of the schema's elements, in thrift.
+    """
+    elements = _elements(written)
     if len(elements) > MOST_COLUMNS:
         raise UnsafeFile(f"has {len(elements):,} columns, more than the {MOST_COLUMNS:,} that are read")
     names: list[str] = []
@@ -170,69 +209,28 @@ def _schema(elements: list[dict[int, Any]]) -> tuple[list[str], dict[str, _Leaf]
         leaf = _Leaf(len(leaves), _number(element[1]), _number(element.get(2, 0)), flat)
         if leaves.setdefault(".".join([*inside, name]), leaf) is not leaf:
             raise UnsafeFile(f"has two columns called {_quoted(name)}: leave one out")
-    return names, leaves
+    return tuple(names), leaves
 
 
-def _chunks(group: dict[int, Any], count: int) -> list[_Chunk]:
-    """The chunks of a row group, one a leaf. Refuses lists of other kinds than Arrow takes them for."""
-    chunks = []
-    _list_of(group.get(4, []), dict)  # sorting columns
-    for column in _list_of(group[1], dict):
-        about = column[3]
-        kinds = {2: int, 3: bytes, 8: dict, 13: dict}  # encodings, path, notes, statistics of encodings
-        for field, kind in kinds.items():
-            _list_of(about.get(field, []), kind)
-        for field in (2, 3):
-            _list_of(about.get(16, {}).get(field, []), int)  # histograms of levels
-        if column.get(1):
-            raise UnsafeFile("has its columns in another file: not read")
-        start, dictionary = _number(about[9]), _number(about.get(11, 0))
-        start = dictionary if 0 < dictionary < start else start
-        chunks.append(_Chunk(start, start + _number(about[7]), _number(about[5])))
-    if len(chunks) != count:
-        raise UnsafeFile(f"has {len(chunks):,} columns in a part of it, but {count:,} in its schema")
-    return chunks
-
-
-def _list_of(values: Any, kind: type) -> list[Any]:
-    if not isinstance(values, list) or not all(type(value) is kind for value in values):
-        raise TypeError(f"no list of {kind.__name__}")
-    return values
+def _elements(written: bytes) -> list[dict[int, Any]]:
+    """The numbers and texts of each struct in a list, by field; None for what is neither."""
+    in_struct = b"\x19" + written + b"\0"
+    rows_N5 = rows_of(in_struct)
+    if not is_list(rows_N5, 1, STRUCT):
+        raise BadThrift("no list of structs")
+    rows = rows_N5.tolist()
+    elements: list[dict[int, Any]] = []
+    at = 2
+    while at < len(rows):
+        found, at, end = {}, at + 1, rows[at][AFTER]
+        while at < end:
+            kind, field, first, last, at = rows[at]
+            found[field] = {INT: first, BYTES: in_struct[first:last]}.get(kind)
+        elements.append(found)
+    return elements
 
 
 def _number(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise TypeError(f"{value!r:.40} is no count")
     return value
-
-
-def _pages(source: pa.NativeFile, chunk: _Chunk) -> Iterator[int]:
-    """The unpacked size of each page of a column chunk, in the order in which Arrow will read them."""
-    place, values, end = chunk.start, 0, min(chunk.end, source.size())
-    while place < end and values < chunk.values:
-        page, length = _page_header(source, place, end)
-        try:
-            kind, unpacked, packed = _number(page[1]), _number(page[2]), _number(page[3])
-            about = page.get({DATA_PAGE: 5, DICTIONARY_PAGE: 7, DATA_PAGE_2: 8}.get(kind, 0), {})
-            count, encoding = _number(about.get(1, 0)), about.get(4 if kind == DATA_PAGE_2 else 2, 0)
-        except (LookupError, TypeError, AttributeError) as error:
-            raise UnsafeFile("has a page whose header cannot be read") from error
-        if kind == DICTIONARY_PAGE and count > unpacked:  # Arrow takes memory for each entry that is claimed
-            raise UnsafeFile(f"claims {count:,} entries in a dictionary of {unpacked:,} bytes: not read")
-        if encoding == DELTA_BYTE_ARRAY:
-            raise UnsafeFile("stores text as differences (DELTA_BYTE_ARRAY), whose length nothing bounds: not read")
-        values += count if kind in (DATA_PAGE, DATA_PAGE_2) else 0
-        place += length + packed
-        yield unpacked
-
-
-def _page_header(source: pa.NativeFile, place: int, end: int) -> tuple[dict[int, Any], int]:
-    """The header of a page, and its length."""
-    for window in (256, 2**16):  # it holds the least and the largest value, too
-        source.seek(place)
-        reader = Thrift(source.read(min(window, end - place)))
-        try:
-            return reader.struct(), reader.place
-        except BadThrift as error:
-            cause = error
-    raise UnsafeFile("has a page whose header cannot be read") from cause

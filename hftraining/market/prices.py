@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numba import njit
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import did_you_mean
 from hftraining.market import audit, dividends, files, intraday, sample, sessions, yahoo
 from hftraining.market.columns import MOST_ROWS, NEEDED
 from hftraining.market.config import MOST_LETTERS_OF_A_SYMBOL, MarketDataError, StocksConfig
+from hftraining.market.kept_bars import kept_bars
+from hftraining.market.screen import codes_of
 from hftraining.market.wording import excluding, listed, plain, plain_path
 
 MOST_BARS = MOST_ROWS  # also where most symbols have no bar on most days; some 2 GB
@@ -27,6 +30,13 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
     sessions on which any symbol has a bar. Bars.warnings says what was repaired and what is missing. session: of
     curl_cffi, for yahoo; by default new.
     """
+    try:
+        return _loaded(config, session)
+    finally:
+        files.hand_back_memory()
+
+
+def _loaded(config: StocksConfig, session: Any) -> Bars:
     sessions.check_calendar(config.calendar)
     if config.source == "yahoo":
         config, notes = _in_their_case(config, {name.upper() for name in config.symbols if name.isascii()})
@@ -38,6 +48,10 @@ def load_bars(config: StocksConfig, session: Any = None) -> Bars:
         return bars_of_rows(*sample.read_sample(), config, "packaged sample", [sample.HINDSIGHT])
     if config.source == "sample5":
         return bars_of_rows(sample.read_sample5(), None, config, "packaged sample of five")
+    return kept_bars(config, _of_files)
+
+
+def _of_files(config: StocksConfig) -> Bars:
     assert config.path is not None
     table = files.read_files(Path(config.path), config.csv)
     return bars_of_rows(table, None, config, config.path if config.path.isprintable() else plain_path(config.path))
@@ -121,7 +135,8 @@ def _choose(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
     wanted = set(config.symbols or known) - set(config.exclude)
     if not wanted:
         raise MarketDataError(f"{excluding(config.exclude)} leaves no symbol")
-    table = table[table["symbol"].isin(wanted)]
+    if wanted != known:
+        table = table[table["symbol"].isin(wanted)]
     # Sorted categories, so that sorting by symbol is alphabetical.
     return table.assign(symbol=table["symbol"].cat.set_categories(sorted(wanted)))
 
@@ -149,7 +164,7 @@ def _between(table: pd.DataFrame, config: StocksConfig) -> pd.DataFrame:
         if not first - SLACK <= day <= last + SLACK:
             raise MarketDataError(f"stocks.{name}={text} lies outside the data, which run from {first} to {last}")
         keep &= dates >= day if name == "start" else dates <= day
-    return table[keep]
+    return table if keep.all() else table[keep]
 
 
 def _events_of(events: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -160,20 +175,23 @@ def _events_of(events: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]) -> Bars:
     """Put each row at its session and symbol."""
-    known = list(table["symbol"].cat.categories)
+    known = dict.fromkeys(table["symbol"].cat.categories)
     symbols = [symbol for symbol in wanted or known if symbol in known]
-    place_of_code = np.array([symbols.index(symbol) for symbol in known])
-    columns = place_of_code[table["symbol"].cat.codes.to_numpy()]
-    sessions_T, rows = np.unique(table["date"].to_numpy().astype("datetime64[D]"), return_inverse=True)
+    place = {symbol: s for s, symbol in enumerate(symbols)}
+    place_of_code = np.array([place[symbol] for symbol in known])
+    sessions_T, since_N, row_D = _sessions(table["date"].to_numpy().astype("datetime64[D]"))
     if len(sessions_T) * len(symbols) > MOST_BARS:
         raise MarketDataError(
             f"{len(symbols):,} symbols on {len(sessions_T):,} days, of which {len(table):,} have a bar, take more than "
             f"the {MOST_BARS:,} places that are held in memory: choose fewer with stocks.symbols, stocks.start or "
             "stocks.end"
         )
-    arrays = np.full((len(NEEDED), len(sessions_T), len(symbols)), np.nan)
+    arrays = np.empty((len(NEEDED), len(sessions_T), len(symbols)))
+    if len(table) < arrays[0].size:
+        arrays.fill(np.nan)
+    at = codes_of(table["symbol"].cat.codes.to_numpy()), since_N, place_of_code, row_D
     for array_TS, name in zip(arrays, NEEDED, strict=True):
-        array_TS[rows, columns] = table[name].to_numpy()
+        _put(table[name].to_numpy("float64"), *at, array_TS)
     idle = (table["volume"] == 0).to_numpy()
     if idle.any():
         named = listed(sorted(table["symbol"][idle].astype(str).unique()))
@@ -181,3 +199,22 @@ def _align(table: pd.DataFrame, wanted: list[str], source: str, notes: list[str]
     open_TS, high_TS, low_TS, close_TS, volume_TS = arrays
     bars = Bars(tuple(symbols), sessions_T, open_TS, high_TS, low_TS, close_TS, volume_TS, source=source)
     return replace(bars, warnings=tuple(notes))
+
+
+def _sessions(days_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The days that there are, rising; of each row the days since the first; the place of each such day D among them.
+
+    As np.unique, which sorts all rows.
+    """
+    first = days_N.min()
+    since_N = (days_N - first).astype(np.int64)  # of the years that audit.py lets pass, some 46,000 days
+    is_session_D = np.zeros(int(since_N.max()) + 1, bool)
+    is_session_D[since_N] = True
+    return first + np.flatnonzero(is_session_D), since_N, np.cumsum(is_session_D) - 1
+
+
+@njit(cache=True, nogil=True)
+def _put(values_N, code_N, since_N, place_of_code, row_D, array_TS):  # type: ignore[no-untyped-def]
+    """Put each value at its session and symbol."""
+    for n in range(values_N.size):
+        array_TS[row_D[since_N[n]], place_of_code[code_N[n]]] = values_N[n]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import did_you_mean
@@ -69,11 +70,16 @@ CALENDAR_OF = {exchange: calendar for calendar, exchanges in YAHOO.items() for e
 
 
 class Calendar(NamedTuple):
-    """Sessions of an exchange, which is known from its first to its last day."""
+    """Sessions of an exchange, which is known from its first to its last day.
+
+    opens_T, closes_T: instants in UTC, datetime64[s].
+    """
 
     sessions_T: np.ndarray
     first: np.datetime64
     last: np.datetime64
+    opens_T: np.ndarray
+    closes_T: np.ndarray
 
 
 def check_calendar(name: str | None) -> None:
@@ -86,6 +92,14 @@ def check_calendar(name: str | None) -> None:
     if name not in known:
         hint = did_you_mean(name[:100].upper(), known) or "; e.g. XNYS, XLON, XTKS"
         raise MarketDataError(f"stocks.calendar={plain(name, 60)} is not a calendar of exchange_calendars{hint}")
+
+
+def canonical_calendar(name: str) -> str:
+    """The name of which a calendar's is an alias, such as XNYS of NASDAQ."""
+    import exchange_calendars
+
+    found: str = exchange_calendars.resolve_alias(name)
+    return found
 
 
 def notes_on_sessions(bars: Bars, calendar: str | None, exchanges: Mapping[str, str]) -> list[str]:
@@ -104,7 +118,7 @@ def notes_on_sessions(bars: Bars, calendar: str | None, exchanges: Mapping[str, 
     present_TS = bars.present_TS
     for name, places in columns.items():
         sessions_T = bars.sessions_T[present_TS[:, places].any(axis=1)]
-        if name is None and _is_of_new_york(sessions_T):
+        if name is None and fits_new_york(sessions_T):
             name = DEFAULT
         known = _sessions_between(name, sessions_T) if name else None
         if name and known is None:
@@ -124,7 +138,10 @@ def notes_on_sessions(bars: Bars, calendar: str | None, exchanges: Mapping[str, 
             where = "on a weekend"
         if len(strange_T):
             notes.append(f"days with bars {where}: {listed(strange_T, 5)}")
-        found = [gap for s in places for gap in _gaps(bars.symbols_S[s], bars.sessions_T[present_TS[:, s]], expected_T)]
+        lacking = [places[n] for n in np.flatnonzero(_lacks(present_TS[:, places], bars.sessions_T, expected_T))]
+        found = [
+            gap for s in lacking for gap in _gaps(bars.symbols_S[s], bars.sessions_T[present_TS[:, s]], expected_T)
+        ]
         if found:
             yardsticks.add(name or "the days on which any symbol has bars")
         gaps += found
@@ -133,6 +150,44 @@ def notes_on_sessions(bars: Bars, calendar: str | None, exchanges: Mapping[str, 
         more = f"; and {len(words) - MOST_GAPS:,} more gaps" if len(words) > MOST_GAPS else ""
         notes.append(f"{'; '.join(words[:MOST_GAPS])}{more} (sessions of {' and '.join(sorted(yardsticks))})")
     return notes
+
+
+def _lacks(present_TS: np.ndarray, sessions_T: np.ndarray, expected_T: np.ndarray) -> np.ndarray:
+    """Which symbols have no bar on one of the expected days between their first and their last."""
+    row_T = np.minimum(np.searchsorted(sessions_T, expected_T), len(sessions_T) - 1)
+    no_session_T = sessions_T[row_T] != expected_T
+    day_T, expected_T = sessions_T.astype(np.int64), expected_T.astype(np.int64)
+    return _lacks_compiled(present_TS, day_T, expected_T, row_T, no_session_T)
+
+
+@njit(cache=True, nogil=True)
+def _lacks_compiled(present_TS, day_T, expected_T, row_T, no_session_T):  # type: ignore[no-untyped-def]
+    n_sessions, n_symbols = present_TS.shape
+    first_S, last_S = np.full(n_symbols, n_sessions), np.full(n_symbols, -1)
+    for t in range(n_sessions):
+        for s in range(n_symbols):
+            if present_TS[t, s]:
+                first_S[s], last_S[s] = min(first_S[s], t), t
+    lacks_S = np.zeros(n_symbols, np.bool_)
+    for e in range(expected_T.size):
+        for s in range(n_symbols):
+            if first_S[s] < last_S[s] and day_T[first_S[s]] < expected_T[e] < day_T[last_S[s]]:
+                lacks_S[s] |= no_session_T[e] or not present_TS[row_T[e], s]
+    return lacks_S
+
+
+def next_session(sessions_T: np.ndarray, calendar: str | None) -> str | None:
+    """The first session of an exchange after the last of some sessions, ISO; None where no calendar says it.
+
+    calendar: its name; None: XNYS where at least 98 % of these days are its sessions.
+    """
+    name = calendar or (DEFAULT if fits_new_york(sessions_T) else None)
+    if name is None:
+        return None
+    last = sessions_T[-1]
+    known = calendar_of_years(name, str(last)[:4], str(int(str(last)[:4]) + 1))
+    later_T = known.sessions_T[known.sessions_T > last] if known else sessions_T[:0]
+    return str(later_T[0]) if len(later_T) else None
 
 
 def _gaps(symbol: str, days_T: np.ndarray, expected_T: np.ndarray) -> list[tuple[int, str]]:
@@ -154,7 +209,7 @@ def _gaps(symbol: str, days_T: np.ndarray, expected_T: np.ndarray) -> list[tuple
     return found
 
 
-def _is_of_new_york(sessions_T: np.ndarray) -> bool:
+def fits_new_york(sessions_T: np.ndarray) -> bool:
     """Whether nearly all of some days are sessions of New York's exchanges."""
     years = np.arange(int(str(sessions_T[0])[:4]), int(str(sessions_T[-1])[:4]) + 1)
     closed = np.array([f"{year:04}-{day}" for year in years for day in ("01-01", "07-04", "12-25")], "datetime64[D]")
@@ -167,11 +222,15 @@ def _is_of_new_york(sessions_T: np.ndarray) -> bool:
 
 def _sessions_between(name: str, sessions_T: np.ndarray) -> Calendar | None:
     """A calendar in the years of some days, None where the library cannot make it."""
-    return _load_calendar(name, str(sessions_T[0])[:4], str(sessions_T[-1])[:4])
+    return calendar_of_years(name, str(sessions_T[0])[:4], str(sessions_T[-1])[:4])
 
 
 @functools.lru_cache(maxsize=16)
-def _load_calendar(name: str, first_year: str, last_year: str) -> Calendar | None:
+def calendar_of_years(name: str, first_year: str, last_year: str) -> Calendar | None:
+    """The calendar of an exchange from the first day of a year to the last of another, or as far as it is known.
+
+    None where the library has not finished it. name: see check_calendar.
+    """
     import exchange_calendars
 
     first, last = np.datetime64(f"{first_year}-01-01"), np.datetime64(f"{last_year}-12-31")
@@ -184,11 +243,14 @@ def _load_calendar(name: str, first_year: str, last_year: str) -> Calendar | Non
             first = max(first, np.datetime64(low, "D")) if low is not None else first
             last = min(last, np.datetime64(high, "D")) if high is not None else last
             if last - first < np.timedelta64(31, "D"):  # too few to load
-                return Calendar(np.array([], "datetime64[D]"), last, first)
+                none_T = np.array([], "datetime64[s]")
+                return Calendar(none_T.astype("datetime64[D]"), last, first, none_T, none_T)
             calendar = exchange_calendars.get_calendar(name, start=str(first), end=str(last))
     except (ValueError, NotImplementedError):  # some calendars of the library are unfinished
         return None
-    return Calendar(calendar.sessions.to_numpy().astype("datetime64[D]"), first, last)
+    opens_T, closes_T = (times.dt.tz_localize(None).to_numpy("datetime64[s]") for times in
+                         (calendar.opens, calendar.closes))  # fmt: skip
+    return Calendar(calendar.sessions.to_numpy().astype("datetime64[D]"), first, last, opens_T, closes_T)
 
 
 def _sessions_of_all(sessions_T: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -85,6 +86,19 @@ def load_snapshot(folder: Path, name: str) -> pd.DataFrame:
         f"{plain_path(path)} was altered or damaged, since its content does not match its name: restore it, or fetch "
         "it again with stocks.refresh=true"
     ) from cause
+
+
+def with_snapshot(stocks: StocksConfig, name: str, outputs: Path | None, advice: str) -> StocksConfig:
+    """The stocks from a snapshot that was made before, wherever it lies now: in their folder, or below `outputs`.
+
+    outputs: the folder of the runs, None where it is not known: ./outputs. Raises MarketDataError, with what to do.
+    """
+    places = dict.fromkeys((Path(stocks.snapshots), (outputs or Path("outputs")) / "snapshots"))
+    for place in places:
+        if (place / f"{name}.parquet").is_file():
+            return replace(stocks, snapshot=name, snapshots=str(place), refresh=False)
+    looked = " nor in ".join(map(plain_path, places))
+    raise MarketDataError(f"snapshot missing: {ascii(name)[1:-1][:60]} is not in {looked}: {advice}")
 
 
 def _address(raw: pd.DataFrame) -> str:

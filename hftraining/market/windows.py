@@ -9,6 +9,7 @@ import numpy as np
 
 from hftraining.core.bars import Bars
 from hftraining.market.config import MarketDataError, StocksConfig
+from hftraining.market.features.scaler import Scaled
 
 TRAIN_SHARE, TRAIN_AND_VALID_SHARE = 0.70, 0.85  # where validation and test begin when no date is given
 
@@ -73,6 +74,7 @@ class Batch:
     present_WKL: np.ndarray  # bool
     open_WKL: np.ndarray  # float32, in currency
     close_WKL: np.ndarray  # float32, in currency
+    symbol_WK: np.ndarray  # int64, the symbol's number in the model's universe; -1: none of it, or an empty place
 
 
 def places_of(batch_size: int, symbols_per_window: int, n_symbols: int) -> tuple[int, int]:
@@ -93,14 +95,16 @@ class WindowSampler:
     def __init__(
         self,
         bars: Bars,
-        scaled_TSF: np.ndarray,
+        scaled_TSF: np.ndarray | Scaled,
         known_TS: np.ndarray,
         labels_TSH: np.ndarray,
         train: slice,
         window: int,
         batch_size: int,
         symbols_per_window: int,
+        symbol_S: np.ndarray | None = None,
     ):
+        """symbol_S: the symbols' numbers in the model's universe, see Forecaster.numbers_of; None: in these bars."""
         n_starts = train.stop - train.start - window + 1
         if n_starts < 1:
             raise MarketDataError(
@@ -113,6 +117,7 @@ class WindowSampler:
         self.labels_TSH = np.where(self.known_TS[:, :, None], labels_TSH[train], np.float32(np.nan))
         self.open_TS = bars.open_TS[train].astype(np.float32)
         self.close_TS = bars.close_TS[train].astype(np.float32)
+        self.symbol_S = np.arange(known_TS.shape[1]) if symbol_S is None else symbol_S
 
         # A symbol takes part in a window when at least half of the window's bars have a label.
         labelled_TS = np.isfinite(self.labels_TSH).any(axis=2)
@@ -143,4 +148,5 @@ class WindowSampler:
             present_WKL=self.known_TS[at] & taken_WK1,
             open_WKL=np.where(taken_WK1, self.open_TS[at], unknown),
             close_WKL=np.where(taken_WK1, self.close_TS[at], unknown),
+            symbol_WK=np.where(taken_WK, self.symbol_S[symbol_WK], -1),
         )

@@ -1,18 +1,21 @@
-"""Features and scaler of hftraining/market/features.py."""
+"""Features and scaler of hftraining/market/features."""
 
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from hftraining.market.features import FEATURES, Scaler, make_features
+from hftraining.market.features.names import BASIC, WIDE
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import make_features
 from tests.bars_of import make_bars
 
 ARRAYS = ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")
 
 
 def column(values_TSF, name, symbol=0):
-    return values_TSF[:, symbol, FEATURES.index(name)]
+    return values_TSF[:, symbol, BASIC.index(name)]
 
 
 def test_features_of_day_t_do_not_change_when_later_bars_change():
@@ -38,7 +41,7 @@ def test_a_new_listing_counts_in_the_market_whether_or_not_it_will_live_to_have_
     goes_on, ends = (make_features(replace(bars, **arrays)).values_TSF[:210] for arrays in (listed, ended))
     np.testing.assert_array_equal(goes_on, ends)
     alone = make_features(bars.of(bars.symbols_S[:2])).values_TSF
-    market = FEATURES.index("market_return")
+    market = BASIC.index("market_return")
     assert (goes_on[201:, 0, market] != alone[201:210, 0, market]).all(), "it counts from its second bar on"
 
 
@@ -79,8 +82,16 @@ def test_a_symbol_counts_its_own_bars_and_has_no_features_where_it_has_no_bar():
     sessions = np.busday_offset(np.datetime64("2015-01-01"), np.arange(121), roll="forward")
     values = make_features(replace(whole, sessions_T=sessions, **halted)).values_TSF
     assert np.isnan(values[60]).all()
-    own = slice(0, FEATURES.index("market_return"))
+    own = slice(0, BASIC.index("market_return"))
     np.testing.assert_array_equal(np.delete(values, 60, axis=0)[:, :, own], make_features(whole).values_TSF[:, :, own])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 20])
+def test_bars_that_are_too_few_give_no_features(count):
+    bars = make_bars(n_symbols=2).rows(slice(0, count))
+    for columns in (BASIC, WIDE):
+        made = make_features(bars, columns)
+        assert made.values_TSF.shape == (count, 2, len(columns)) and not made.known_TS.any()
 
 
 def test_the_first_twenty_bars_of_a_symbol_have_no_features():

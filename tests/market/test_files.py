@@ -8,7 +8,7 @@ import pytest
 
 from hftraining.market.columns import NEEDED
 from hftraining.market.config import StocksConfig
-from hftraining.market.files import adjusted
+from hftraining.market.files import adjusted, read_files
 from hftraining.market.prices import load_bars
 from hftraining.market.sample import read_sample5
 from tests.bars_of import load, made_bars, refused
@@ -207,3 +207,20 @@ def test_a_million_rows_load_within_seconds(shared_data):
     wide = raw.pivot(index="date", columns="symbol", values="close").to_numpy("float64")
     left_out = np.isfinite(wide) & np.isnan(bars.close_TS)
     assert left_out.sum() == 38 and np.array_equal(bars.close_TS[~left_out], wide[~left_out], equal_nan=True)
+
+
+def test_files_that_are_read_together_are_read_as_each_alone_and_the_one_at_fault_is_named(tmp_path):
+    bars = made_bars(("AAA", "BBB", "CCC", "DDD"))
+    for n, (symbol, rows) in enumerate(bars.groupby("symbol")):
+        rows = rows.drop(columns="symbol")
+        if n == 2:  # its kind is another: alone between two that are alike
+            rows = rows.assign(volume=rows["volume"].astype("int64"), date=rows["date"].astype("datetime64[ms]"))
+        rows.to_parquet(tmp_path / f"{symbol}.parquet", index=False)
+    together = read_files(tmp_path)
+    apart = [read_files(tmp_path / f"{symbol}.parquet") for symbol in ("AAA", "BBB", "CCC", "DDD")]
+    for name in together:
+        assert together[name].tolist() == [value for one in apart for value in one[name]]
+    rows = pd.read_parquet(tmp_path / "BBB.parquet")
+    rows.loc[7, "date"] = None
+    rows.to_parquet(tmp_path / "BBB.parquet", index=False)
+    assert "BBB.parquet, row 8: nothing is not a date" in refused(tmp_path)

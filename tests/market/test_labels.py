@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from hftraining.core.relative import KINDS
-from hftraining.market.features import make_features
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import BETA_LEAST, label_span, make_labels, trailing_beta
 from tests.bars_of import make_bars
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from hftraining.market import parquet
 from hftraining.market.parquet import Parquet, UnsafeFile
 
 I32, I64, TEXT, LIST, STRUCT = 5, 6, 8, 9, 12
@@ -150,6 +151,25 @@ def test_columns_nested_without_end_are_refused(tmp_path, depth):
 def test_a_footer_that_readers_could_read_in_two_ways_is_refused(tmp_path, change, words):
     path = file(tmp_path / "x.parquet", [ROOT, leaf()], [(10, chunk(10, len(ONES), **change))], body=ONES)
     assert said(path) == words
+
+
+def test_fields_in_falling_order_are_read_and_lists_within_lists_without_end_are_not(tmp_path):
+    column = chunk(10, len(ONES), extra=((40, I32, 1), (17, I32, 1)))
+    path = file(tmp_path / "x.parquet", [ROOT, leaf()], [(10, column)], body=ONES)
+    assert Parquet(str(path)).read(["x"]).num_rows == 10
+    deep = b"\x19" * 100_000 + b"\x15\x02"  # each a list of one list
+    footer = deep + b"\0"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    assert said(path) == "has a footer that cannot be read"
+
+
+def test_a_large_file_is_checked_in_pieces_as_a_small_one_is_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "AT_ONCE_BYTES", 0)
+    path = file(tmp_path / "x.parquet", [ROOT, leaf()], [(10, chunk(10, len(ONES)))], body=ONES)
+    assert Parquet(str(path)).read(["x"]).equals(pq.read_table(path))
+    test_a_page_that_claims_gigabytes_is_not_unpacked(tmp_path)
+    test_a_dictionary_that_claims_billions_of_entries_is_not_read(tmp_path)
+    test_very_many_empty_pages_are_not_walked_for_ever(tmp_path)
 
 
 def test_values_of_gigabytes_of_fixed_length_are_refused(tmp_path):

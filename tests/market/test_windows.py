@@ -4,17 +4,21 @@ import numpy as np
 import pytest
 
 from hftraining.market.config import MarketDataError, StocksConfig
-from hftraining.market.features import Scaler, make_features
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import make_labels
 from hftraining.market.windows import WindowSampler, make_splits
 from tests.bars_of import make_bars
 
 
-def make_sampler(bars, train=slice(0, 300), window=40, batch_size=8, symbols_per_window=2, horizons=(1, 5)):
+def make_sampler(
+    bars, train=slice(0, 300), window=40, batch_size=8, symbols_per_window=2, horizons=(1, 5), symbol_S=None
+):
     features = make_features(bars)
     labels = make_labels(bars, features.volatility_TS, horizons, 1, "open", "none")
     scaled = Scaler.fit(features, train).scale(features.values_TSF)
-    return WindowSampler(bars, scaled, features.known_TS, labels, train, window, batch_size, symbols_per_window)
+    shape = window, batch_size, symbols_per_window
+    return WindowSampler(bars, scaled, features.known_TS, labels, train, *shape, symbol_S)
 
 
 def test_periods_follow_each_other_and_no_label_reaches_into_the_next_one():
@@ -83,6 +87,15 @@ def _find(close_TS, prices_L):
     return places[0]
 
 
+@pytest.mark.parametrize("numbers", [None, [4, -1, 0, 7, 2]])
+def test_the_windows_of_a_batch_carry_the_numbers_of_their_symbols_in_the_universe_of_the_model(numbers):
+    bars = make_bars(n_symbols=5)
+    batch = make_sampler(bars, symbol_S=None if numbers is None else np.array(numbers)).batch(1, 1)
+    for number_K, prices_KL in zip(batch.symbol_WK, batch.close_WKL, strict=True):
+        found = [_find(bars.close_TS[:300], prices_L)[1] for prices_L in prices_KL]
+        assert [*number_K] == (found if numbers is None else [numbers[symbol] for symbol in found])
+
+
 def test_no_window_reaches_beyond_the_training_days():
     bars = make_bars()
     sampler = make_sampler(bars)
@@ -110,6 +123,7 @@ def test_a_place_stays_empty_where_too_few_symbols_have_labels_in_a_window():
     batch = make_sampler(bars, symbols_per_window=3).batch(1, 1)
     assert batch.present_WKL[:, 0].any()
     assert not batch.present_WKL[:, 1:].any()
+    assert (batch.symbol_WK[:, 0] == 0).all() and (batch.symbol_WK[:, 1:] == -1).all()
     assert np.isnan(batch.label_WKLH[:, 1:]).all()
     assert np.isnan(batch.close_WKL[:, 1:]).all() and np.isnan(batch.open_WKL[:, 1:]).all()
     assert np.isfinite(batch.x_WKLF).all()

@@ -1,0 +1,47 @@
+"""Every feature by name: those of this package, and those of installed packages once they are proved."""
+
+from collections.abc import Sequence
+from functools import cache
+
+from hftraining.core.errors import in_a_line
+from hftraining.market.features import alpha158, alpha158_changes, basic, wide
+from hftraining.market.features.names import FeatureError, base_of, foreign, refuse_unknown
+from hftraining.market.features.perturbation import faults_of
+from hftraining.market.features.registry import REGISTRY, Feature
+
+SETS = (basic, wide, alpha158, alpha158_changes)  # the files that register our features
+
+
+def find(name: str) -> Feature:
+    """The feature of this name; for the name of a rank, the feature that is ranked. Raises FeatureError.
+
+    One of an installed package is loaded now, and refused unless it passes the perturbation proof.
+    """
+    base = base_of(name)
+    if base in REGISTRY:
+        return REGISTRY[base]
+    refuse_unknown([name])
+    return _proved(base)
+
+
+def packages_of(columns: Sequence[str]) -> dict[str, str]:
+    """The installed packages that some columns come from, beside this one, and their versions."""
+    points = [foreign()[base_of(name)] for name in columns if base_of(name) not in REGISTRY]
+    return {point.dist.name: point.dist.version for point in points if point.dist}
+
+
+@cache
+def _proved(name: str) -> Feature:
+    point = foreign()[name]
+    package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+    try:
+        found = point.load()
+        if not isinstance(found, Feature) or found.name != name:
+            raise TypeError(f"{point.value} is no Feature named {name}")
+        faults = faults_of(found)
+    except Exception as error:  # another package's code may raise anything
+        said = in_a_line(f"{type(error).__name__}: {error}", 300)
+        raise FeatureError(f"feature {name} of {package} cannot be used: {said}") from error
+    if faults:
+        raise FeatureError(f"feature {name} of {package} is refused: {'; '.join(faults)}")
+    return found
