@@ -3,50 +3,40 @@
 Legend: T sessions, S symbols, F features, H horizons, Q quantiles.
 """
 
+import copy
 import dataclasses
 import json
-import math
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from hftraining.core.bars import Bars
-from hftraining.core.errors import UserError
 from hftraining.core.files import filling, sha256
 from hftraining.core.forecast import Forecast
-from hftraining.core.relative import KINDS as KINDS_OF_LABEL
-from hftraining.core.relative import in_words
-from hftraining.core.tensor_file import TENSORS_MOST, shapes_of
-from hftraining.core.untrusted import MB, Untrusted, digest, is_there, read_json_object, read_yaml, refuse_links, shown
-from hftraining.market.features import FEATURES, Features, Scaler, make_features
+from hftraining.core.untrusted import shown
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import Features, make_features
 from hftraining.market.frames import bars_of
 from hftraining.market.labels import label_span
-from hftraining.model.config import WEIGHTS, ModelConfig, ObjectiveConfig, count_weights
+from hftraining.model.config import WEIGHTS, ModelConfig
+from hftraining.model.folder import CONFIG, FORMAT, SCALER, Facts, ModelFolderError, read_facts
+from hftraining.model.lagged_linear import LaggedLinear
 from hftraining.model.learner import LearningError, Lesson
 from hftraining.model.linear import RidgeModel
+from hftraining.model.lstm import Lstm
+from hftraining.model.mlp import Mlp
 from hftraining.model.network import Network
+from hftraining.model.patchtst import PatchTst
 from hftraining.model.transformer import BarTransformer
 from hftraining.model.trees import TreesModel
-from hftraining.runs.manifest import MOST_SYMBOLS, Day, Sha256, Symbol, first_wrong
 
-FORMAT = 4  # of the model folder
-READ = (2, 3, FORMAT)  # 2 has only transformers, and does not name their kind; neither 2 nor 3 says what is forecast
-SAYS_RELATIVE = 4  # the first format that names what is forecast
-CONFIG, SCALER, RUN_CONFIG = "config.json", "scaler.json", "config.yaml"
-PERIODS = ("train", "valid", "test")
-HORIZON_MOST, HORIZONS_MOST, QUANTILES_MOST = 10_000, 64, 99  # what a folder may ask for
-FILE_MOST = 8 * MB  # of a file in the folder, beside the weights of a transformer
-SCALE_MOST = 1e12  # of a feature's mean and deviation
-
-
-class ModelFolderError(UserError):
-    """A model folder cannot be used: what, where, what to do, in one line."""
+logger = logging.getLogger("hftraining")
 
 
 class Model(Protocol):
@@ -62,10 +52,24 @@ class Model(Protocol):
         """Sessions, today included, whose features a forecast can depend on."""
         ...
 
-    def predict(self, scaled_TSF: np.ndarray, known_TS: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def size(self) -> int:
+        """How many numbers it learns: weights, or the leaves and thresholds of trees."""
+        ...
+
+    def predict(
+        self,
+        scaled_TSF: np.ndarray,
+        known_TS: np.ndarray,
+        device: str,
+        symbol_S: np.ndarray | None = None,
+        begin: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """quantiles_TSHQ in units of the labels, and head_TS in [-1, 1], or all NaN without a head; float64.
 
-        scaled_TSF: from Scaler.scale. known_TS: where a symbol has features; elsewhere both results are NaN.
+        scaled_TSF: from Scaler.scale. known_TS: where a symbol has features; elsewhere both results are NaN. symbol_S:
+        the symbols' numbers in the universe that the model learned from, -1 for others; None: all -1. begin: the
+        results are of the sessions from there on, whose forecasts are the same to 1e-6 whatever begins.
         """
         ...
 
@@ -91,7 +95,15 @@ class Learner(Protocol):
         ...
 
 
-KINDS: dict[str, Callable[..., Model]] = {"transformer": BarTransformer, "ridge": RidgeModel, "lightgbm": TreesModel}
+KINDS: dict[str, Callable[..., Model]] = {
+    "transformer": BarTransformer,
+    "linear": LaggedLinear,
+    "mlp": Mlp,
+    "lstm": Lstm,
+    "patchtst": PatchTst,
+    "ridge": RidgeModel,
+    "lightgbm": TreesModel,
+}
 
 
 @dataclass
@@ -121,6 +133,7 @@ class Forecaster:
         levels: Sequence[float],
         device: str = "cpu",
         relative: str = "none",
+        symbols: Sequence[str] = (),
     ) -> "Forecaster":
         """An untrained model of any kind. Its forecasts depend on every feature, so that a leak would show in them.
 
@@ -130,12 +143,13 @@ class Forecaster:
         horizons, levels = tuple(horizons), tuple(levels)
         model = KINDS[config.kind](config, len(scaler.features), horizons, levels)
         if isinstance(model, Network):
+            model.seat([-1] * len(symbols))
             model.to(device)
-        return cls(model, scaler, horizons, levels, device, relative)
+        return cls(model, scaler, horizons, levels, device, relative, tuple(symbols))
 
     @property
     def kind(self) -> str:
-        """transformer, ridge or lightgbm."""
+        """One of KINDS."""
         return self.model.config.kind
 
     @property
@@ -143,20 +157,62 @@ class Forecaster:
         """Sessions, today included, whose features a forecast can depend on."""
         return self.model.receptive_field
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the features that it forecasts from."""
+        return self.scaler.features
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has learned."""
+        return self.model.size
+
+    @property
+    def looks_across(self) -> bool:
+        """Whether its stocks see each other, so that the forecast of one depends on which others there are."""
+        return self.model.config.cross_asset
+
     def forecast(self, bars: Bars | pd.DataFrame) -> Forecast:
         """Forecasts of returns at every session of the bars, in one pass. See Forecast for the arrays and their unit.
 
         bars: Bars, or a frame with one row a symbol and day, see market.frames.bars_of; its symbols come sorted.
         A forecast at t depends on bars <= t alone. It is the same to 1e-6 whether the bars end at t or later, and
         wherever they begin, if they hold the model's receptive field and 252 bars before it.
+        Ranks, and the market in features, are those of the stocks in the bars: the log warns where they lack some that
+        the model learned from.
         """
-        return self.forecast_features(make_features(bars_of(bars)))
+        bars = bars_of(bars)
+        warn_of_missing(self.symbols, bars)
+        return self.forecast_features(make_features(bars, self.scaler.features), bars.symbols_S)
 
-    def forecast_features(self, features: Features) -> Forecast:
-        """As forecast, from the features of the bars."""
+    def numbers_of(self, symbols_S: Sequence[str]) -> np.ndarray:
+        """int64 numbers of symbols in the universe that the model learned from; -1 for a symbol that is none of it."""
+        number = {name: n for n, name in enumerate(self.symbols)}
+        return np.array([number.get(name, -1) for name in symbols_S], np.int64)
+
+    def knowing(self, symbols: Sequence[str]) -> "Forecaster":
+        """The same forecaster in another universe, in which each symbol keeps what the model has learned of it."""
+        if tuple(symbols) == self.symbols:
+            return self
+        model = self.model
+        if isinstance(model, Network) and model.symbols is not None:
+            model = copy.deepcopy(model)
+            model.seat(self.numbers_of(symbols).tolist())
+        return dataclasses.replace(self, model=model, symbols=tuple(symbols))
+
+    def forecast_features(self, features: Features, symbols_S: Sequence[str], begin: int = 0) -> Forecast:
+        """As forecast, from the features of the bars of some symbols, for the sessions from row `begin` on.
+
+        Raises ValueError for other features than the model has learned from.
+        """
+        if features.names != self.scaler.features:
+            unlike = sorted(set(features.names) ^ set(self.scaler.features)) or "their order"
+            raise ValueError(f"the model was trained on other features; they differ in {shown(unlike, 300)}")
         scaled_TSF = self.scaler.scale(features.values_TSF)
-        quantiles_TSHQ, head_TS = self.model.predict(scaled_TSF, features.known_TS, self.device)
-        span_TSH = label_span(features.volatility_TS, self.horizons, self.relative)
+        quantiles_TSHQ, head_TS = self.model.predict(
+            scaled_TSF, features.known_TS, self.device, self.numbers_of(symbols_S), begin
+        )
+        span_TSH = label_span(features.volatility_TS[begin:], self.horizons, self.relative)
         return Forecast(quantiles_TSHQ * span_TSH[..., None], head_TS, self.horizons, self.levels, self.relative)
 
     def save(self, folder: Path) -> None:
@@ -184,142 +240,45 @@ class Forecaster:
         Raises ModelFolderError for a folder that is incomplete, damaged, of another format or for other features, and
         MissingDependency for a kind of model whose library is not installed.
         """
+        return cls.of_facts(folder, *read_facts(folder), device)
+
+    @classmethod
+    def of_facts(cls, folder: Path, facts: Facts, scaler: Scaler, device: str = "cpu") -> "Forecaster":
+        """As load, from what read_facts has said of the folder."""
+        task = facts.horizons, facts.quantiles
         try:
-            refuse_links(folder)
-        except Untrusted as error:
-            raise ModelFolderError(str(error)) from None
-        config = _read_json(folder / CONFIG)
-        if (found := config.get("format")) not in READ:
-            newer = isinstance(found, int) and found > FORMAT
-            what = "was written by a newer version: update hftraining" if newer else "is not one of ours: train again"
-            known = f"{', '.join(map(str, READ[:-1]))} and {READ[-1]}"
-            raise ModelFolderError(f"{folder}: model format {shown(found)}, where this version reads {known}, {what}")
-        try:
-            facts = _FACTS.validate_python(config)
-        except ValidationError as error:
-            raise ModelFolderError(f"{folder / CONFIG} cannot be read as a model: {first_wrong(error)}") from None
-        _check_files(folder, facts)
-        _check_size(folder, facts)
-        try:
-            relative = facts.relative or _relative_before(folder)
-            forecaster = cls.fresh(facts.model, _read_scaler(folder), facts.horizons, facts.quantiles, device, relative)
+            forecaster = cls.fresh(facts.model, scaler, *task, device, facts.relative or "none", facts.symbols)
         except (ModelFolderError, LearningError):
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise ModelFolderError(f"{folder / CONFIG} cannot be read as a model: {_one_line(error)}") from error
-        forecaster.symbols, forecaster.days = tuple(facts.symbols), facts.days
+        forecaster.days = facts.days
         try:
             forecaster.model.load(folder)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise ModelFolderError(f"{folder / WEIGHTS} cannot be read as this model: {_one_line(error)}") from error
+        if not forecaster._is_finite():
+            raise ModelFolderError(
+                f"{folder / WEIGHTS}: numbers in it are so large that forecasts are not finite: it is damaged, or its "
+                "training diverged: use another model"
+            )
         return forecaster
 
-
-def _known_fields(values: object) -> object:
-    if isinstance(values, dict) and (unknown := values.keys() - ModelConfig.__dataclass_fields__.keys()):
-        raise ValueError(f"model.{shown(min(unknown))}: there is no such field")
-    return values
-
-
-def _check_objective(facts: "_Facts") -> "_Facts":
-    """Rising horizons and quantiles, as an objective has them, and days in their order."""
-    ObjectiveConfig(horizons=facts.horizons, quantiles=facts.quantiles)
-    ends = [day for name in PERIODS for day in facts.days.get(name, ())]
-    if ends != sorted(ends) or facts.days.keys() - set(PERIODS):
-        raise ValueError(f"days={facts.days} are not those of train, valid and test")
-    if len(set(facts.symbols)) < len(facts.symbols):
-        raise ValueError("symbols names one twice")
-    if facts.relative not in (KINDS_OF_LABEL if facts.format >= SAYS_RELATIVE else (None, *KINDS_OF_LABEL)):
-        raise ValueError(f"relative={shown(facts.relative)} is not one of {', '.join(KINDS_OF_LABEL)}")
-    return facts
+    def _is_finite(self) -> bool:
+        """Whether the model forecasts numbers for bars that are usual, and a few deviations from it."""
+        usual_TSF = np.repeat(np.array([[[0.0]], [[4.0]], [[-4.0]]], np.float32), len(self.scaler.features), axis=2)
+        quantiles_TSHQ, _ = self.model.predict(usual_TSF, np.ones((3, 1), bool), self.device, np.array([-1]))
+        return bool(np.isfinite(quantiles_TSHQ).all())
 
 
-def _relative_before(folder: Path) -> str:
-    """What a model of a format before 4 forecasts: returns less their mean where config.yaml of its run said true."""
-    path = folder.parent / RUN_CONFIG
-    try:
-        objective = read_yaml(path).get("objective") if is_there(path) else None
-    except Untrusted as error:
-        raise ModelFolderError(str(error)) from None
-    said = in_words(objective.get("relative")) if isinstance(objective, dict) else None
-    return "mean" if said == "mean" else "none"
-
-
-@dataclass
-class _Facts:
-    """The schema of config.json; `model` checks its own shape."""
-
-    format: int
-    model: Annotated[ModelConfig, BeforeValidator(_known_fields)]
-    horizons: Annotated[list[Annotated[int, Field(strict=True, le=HORIZON_MOST)]], Field(max_length=HORIZONS_MOST)]
-    quantiles: Annotated[list[Annotated[float, Field(strict=True)]], Field(max_length=QUANTILES_MOST)]
-    symbols: Annotated[list[Symbol], Field(max_length=MOST_SYMBOLS)]
-    days: dict[str, tuple[Day, Day]]
-    sha256: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}\.(safetensors|json|txt)$")], Sha256]
-    relative: Annotated[str, Field(strict=True, max_length=40)] | None = None
-
-
-_FACTS = TypeAdapter(Annotated[_Facts, AfterValidator(_check_objective)])
-
-
-def _weights_of(facts: _Facts) -> int:
-    return count_weights(facts.model, len(FEATURES), len(facts.horizons) * len(facts.quantiles))
-
-
-def _check_size(folder: Path, facts: _Facts) -> None:
-    """Refuse a shape that the weights in the folder do not fill, before a network of that shape is made."""
-    if facts.model.kind == "transformer":
-        held = sum(math.prod(shape) for _, shape in shapes_of(folder / WEIGHTS).values())
-        if held != _weights_of(facts):
-            raise ModelFolderError(
-                f"{folder / WEIGHTS} cannot be read as this model: it holds {held:,} weights, where {CONFIG} describes "
-                f"{_weights_of(facts):,}"
-            )
-
-
-def _check_files(folder: Path, facts: _Facts) -> None:
-    """Refuse a folder with a missing or changed file, before any is parsed."""
-    wanted = 4 * _weights_of(facts) if facts.model.kind == "transformer" else 0
-    most = min(TENSORS_MOST, wanted + FILE_MOST)
-    for name in dict.fromkeys((WEIGHTS, SCALER, *facts.sha256)):
-        if not is_there(folder / name):
-            raise ModelFolderError(f"{folder / name} is missing: not a whole model folder")
-        if digest(folder / name, most) != facts.sha256.get(name):
-            raise ModelFolderError(f"{folder / name} is damaged: its sha256 is not the one in {CONFIG}")
-
-
-def _read_scaler(folder: Path) -> Scaler:
-    path = folder / SCALER
-    scaler = _read_json(path)
-    names: Any = scaler.get("features")
-    numbers: list[Any] = [scaler.get("mean_F"), scaler.get("std_F")]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ModelFolderError(f"{path} is damaged: it names no features")
-    if tuple(names) != FEATURES:
-        unlike = sorted(set(names) ^ set(FEATURES)) or "their order"
-        raise ModelFolderError(
-            f"{folder}: the model was trained on other features; they differ in {shown(unlike, 300)}"
+def warn_of_missing(symbols: Sequence[str], bars: Bars) -> None:
+    """Say in the log where bars lack some of the stocks that a model has learned from."""
+    if missing := sorted(set(symbols) - set(bars.symbols_S)):
+        logger.warning(
+            "forecast: %d of the %d stocks that the model learned from are not in the bars (%s%s): the market and "
+            "the ranks that it sees are those of the others",
+            *(len(missing), len(symbols), ", ".join(missing[:3]), ", ..." if len(missing) > 3 else ""),
         )
-    for values in numbers:
-        if not isinstance(values, list) or len(values) != len(FEATURES) or not all(map(_is_number, values)):
-            raise ModelFolderError(f"{path} is damaged: it does not hold a mean and a deviation of each feature")
-    mean_F, std_F = (tuple(map(float, values)) for values in numbers)
-    if min(std_F) <= 0.0:
-        raise ModelFolderError(f"{path} is damaged: a standard deviation is not positive")
-    return Scaler(FEATURES, mean_F, std_F)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) <= SCALE_MOST  # type: ignore[arg-type]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not is_there(path):
-        raise ModelFolderError(f"{path} is missing: not a model folder")
-    try:
-        return read_json_object(path)
-    except Untrusted as error:
-        raise ModelFolderError(str(error)) from None
 
 
 def _one_line(error: Exception) -> str:

@@ -1,69 +1,119 @@
 """The `model` and `objective` groups: the kind and shape of a model, and what its training minimises."""
 
 import itertools
+import math
 from dataclasses import dataclass, field, fields
 
 from hftraining.core.errors import did_you_mean
 from hftraining.core.relative import KINDS as KINDS_OF_LABEL
 
-KINDS = ("transformer", "ridge", "lightgbm")
-HEADLESS = ("ridge", "lightgbm")  # without a position of their own
+WINDOWED = ("linear", "mlp", "lstm", "patchtst")  # see model/windowed.py
+NETWORKS = ("transformer", *WINDOWED)  # the Trainer trains them
+HEADLESS = ("ridge", "lightgbm")  # bring their own learning, and no position of their own
+KINDS = (*NETWORKS, *HEADLESS)
+READ_BY = {  # field of the model -> kinds; every kind reads the others
+    "hidden_size": ("transformer", "mlp", "lstm", "patchtst"),
+    "num_layers": ("transformer", "mlp", "lstm", "patchtst"),
+    "num_heads": ("transformer", "patchtst"),
+    "context": NETWORKS,
+    "dropout": ("transformer", "mlp", "lstm", "patchtst"),
+    "cross_asset": ("transformer",),
+    "symbol_embedding": ("transformer", "mlp", "lstm", "patchtst"),
+    "patch_length": ("patchtst",),
+    "stride": ("patchtst",),
+    "channel_independent": ("patchtst",),
+}
 WEIGHTS = "model.safetensors"  # every kind of model writes it
 LABELS = ("open", "close")
 LOSSES = ("pinball", "mse", "ic")
 IC_SYMBOLS = 3  # at least: of two, a correlation is 1 or -1 whatever they are
 RELATIVE = ("auto", *KINDS_OF_LABEL)
 DEFAULT_RELATIVE, RELATIVE_FROM = "zscore", 10  # what `auto` is, and the symbols from which on it is
-MOST_BYTES = 10**10  # of a transformer's weights; training needs four times as much
+MOST_BYTES = 10**10  # of a network's weights; training needs four times as much
+MOST_WINDOW, MOST_PATCHES = 1_000, 256  # bars and patches that are read anew for each forecast
 _MOST = {"num_layers": 1_000, "context": 100_000}
 _MOST_WEIGHT, _MOST_HORIZON, _MOST_LEVELS = 1e6, 10_000, 99
 
 
 @dataclass
 class ModelConfig:
-    """A kind of model. The fields after `kind` shape the transformer; other kinds refuse them."""
+    """A kind of model and its shape. A kind refuses the fields that it does not read: see READ_BY."""
 
     name: str = "small"
-    kind: str = "transformer"  # transformer, ridge or lightgbm
-    hidden_size: int = 64  # width; a multiple of 2 * num_heads
+    kind: str = "transformer"  # transformer, linear, mlp, lstm, patchtst, ridge or lightgbm
+    hidden_size: int = 64  # width; of a transformer a multiple of 2 * num_heads, of patchtst of num_heads
     num_layers: int = 3  # higher fits more and learns more slowly
-    num_heads: int = 4  # of attention; hidden_size is a multiple of twice their number
-    context: int = 64  # bars that one layer sees, today included
+    num_heads: int = 4  # of attention; transformer and patchtst
+    context: int = 64  # bars seen, today included, by a layer of a transformer, or all of another kind; 1: today alone
     dropout: float = 0.2  # higher fits the training days less
-    cross_asset: bool = False  # attention across the symbols of one session
+    cross_asset: bool = False  # transformer: attention across the symbols of one session
+    symbol_embedding: bool = False  # a learned vector for each symbol of the universe
+    patch_length: int = 8  # patchtst: bars of a patch
+    stride: int = 8  # patchtst: bars from patch to patch, at most patch_length
+    channel_independent: bool = False  # patchtst: each feature by itself, at the cost of as many passes
 
     def __post_init__(self) -> None:
         """Refuse unknown kinds, and shapes that cannot be built."""
         if self.kind not in KINDS:
             hint = did_you_mean(self.kind, KINDS)
             raise ValueError(f"model.kind={self.kind} is not one of {', '.join(KINDS)}{hint}")
-        if self.kind != "transformer":
-            for entry in fields(self):
-                name, value = entry.name, getattr(self, entry.name)
-                if name not in ("name", "kind") and value != entry.default:
-                    what = f"belongs to model.kind=transformer, not {self.kind}: leave it out"
-                    raise ValueError(f"model.{name}={value} {what}")
-        for name in ("hidden_size", "num_layers", "num_heads", "context"):
+        for entry in fields(self):
+            name, value = entry.name, getattr(self, entry.name)
+            readers = READ_BY.get(name, KINDS)
+            if self.kind not in readers and value != entry.default:
+                whose = " or ".join(filter(None, (", ".join(readers[:-1]), readers[-1])))
+                raise ValueError(f"model.{name}={value} belongs to model.kind={whose}, not {self.kind}: leave it out")
+        most = _MOST | ({"context": MOST_WINDOW} if self.kind in WINDOWED else {})
+        for name in ("hidden_size", "num_layers", "num_heads", "context", "patch_length", "stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1")
-        for name, most in _MOST.items():
-            if getattr(self, name) > most:
-                raise ValueError(f"model.{name}={getattr(self, name)} must be at most {most:,}")
-        about = (
-            12 * 4 * self.hidden_size**2 * self.num_layers
-        )  # four projections and two layers of four times the width
+            if self.kind in READ_BY[name] and getattr(self, name) > most.get(name, math.inf):
+                raise ValueError(f"model.{name}={getattr(self, name)} must be at most {most[name]:,}")
+        about = 4 * count_weights(self, 1, 1)
         if about > MOST_BYTES:
             raise ValueError(
                 f"model.hidden_size={self.hidden_size} and num_layers={self.num_layers} would be weights of about "
                 f"{about:.1e} bytes, more than {MOST_BYTES:.0e}: choose a smaller model"
             )
-        if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
-            raise ValueError(
-                f"model.hidden_size={self.hidden_size} does not divide into num_heads={self.num_heads} heads of even "
-                f"width: try hidden_size={2 * self.num_heads * max(1, round(self.hidden_size / self.num_heads / 2))}"
-            )
+        self._check_heads()
+        if self.kind == "patchtst":
+            self._check_patches()
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"model.dropout={self.dropout} must lie in [0, 1)")
+
+    @property
+    def n_patches(self) -> int:
+        """How many patches of patchtst a window of `context` bars has."""
+        return (self.context - self.patch_length) // self.stride + 1
+
+    def _check_heads(self) -> None:
+        """Heads divide the width; those of the transformer are even, since its positions turn pairs of numbers."""
+        if self.kind not in READ_BY["num_heads"]:
+            return
+        whole, what = (2, "heads of even width") if self.kind == "transformer" else (1, "heads")
+        whole *= self.num_heads
+        if self.hidden_size % whole:
+            raise ValueError(
+                f"model.hidden_size={self.hidden_size} does not divide into num_heads={self.num_heads} {what}: "
+                f"try hidden_size={whole * max(1, round(self.hidden_size / whole))}"
+            )
+
+    def _check_patches(self) -> None:
+        length, stride, context = self.patch_length, self.stride, self.context
+        if length > context:
+            raise ValueError(f"model.patch_length={length} must be at most context={context}")
+        if stride > length:
+            raise ValueError(f"model.stride={stride} must be at most patch_length={length}, or bars would be left out")
+        if (context - length) % stride:
+            fits = length + stride * round((context - length) / stride)
+            raise ValueError(
+                f"model.context={context} is not patch_length={length} plus a multiple of stride={stride}: "
+                f"try context={fits}"
+            )
+        if self.n_patches > MOST_PATCHES:
+            raise ValueError(
+                f"model.stride={stride} gives {self.n_patches} patches in context={context}, more than {MOST_PATCHES}"
+            )
 
 
 @dataclass
@@ -122,13 +172,32 @@ def relative_of(objective: ObjectiveConfig, n_symbols: int) -> str:
     return DEFAULT_RELATIVE if n_symbols >= RELATIVE_FROM else "none"
 
 
-def count_weights(config: ModelConfig, n_features: int, n_outputs: int) -> int:
-    """How many weights the transformer of a config has, without building it. n_outputs: horizons times quantiles."""
-    width = config.hidden_size
+def count_weights(config: ModelConfig, n_features: int, n_outputs: int, n_symbols: int = 0) -> int:
+    """How many weights a network of a config has, without building it; 0 for a kind that is no network.
+
+    n_outputs: horizons times quantiles. n_symbols: of the universe.
+    """
+    if config.kind not in NETWORKS:
+        return 0
+    width, layers, read = config.hidden_size, config.num_layers, config.context * n_features
     attention = 4 * width**2 + 5 * width  # with its norm
-    mlp = 8 * width**2 + 6 * width
-    block = attention * (2 if config.cross_asset else 1) + mlp
-    return (n_features + 1) * width + config.num_layers * block + width + (n_outputs + 1) * (width + 1)
+    block = attention + 8 * width**2 + 6 * width
+    if config.kind == "linear":
+        body, width = 0, read
+    elif config.kind == "mlp":
+        body = (read + 2) * width + (layers - 1) * (width + 2) * width
+    elif config.kind == "lstm":
+        body = (n_features + 1) * width + layers * 8 * (width + 1) * width + width
+    elif config.kind == "patchtst":
+        series = n_features if config.channel_independent else 1
+        inputs, tokens = n_features // series, 1 + config.n_patches
+        body = ((config.patch_length + 2) * inputs + 2 + tokens) * width + layers * block + width
+        width = series * tokens * width
+    else:
+        across = attention + width if config.cross_asset else 0  # with its gate
+        body = (n_features + 1) * width + layers * (block + across) + width
+    symbols = n_symbols * config.hidden_size if config.symbol_embedding else 0
+    return body + (n_outputs + 1) * (width + 1) + symbols
 
 
 def _rises(values: list[int] | list[float]) -> bool:

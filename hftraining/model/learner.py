@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from hftraining.core.errors import UserError
 from hftraining.core.tensor_file import difference, shapes_of
 from hftraining.core.untrusted import Untrusted, shown
+from hftraining.market.features.scaler import Scaled
 from hftraining.model.config import WEIGHTS, ModelConfig
 
 TUNING_SHARE = 0.2  # of the training days, the last ones: they choose the penalty and the number of trees
@@ -36,12 +37,12 @@ class MissingDependency(LearningError):
 class Lesson:
     """What a model learns from.
 
-    scaled_TSF: from Scaler.scale. known_TS: where a symbol has features. labels_TSH: NaN where unknown.
+    scaled_TSF: from Scaler.scale, or Scaled. known_TS: where a symbol has features. labels_TSH: NaN where unknown.
     train: the sessions to learn from; labels of other sessions are never read. purge: lag + longest horizon, the number
     of sessions left out between fitted and forecast days. seed: the same seed gives the same bits.
     """
 
-    scaled_TSF: np.ndarray
+    scaled_TSF: np.ndarray | Scaled
     known_TS: np.ndarray
     labels_TSH: np.ndarray
     train: slice
@@ -74,7 +75,8 @@ class MeanModel(ABC, Generic[Mean]):
     quantiles are standard normal. A kind adds how its regression is chosen and fitted.
 
     choose: (x_NF, label_NH, x_MF, label_MH, seed=) -> chosen_H, the settings that, fitted on the N rows, have the least
-    squared error on the M later rows. fit: (x_NF, label_NH, chosen_H, seed=) -> the mean. Labels are finite.
+    squared error on the M later rows. fit: (x_NF, label_NH, chosen_H, seed=) -> the mean. Labels are finite, in
+    float64; features are float32.
     """
 
     receptive_field = 1  # only today's features count
@@ -109,7 +111,7 @@ class MeanModel(ABC, Generic[Mean]):
         train, purge, usable_TS = lesson.train, lesson.purge, lesson.usable_TS
         session_N = np.nonzero(usable_TS)[0]
         days = np.unique(session_N)
-        x_NF = lesson.scaled_TSF[train][usable_TS].astype(np.float64)
+        x_NF = lesson.scaled_TSF[train][usable_TS]  # float32: at 5,000 stocks every copy counts
         label_NH = lesson.labels_TSH[train][usable_TS].astype(np.float64)
 
         def since(session: int) -> int:
@@ -131,8 +133,24 @@ class MeanModel(ABC, Generic[Mean]):
         # Centred: the drift of one half over the other was nobody's forecast.
         self.residual_QH = np.quantile(residual_NH - residual_NH.mean(axis=0), self.levels, axis=0)
 
-    def predict(self, scaled_TSF: np.ndarray, known_TS: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
-        """As every Model, always on the CPU; head_TS is NaN. Forecasts of the training days are in-sample."""
+    @property
+    def size(self) -> int:
+        """As every Model."""
+        return sum(array.size for array in self._arrays().values())
+
+    def predict(
+        self,
+        scaled_TSF: np.ndarray,
+        known_TS: np.ndarray,
+        device: str,
+        symbol_S: np.ndarray | None = None,
+        begin: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As every Model, always on the CPU; head_TS is NaN. All symbols are alike.
+
+        Forecasts of the training days are in-sample.
+        """
+        scaled_TSF, known_TS = scaled_TSF[begin:], known_TS[begin:]
         mean_TSH = np.full((*known_TS.shape, len(self.horizons)), np.nan)
         mean_TSH[known_TS] = self.mean.predict(scaled_TSF[known_TS])
         return mean_TSH[..., None] + self.residual_QH.T, np.full(known_TS.shape, np.nan)

@@ -30,6 +30,10 @@ class Loss:
     forecast: Tensor
     profit: Tensor
 
+    def detached(self) -> "Loss":
+        """The same numbers, without what led to them."""
+        return Loss(self.total.detach(), self.forecast.detach(), self.profit.detach())
+
 
 class Objective:
     """forecast_weight * forecast loss + profit_weight * (-annual net Sharpe).
@@ -48,6 +52,12 @@ class Objective:
         self.config, self.rules = config, rules
         self.smoothing, self.trade_rate, self.every = smoothing, trade_rate, every
         self.levels_Q = torch.tensor(config.quantiles)
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the loss of a batch is the mean over its known labels, not a ratio or correlation of many of them."""
+        config = self.config
+        return not config.profit_weight and config.loss in ("pinball", "mse")
 
     def __call__(
         self,

@@ -87,6 +87,14 @@ class TreesModel(MeanModel[Trees]):
         slope_FH = rng.choice([-0.1, 0.1], (self.n_features, n_horizons))
         return fit_trees(x_NF, x_NF @ slope_FH, np.full(n_horizons, 2 * self.n_features), seed=0)
 
+    @property
+    def size(self) -> int:
+        """As every Model: L leaves have L - 1 thresholds."""
+        leaves = [
+            2 * tree["num_leaves"] - 1 for booster in self.mean.boosters_H for tree in booster.dump_model()["tree_info"]
+        ]
+        return super().size + sum(leaves)
+
     def save(self, folder: Path) -> list[str]:
         """Write the quantiles of the residuals, and LightGBM's text of each horizon; returns the names of the files."""
         written = super().save(folder)

@@ -94,9 +94,9 @@ def test_a_resumed_fine_tune_is_pulled_back_to_the_base_and_not_to_its_checkpoin
     for number in range(6):
         step(whole, optimizer, number)
         if number == 2:
-            Checkpoints(tmp_path).save(3, whole, optimizer, {"best_step": None})
+            Checkpoints(tmp_path).save(3, whole, [optimizer], {"best_step": None})
     restored, optimizer = begin()
-    Checkpoints(tmp_path).restore(restored, optimizer)
+    Checkpoints(tmp_path).restore(restored, [optimizer])
     for number in range(3, 6):
         step(restored, optimizer, number)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), restored.parameters(), strict=True))

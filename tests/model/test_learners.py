@@ -7,7 +7,8 @@ import pytest
 
 from hftraining.core.forecast import Forecast
 from hftraining.market.config import StocksConfig
-from hftraining.market.features import Scaler, make_features
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
@@ -269,7 +270,7 @@ def forecast_bars(name, bars, horizons=(1, 5, 20), levels=(0.1, 0.25, 0.5, 0.75,
     forecaster = Forecaster.fresh(ModelConfig(name=name, kind=name), scaler, horizons, levels)
     scaled_TSF = scaler.scale(features.values_TSF)
     forecaster.model.learn(Lesson(scaled_TSF, features.known_TS, labels_TSH, splits.train, purge, 1))
-    return forecaster.forecast_features(features), splits
+    return forecaster.forecast_features(features, bars.symbols_S), splits
 
 
 def test_on_the_sample_a_learner_trades_and_is_not_too_good_to_be_true(name):

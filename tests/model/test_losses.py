@@ -1,6 +1,7 @@
 """Squared error and correlation as losses of the median: hftraining/model/losses.py."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 from scipy import stats
 
 from hftraining.core.forecast import Forecast
-from hftraining.experiment.periods import Period, score_losses
-from hftraining.market.features import make_features
+from hftraining.experiment.periods import Period, score_losses, unconditional
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import make_labels
 from hftraining.model.config import LOSSES, ObjectiveConfig
 from hftraining.model.losses import VARIANCE_FLOOR, correlation_loss, forecast_loss, spread_loss, squared_loss
@@ -176,9 +177,9 @@ def test_a_period_measures_the_loss_of_training_over_all_symbols_of_a_day(period
 
 def test_a_constant_forecast_has_no_correlation_and_the_mean_has_the_least_squared_error(period):
     valid = period("ic")
-    losses = score_losses(valid, valid, forecast_like(valid))
+    losses = score_losses(valid, unconditional(valid, LEVELS), forecast_like(valid))
     assert (losses.nothing_changes, losses.unconditional) == (0.0, 0.0) and losses.model < 0.0
-    two = Period(**vars(valid) | {"labels_TSH": np.where(np.arange(6)[:, None] < 2, valid.labels_TSH, np.nan)})
+    two = replace(valid, labels_TSH=np.where(np.arange(6)[:, None] < 2, valid.labels_TSH, np.nan))
     assert math.isnan(two.forecast_loss(forecast_like(valid)))
 
 

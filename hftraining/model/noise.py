@@ -1,0 +1,120 @@
+"""Dropout whose masks are a function of (seed, step, window, site), however a batch is divided and wherever it runs.
+
+The numbers are those of a counter: SplitMix64 (Steele, Lea and Flood 2014) in 64-bit integers, keyed anew for each
+(seed, step, window, site), four lanes of 16 bits a number. So nothing depends on torch's random state, on the device,
+or on which other windows are computed beside a window: one process, parts of a batch one after another, and several
+processes draw the same masks, and a resumed run has nothing to restore.
+
+Legend: W windows that are computed together, N numbers of one window at one site, R random 64-bit words for them.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hftraining.model import kernels
+from hftraining.model.layers import in_one_pass
+
+LANES = 4  # of 16 bits in a random word
+STEPS_OF_P = 2**16  # a share of dropped values is rounded to a multiple of 1 / STEPS_OF_P
+_WORD = 2**64
+_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+class Dropout(nn.Module):
+    """A site: in training, drops values independently with probability p and scales the others by 1 / (1 - p).
+
+    Every kind of Network uses it in place of nn.Dropout, one module a place: within one forward a module is called
+    once. The first axis of its input is that of the windows, or windows before anything flattened into it (W * K * L).
+    p is rounded to 1 / 65,536, and the scale follows what it is rounded to, so the expectation is kept.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+        self.dropped = min(round(p * STEPS_OF_P), STEPS_OF_P - 1)  # lanes of STEPS_OF_P that drop a value
+        self.key_W: Tensor | None = None  # of this site within `noise`
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x itself outside training or without dropout; in training only within `noise`, else RuntimeError."""
+        return x if (keep := self.keep(x)) is None else x * keep
+
+    def keep(self, x: Tensor) -> Tensor | None:
+        """What x is multiplied with, float32 in x's shape: 0 or 1 / (1 - p). None where nothing is dropped."""
+        if not (self.training and self.dropped):
+            return None
+        if self.key_W is None:
+            raise RuntimeError("a model in training with dropout > 0 needs its masks: call it within model.noise.noise")
+        if x.shape[0] % len(self.key_W):
+            raise ValueError(f"{len(self.key_W)} windows have noise, where the model sees {x.shape[0]} in {x.shape}")
+        n = x.numel() // len(self.key_W)
+        lanes = random_words(self.key_W, -(-n // LANES)).view(torch.int16)[:, :n].reshape(x.shape)
+        least, scale = self.dropped - STEPS_OF_P // 2, STEPS_OF_P / (STEPS_OF_P - self.dropped)
+        if not in_one_pass(lanes):
+            return (lanes >= least).to(torch.float32).mul_(scale)
+        out = torch.empty(x.shape)
+        kernels.keep(lanes.numpy().reshape(-1), least, np.float32(scale), out.numpy().reshape(-1))
+        return out
+
+    def extra_repr(self) -> str:
+        """For print(model)."""
+        return f"p={self.p}"
+
+
+@contextmanager
+def noise(model: nn.Module, seed: int, step: int, windows: Sequence[int]) -> Iterator[None]:
+    """Within it, a model in training draws the masks of these windows of a step, a forward pass at a time.
+
+    windows: the numbers, in the whole batch of the step, of the windows that the model is given, in their order.
+    Entered again with the same numbers, it gives the same masks: a second pass over the windows repeats the first.
+    """
+    sites = [module for module in model.modules() if isinstance(module, Dropout)]
+    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    of_window_W = [_hash(seed, step, window) for window in windows]
+    for number, site in enumerate(sites):
+        keys = np.array([_hash(key, number) for key in of_window_W], np.uint64).view(np.int64)
+        site.key_W = torch.from_numpy(keys).to(device)
+    try:
+        yield
+    finally:
+        for site in sites:
+            site.key_W = None
+
+
+def random_words(key_W: Tensor, n_words: int) -> Tensor:
+    """(W, R) random int64: the first words of the SplitMix64 streams that begin at the keys."""
+    if in_one_pass(key_W):
+        words = torch.empty(len(key_W), n_words, dtype=torch.int64)
+        kernels.random_words(key_W.numpy().view(np.uint64), words.numpy().view(np.uint64))
+        return words
+    count_R = torch.arange(1, n_words + 1, device=key_W.device)
+    state = count_R * _signed(_GOLDEN) + key_W[:, None]
+    state = (state ^ _shifted(state, 30)) * _signed(_FIRST)
+    state = (state ^ _shifted(state, 27)) * _signed(_SECOND)
+    return state ^ _shifted(state, 31)
+
+
+def _shifted(state: Tensor, bits: int) -> Tensor:
+    """To the right, with zeros from the left: int64 has a sign, which >> would repeat."""
+    return (state >> bits) & (2 ** (64 - bits) - 1)
+
+
+def _hash(*numbers: int) -> int:
+    """One 64-bit number of several integers, of any size, in their order."""
+    state = 0
+    for number in numbers:
+        state = _mixed((state + number + _GOLDEN) % _WORD)
+    return state
+
+
+def _mixed(state: int) -> int:
+    state = (state ^ state >> 30) * _FIRST % _WORD
+    state = (state ^ state >> 27) * _SECOND % _WORD
+    return state ^ state >> 31
+
+
+def _signed(word: int) -> int:
+    return word - _WORD if word >= _WORD // 2 else word
