@@ -4,7 +4,7 @@ Legend: T sessions, S symbols.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,6 +34,8 @@ class Bars:
     source: str = ""
     snapshot: str | None = None  # id of the stored yahoo snapshot that these bars come from
     warnings: tuple[str, ...] = ()
+    # Of arrays that nobody can write, from the cache; no copy of these bars has it.
+    known_fingerprint: str | None = field(init=False, default=None, repr=False, compare=False)
 
     def rows(self, rows: slice) -> "Bars":
         """The bars of some sessions, as views."""
@@ -42,9 +44,17 @@ class Bars:
 
     def of(self, symbols: Sequence[str]) -> "Bars":
         """The bars of some symbols, in that order, over all sessions. Raises ValueError for an unknown symbol."""
-        columns = [self.symbols_S.index(symbol) for symbol in symbols]
+        columns = self.columns_of(symbols)
         cut = {name: getattr(self, name)[:, columns] for name in ARRAYS}
         return replace(self, symbols_S=tuple(symbols), events=self.events[self.events["symbol"].isin(symbols)], **cut)
+
+    def columns_of(self, symbols: Iterable[str]) -> list[int]:
+        """The columns of some symbols. Raises ValueError for an unknown one."""
+        place = {symbol: s for s, symbol in enumerate(self.symbols_S)}
+        symbols = list(symbols)
+        if unknown := [symbol for symbol in symbols if symbol not in place]:
+            raise ValueError(f"{unknown[0]!r} is not among the symbols of these bars")
+        return [place[symbol] for symbol in symbols]
 
     @property
     def present_TS(self) -> np.ndarray:
@@ -53,8 +63,10 @@ class Bars:
 
     def fingerprint(self) -> str:
         """16 hex digits that hash symbols, sessions and all five arrays; the source does not count."""
+        if self.known_fingerprint and not any(getattr(self, name).flags.writeable for name in ("sessions_T", *ARRAYS)):
+            return self.known_fingerprint
         digest = hashlib.sha256("\0".join(self.symbols_S).encode())
         digest.update(self.sessions_T.astype("datetime64[D]").astype("<i8").tobytes())
         for name in ARRAYS:
-            digest.update(np.ascontiguousarray(getattr(self, name), dtype="<f8").tobytes())
+            digest.update(np.ascontiguousarray(getattr(self, name), dtype="<f8").data)
         return digest.hexdigest()[:16]

@@ -4,6 +4,7 @@ Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
 
 import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,3 +50,49 @@ class Forecast:
     def rows(self, rows: slice) -> "Forecast":
         """The forecasts of some sessions, as views."""
         return replace(self, quantiles_TSHQ=self.quantiles_TSHQ[rows], head_TS=self.head_TS[rows])
+
+    def alone(self, horizon: int) -> "Forecast":
+        """One horizon (0: the longest), and of its quantiles the median and the outer ones: all that most books read.
+
+        Raises ValueError for a horizon that is not forecast.
+        """
+        h = self.horizons.index(horizon or max(self.horizons))
+        kept = sorted({0, self.levels.index(0.5), len(self.levels) - 1})
+        return replace(
+            self,
+            quantiles_TSHQ=self.quantiles_TSHQ[:, :, h : h + 1, kept],
+            horizons=self.horizons[h : h + 1],
+            levels=tuple(self.levels[q] for q in kept),
+        )
+
+
+def beside(parts: Sequence[Forecast]) -> Forecast:
+    """Forecasts of the same sessions and kind for some stocks each, as one for all."""
+    quantiles_TSHQ = np.concatenate([part.quantiles_TSHQ for part in parts], axis=1)
+    return replace(
+        parts[0], quantiles_TSHQ=quantiles_TSHQ, head_TS=np.concatenate([part.head_TS for part in parts], axis=1)
+    )
+
+
+def weighted_mean(parts: Iterable[Forecast], weights: Sequence[float]) -> Forecast:
+    """The mean of forecasts of the same sessions, stocks and kind: of each quantile level, and of the positions.
+
+    weights: one a part, not negative, of sum 1; a weighted mean of quantiles level by level (Vincent 1912). NaN where
+    any part's is. A mean lies between the least and the largest of its parts, to the bit, whatever rounding does: the
+    mean of equal forecasts is that forecast, and quantiles that rise in each part rise in it. The parts are taken one
+    after another, so that an iterator of many needs the memory of few.
+    """
+    first: Forecast | None = None
+    total, low, high = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    for part, weight in zip(parts, weights, strict=True):
+        arrays = part.quantiles_TSHQ, part.head_TS
+        if first is None:
+            first, low, high = part, list(arrays), list(arrays)
+            total = [weight * array for array in arrays]
+            continue
+        for i, array in enumerate(arrays):
+            total[i] += weight * array
+            low[i], high[i] = np.minimum(low[i], array), np.maximum(high[i], array)
+    assert first is not None
+    quantiles_TSHQ, head_TS = (np.clip(*ends) for ends in zip(total, low, high, strict=True))
+    return replace(first, quantiles_TSHQ=quantiles_TSHQ, head_TS=head_TS)

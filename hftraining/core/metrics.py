@@ -50,15 +50,20 @@ PROFIT = (
     Metric("costs", "costs, of the initial capital", Unit.SHARE, False),
 )
 BY_NAME = {metric.name: metric for metric in PROFIT}
-LOSS_TAG = "eval/loss"  # of the validation days: lower is better
+# Of the validation days: the loss of the forecasts, or without them of the position head, whose own follows; and the
+# daily rank correlation of forecasts and outcomes, over the stocks of a day, the mean of days and horizons.
+LOSS_TAG, PROFIT_LOSS_TAG, IC_TAG = "eval/loss", "eval/profit_loss", "eval/ic"
 PROBED_TAGS = (LOSS_TAG, *(metric.tag for metric in PROFIT if metric.probed))
 ALL_TAGS = (LOSS_TAG, *(metric.tag for metric in PROFIT))
+_EVAL = {LOSS_TAG: False, PROFIT_LOSS_TAG: False, IC_TAG: True}  # whether a higher value is better
+# What can choose the best step: everything probed that has a better direction.
+BEST_TAGS = (*_EVAL, *(m.tag for m in PROFIT if m.probed and m.higher_is_better is not None))
 
 
 def higher_is_better(tag: str) -> bool:
     """Whether a higher value is better. Raises KeyError for an unknown tag, or where neither direction is better."""
-    if tag == LOSS_TAG:
-        return False
+    if tag in _EVAL:
+        return _EVAL[tag]
     found = BY_NAME[tag.removeprefix("profit/")].higher_is_better
     if found is None:
         raise KeyError(f"{tag}: neither direction is better")

@@ -2,7 +2,8 @@
 
 A secret is known by its place (in a URL, after `password=`) and by its value: once `remember` was given a URL, its
 password, query values and fragment are masked wherever they stand, also encoded. Elsewhere than in their URL, values of
-fewer than SHORTEST signs and plain words of a query (sslmode=require) are just words, and stay.
+fewer than SHORTEST signs and plain words of a query (sslmode=require) are just words, and stay. Of a key that
+`remember_key` was given, every PART of signs in a row is masked, also with other signs between them.
 """
 
 import base64
@@ -25,6 +26,7 @@ from hftraining.core.values import flatten
 
 MASK = "***"
 SHORTEST = 4
+PART = 6  # letters and digits in a row of a key; shorter parts cannot be told from words
 STORAGE = "search.storage"  # the one field of a command that may hold a secret; a run does not have it
 STORAGE_VARIABLE = "HFTRAINING_STORAGE"
 STORAGE_FROM_VARIABLE = f"{STORAGE}=${{oc.env:{STORAGE_VARIABLE}}}"
@@ -47,6 +49,7 @@ _CUT = re.compile(r"[^:/?#\[\]]*:(?![0-9]*(?:[/?#]|\Z))[^/?#]+")  # user:passwor
 _PLAIN_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*|[0-9]{1,5}")  # require, verify-full, a port, a time in seconds
 _secrets: set[str] = set()
 _users: set[str] = set()
+_parts: set[str] = set()
 
 
 def remember(url: str) -> None:
@@ -71,6 +74,15 @@ def remember(url: str) -> None:
     _users.update(text for text in [user] if len(text) >= SHORTEST)
 
 
+def remember_key(key: str) -> None:
+    """Mask this key from now on in this process, whole or in parts, also in base64, and whole in hexadecimal digits."""
+    for form in (key, base64.b64encode(key.encode()).decode()):
+        letters = "".join(letter for letter in form.casefold() if letter.isalnum())
+        parts = {letters[begin : begin + PART] for begin in range(len(letters) - PART + 1)}
+        _parts.update(part for part in parts if not part.isdigit())  # an amount of money is no part of a key
+    _secrets.update(text for text in (key, key.encode().hex()) if len(text) >= SHORTEST)
+
+
 def masked(text: str, *, users: bool = False) -> str:
     """The text without user, password, query values and fragment of its URLs, password=... and remembered secrets.
 
@@ -81,7 +93,7 @@ def masked(text: str, *, users: bool = False) -> str:
     text = _URL.sub(_masked_url, text)
     text = _PAIR.sub(rf"\1{MASK}", text)
     known = _pattern(frozenset(_secrets), frozenset(_users if users else ()))
-    return known.sub(MASK, text) if known else text
+    return _without_parts(known.sub(MASK, text) if known else text)
 
 
 def masked_argument(text: str) -> str:
@@ -226,6 +238,24 @@ def _split(after: str) -> tuple[str, str]:
     """
     userinfo, at, rest = after.rpartition("@")
     return (userinfo, rest) if at and not after.startswith("/") else ("", after)
+
+
+def _without_parts(text: str) -> str:
+    """The text without what it shares with a remembered key."""
+    if not _parts:
+        return text
+    places = [place for place, letter in enumerate(text) if letter.isalnum()]
+    letters = "".join(text[place].casefold()[0] for place in places)
+    hidden: list[tuple[int, int]] = []  # from where to where, apart from each other
+    for n in range(len(places) - PART + 1):
+        if letters[n : n + PART] in _parts:
+            begin, end = places[n], places[n + PART - 1] + 1
+            if hidden and begin <= hidden[-1][1]:
+                begin = hidden.pop()[0]
+            hidden.append((begin, end))
+    for begin, end in reversed(hidden):
+        text = text[:begin] + MASK + text[end:]
+    return text
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,9 +22,13 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, n: int) -> None:
         """Take in the weights after step n, counted from 1 without skipped ones."""
-        share = 1.0 - min(self.decay, (1 + n) / (10 + n))
+        self.blend(1.0 - min(self.decay, (1 + n) / (10 + n)))
+
+    @torch.no_grad()
+    def blend(self, share: float | Tensor) -> None:
+        """Move by this share of the way to the weights. A tensor: on their device."""
         for name, value in self.model.state_dict().items():
-            self.weights[name].lerp_(value, share)
+            self.weights[name].lerp_(value, share.to(value.dtype) if isinstance(share, Tensor) else share)
 
     def load(self, weights: dict[str, Tensor]) -> None:
         """Go on from an average that was saved: the same names and shapes."""

@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,13 +32,17 @@ from hftraining.training.average import WeightAverage
 
 STATE_FILE = "state.json"
 STEP_FOLDER = re.compile(r"step_\d{8}")
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of Adam; the first counts
+# What each optimiser keeps of a weight. `step` counts; the others have the shape of the weight.
+MOMENTS = {optim.AdamW: ("step", "exp_avg", "exp_avg_sq"), optim.Muon: ("momentum_buffer",)}
+SIGNED = ("exp_avg", "momentum_buffer")
 KEPT = 2  # the newest, and one to fall back on when it is damaged
 WRITING = ".writing_"  # what a checkpoint's folder is called until it is whole
 TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
 AVERAGE_FILE = "average.safetensors"
 
 Step = Annotated[int, Field(strict=True, ge=0, lt=10**8)]  # what the eight digits of a folder can name
+
+Optimizers = Sequence[optim.Optimizer]  # their weights are numbered one after another
 
 logger = logging.getLogger("hftraining")
 
@@ -77,12 +81,12 @@ class Checkpoints:
         self,
         step: int,
         model: nn.Module,
-        optimizer: optim.Optimizer,
+        optimizers: Optimizers,
         state: dict[str, Any],
         average: WeightAverage | None = None,
     ) -> None:
         """Write the checkpoint of a step and remove old ones. `state` is JSON and must name `best_step`."""
-        parts = {TENSOR_FILES[0]: model.state_dict(), TENSOR_FILES[1]: _optimizer_tensors(optimizer)}
+        parts = {TENSOR_FILES[0]: model.state_dict(), TENSOR_FILES[1]: optimizer_tensors(optimizers)}
         if average:
             parts[AVERAGE_FILE] = average.weights
 
@@ -108,11 +112,11 @@ class Checkpoints:
         self._remove_all_but(state["best_step"])
 
     def restore(
-        self, model: nn.Module, optimizer: optim.Optimizer, average: WeightAverage | None = None
+        self, model: nn.Module, optimizers: Optimizers, average: WeightAverage | None = None
     ) -> dict[str, Any] | None:
         """Load the newest whole checkpoint and return its state; None without one. average: filled, too.
 
-        Raises CheckpointError where its files are whole but are not those of this model and optimiser.
+        Raises CheckpointError where its files are whole but are not those of this model and its optimisers.
         """
         step = self.newest()
         if step == 0:
@@ -123,7 +127,7 @@ class Checkpoints:
         self.load_model(step, model)
         path = self.path(step) / TENSOR_FILES[1]
         try:
-            _load_optimizer(optimizer, _read_optimizer(path, optimizer))
+            load_optimizers(optimizers, _read_optimizers(path, optimizers))
         except (RuntimeError, ValueError, OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} is not of this run: {shown(error, 200)}") from None
         return _read_state(self.path(step), step)
@@ -186,12 +190,19 @@ class Checkpoints:
                 shutil.rmtree(self.path(step))
 
 
-def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """Adam's moments by parameter index, and torch's random states. The learning rate follows from the step."""
+def _numbered(optimizers: Optimizers) -> Iterator[tuple[int, optim.Optimizer, Tensor]]:
+    """Every weight with its number and the optimiser that steps on it."""
+    pairs = ((o, weight) for o in optimizers for group in o.param_groups for weight in group["params"])
+    for number, (optimizer, weight) in enumerate(pairs):
+        yield number, optimizer, weight
+
+
+def optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
+    """The moments by number of the weight, and torch's random states. The learning rate follows from the step."""
     tensors = {
-        f"{index}.{name}": value.contiguous().cpu()
-        for index, values in optimizer.state_dict()["state"].items()
-        for name, value in values.items()
+        f"{number}.{name}": value.contiguous().cpu()
+        for number, optimizer, weight in _numbered(optimizers)
+        for name, value in optimizer.state.get(weight, {}).items()
     }
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
@@ -199,13 +210,12 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_optimizer(path: Path, optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """The tensors of a file, each a moment of one of the optimiser's weights or a random state. Raises ValueError."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+def _read_optimizers(path: Path, optimizers: Optimizers) -> dict[str, Tensor]:
+    """The tensors of a file, each a moment of one of the weights or a random state. Raises ValueError for others."""
     allowed: Shapes = {
-        f"{index}.{name}": ("float32", tuple(weight.shape) if name in MOMENTS[1:] else ())
-        for index, weight in enumerate(weights)
-        for name in MOMENTS
+        f"{number}.{name}": ("float32", () if name == "step" else tuple(weight.shape))
+        for number, optimizer, weight in _numbered(optimizers)
+        for name in MOMENTS[type(optimizer)]
     }
     shapes = shapes_of(path)
     random = [name for name in shapes if name in ("random.cpu", "random.cuda")]
@@ -218,7 +228,7 @@ def _read_optimizer(path: Path, optimizer: optim.Optimizer) -> dict[str, Tensor]
         raise ValueError("it has no random state")
     tensors = load_file(path)
     for name in moments:  # the mean of the squares and the count are not negative
-        low = -math.inf if name.endswith(".exp_avg") else 0.0
+        low = -math.inf if name.partition(".")[2] in SIGNED else 0.0
         if not (torch.isfinite(tensors[name]) & (tensors[name] >= low)).all():
             raise ValueError(f"{name} holds numbers that are no moments")
     return tensors
@@ -237,12 +247,19 @@ def _read_state(folder: Path, step: int) -> dict[str, Any]:
     return values
 
 
-def _load_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizers(optimizers: Optimizers, tensors: dict[str, Tensor]) -> None:
+    """Put what optimizer_tensors gave into optimisers of the same weights, and into torch's random state."""
     torch.set_rng_state(tensors.pop("random.cpu"))
     if "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors.pop("random.cuda"))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        number, name = key.split(".")
+        state.setdefault(int(number), {})[name] = value
+    first = 0
+    for optimizer in optimizers:
+        groups = optimizer.state_dict()["param_groups"]
+        n = sum(len(group["params"]) for group in groups)
+        own = {number - first: values for number, values in state.items() if first <= number < first + n}
+        optimizer.load_state_dict({"state": own, "param_groups": groups})
+        first += n

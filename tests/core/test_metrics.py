@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hftraining.core.metrics import ALL_TAGS, BY_NAME, PROBED_TAGS, PROFIT, higher_is_better
+from hftraining.core.metrics import ALL_TAGS, BEST_TAGS, BY_NAME, PROBED_TAGS, PROFIT, higher_is_better
 from hftraining.trading.config import ProfitTrackerConfig
 from hftraining.trading.metrics import summarize
 from hftraining.trading.simulator import simulate
@@ -23,11 +23,22 @@ def test_the_tags_are_those_that_other_peoples_scripts_read():
         "profit/trade_count",
     )  # fmt: skip
     assert set(PROBED_TAGS) < set(ALL_TAGS)
+    assert BEST_TAGS == (
+        "eval/loss", "eval/profit_loss", "eval/ic", "profit/total_return", "profit/sharpe_ratio",
+        "profit/max_drawdown", "profit/win_rate",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("tag", "higher"),
-    [("eval/loss", False), ("profit/sharpe_ratio", True), ("profit/max_drawdown", True), ("profit/costs", False)],
+    [
+        ("eval/loss", False),
+        ("eval/profit_loss", False),
+        ("eval/ic", True),
+        ("profit/sharpe_ratio", True),
+        ("profit/max_drawdown", True),
+        ("profit/costs", False),
+    ],
 )
 def test_a_loss_improves_downwards_and_a_drawdown_below_zero_upwards(tag, higher):
     assert higher_is_better(tag) is higher

@@ -8,23 +8,28 @@ import pytest
 import torch
 
 from hftraining.core.errors import Diverged
-from hftraining.market.features import FEATURES, Scaler, make_features
+from hftraining.core.metrics import BEST_TAGS, higher_is_better
+from hftraining.market.features.names import BASIC
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import make_labels
 from hftraining.market.windows import WindowSampler
+from hftraining.model.base import KINDS
 from hftraining.model.config import ModelConfig, ObjectiveConfig
 from hftraining.model.objective import Objective
 from hftraining.model.transformer import BarTransformer
 from hftraining.trading.config import TradingRules
 from hftraining.training.checkpoint import CheckpointError, Checkpoints
 from hftraining.training.config import TrainingConfig
-from hftraining.training.optimizer import learning_rate, make_optimizer
+from hftraining.training.optimizer import hidden_matrices, learning_rate, make_optimizers
 from hftraining.training.trainer import Trainer
+from hftraining.training.unasked import UnaskedSteps
 from tests.bars_of import make_bars
 
 LEVELS = (0.1, 0.5, 0.9)
 
 
-def make_trainer(folder, probe=None, seed=1, bars=None, sampler=None, **fields):
+def make_trainer(folder, probe=None, seed=1, bars=None, sampler=None, dropout=0.2, **fields):
     bars = bars or make_bars(n_sessions=250)
     features = make_features(bars)
     labels = make_labels(bars, features.volatility_TS, [1, 5], 1, "open", "none")
@@ -35,7 +40,10 @@ def make_trainer(folder, probe=None, seed=1, bars=None, sampler=None, **fields):
     sampler = sampler or WindowSampler(bars, scaled, features.known_TS, labels, slice(0, 200), config.window, 4, 2)
     torch.manual_seed(seed)
     model = BarTransformer(
-        ModelConfig(hidden_size=16, num_layers=1, num_heads=2, context=8), len(FEATURES), (1, 5), LEVELS
+        ModelConfig(hidden_size=16, num_layers=1, num_heads=2, context=8, dropout=dropout),
+        len(BASIC),
+        (1, 5),
+        LEVELS,
     )
     objective = Objective(ObjectiveConfig(horizons=[1, 5], quantiles=list(LEVELS)), TradingRules())
     probe = probe or (lambda step: {"eval/loss": 1.0 / step})
@@ -44,7 +52,7 @@ def make_trainer(folder, probe=None, seed=1, bars=None, sampler=None, **fields):
 
 def run(trainer):
     logged = {}
-    trainer.train(lambda step, values: logged.__setitem__(step, values), lambda step, values: None)
+    trainer.train(lambda step, values: logged.__setitem__(step, dict(values)), lambda step, values: None)
     return logged
 
 
@@ -94,21 +102,65 @@ def test_ten_skipped_steps_in_a_row_stop_training(tmp_path):
 
 
 def test_the_model_of_the_best_probe_by_the_chosen_metric_is_kept(tmp_path):
-    values = {5: (3.0, 0.1), 10: (1.0, 0.4), 15: (2.0, 0.9), 20: (2.5, math.nan)}
+    """Each probe gives every metric; the best step is the one where this metric was best, whatever the others were."""
+    best_at = {tag: 5 * (1 + n % 3) for n, tag in enumerate(BEST_TAGS)}
     kept = {}
-    for metric in ("eval/loss", "profit/sharpe_ratio"):
+    for metric in BEST_TAGS:
         weights = {}
 
         def probe(step, weights=weights):
             weights[step] = trainer.model.embed.weight.clone()  # noqa: B023
-            return {"eval/loss": values[step][0], "profit/sharpe_ratio": values[step][1]}
+            worse = abs(step - best_at[metric]) if step < 20 else math.nan  # noqa: B023
+            others = dict.fromkeys(BEST_TAGS, 1.0 / step) | {"profit/trade_count": float(step)}
+            return others | {metric: -worse if higher_is_better(metric) else worse}  # noqa: B023
 
         trainer = make_trainer(tmp_path / metric.replace("/", "_"), probe=probe, best_metric=metric)
         run(trainer)
         trainer.load_best()
         kept[metric] = trainer.progress.best_step
         assert torch.equal(trainer.model.embed.weight, weights[trainer.progress.best_step])
-    assert kept == {"eval/loss": 10, "profit/sharpe_ratio": 15}
+    assert kept == best_at
+
+
+def test_where_no_probe_had_the_chosen_metric_the_last_weights_are_kept_and_it_is_said(tmp_path, caplog):
+    """A book without closed trades has no win rate."""
+    trainer = make_trainer(
+        tmp_path, probe=lambda step: {"eval/loss": 1.0 / step}, best_metric="profit/win_rate", patience=1
+    )
+    run(trainer)
+    last = weights_of(trainer)
+    trainer.load_best()
+    assert trainer.progress.best_step is None and torch.equal(weights_of(trainer), last)
+    assert "training.best_metric=profit/win_rate was not finite in any probe: the last weights are kept" in caplog.text
+
+
+def test_a_metric_that_is_no_probed_one_with_a_better_direction_is_refused():
+    for tag in ("profit/luck", "profit/trade_count", "profit/loss_correlation", "profit/costs"):
+        with pytest.raises(ValueError, match=f"training.best_metric={tag} is not one of eval/loss, eval/profit_loss"):
+            TrainingConfig(best_metric=tag)
+    with pytest.raises(ValueError, match=r"did you mean profit/sharpe_ratio\?"):
+        TrainingConfig(best_metric="profit/sharp_ratio")
+
+
+def test_numbers_are_fetched_from_the_device_on_logged_steps_alone(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, log_every=4, checkpoint_every=7, accumulate=2)
+    fetched, step_of = [], trainer.sampler.batch
+    monkeypatch.setattr(trainer.sampler, "batch", lambda seed, step: fetched.append(step) or step_of(seed, step))
+    item = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: fetched.append("item") or item(tensor))
+    run(trainer)
+    steps, last = set(), 0
+    for event in fetched:
+        last = last if event == "item" else event
+        steps |= {last} if event == "item" else set()
+    assert steps == {4, 5, 8, 10, 12, 15, 16, 20}  # log_every=4, and a probe every fifth
+
+
+def test_the_values_of_a_step_that_was_not_logged_can_still_be_read(tmp_path):
+    seen = {}
+    make_trainer(tmp_path, log_every=20).train(lambda *_: None, lambda step, values: seen.__setitem__(step, values))
+    logged = run(make_trainer(tmp_path / "logged", log_every=1))
+    assert {step: dict(values) for step, values in seen.items()} == {step: dict(v) for step, v in logged.items()}
 
 
 def test_patience_ends_training_after_so_many_probes_without_a_better_one(tmp_path):
@@ -149,12 +201,112 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth():
     assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
 
 
+def test_a_constant_rate_stays_at_the_peak_and_wsd_falls_in_a_line_over_the_last_share():
+    shape = {"learning_rate": 1.0, "warmup_steps": 10, "max_steps": 110}
+    rates = {
+        name: [learning_rate(step, TrainingConfig(**shape, schedule=name, **more)) for step in range(1, 111)]
+        for name, more in (("cosine", {}), ("constant", {}), ("wsd", {"decay_share": 0.5}))
+    }
+    assert rates["cosine"][:10] == rates["constant"][:10] == rates["wsd"][:10]
+    assert set(rates["constant"][9:]) == {1.0}
+    assert set(rates["wsd"][9:55]) == {1.0}
+    assert rates["wsd"][55:] == pytest.approx(np.linspace(1.0, 0.1, 56)[1:])
+    assert rates["wsd"][-1] == pytest.approx(rates["cosine"][-1]) == pytest.approx(0.1)
+
+
+def test_a_decay_longer_than_what_the_warm_up_leaves_begins_after_it():
+    config = TrainingConfig(learning_rate=1.0, warmup_steps=80, max_steps=100, schedule="wsd", decay_share=0.9)
+    assert [learning_rate(step, config) for step in (80, 90, 100)] == pytest.approx([1.0, 0.55, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"optimizer": "mion"}, "training.optimizer=mion is not one of adamw, muon; did you mean muon?"),
+        ({"schedule": "cosin"}, "is not one of cosine, constant, wsd; did you mean cosine?"),
+        ({"decay_share": 0.3}, "training.decay_share=0.3 belongs to training.schedule=wsd, not cosine: leave it out"),
+        ({"schedule": "wsd", "decay_share": 0.0}, r"training.decay_share=0.0 must lie in \(0, 1\]"),
+        ({"accumulate": 0}, "training.accumulate=0 must be at least 1"),
+    ],
+)
+def test_an_optimiser_schedule_or_division_that_there_is_not_is_refused(fields, said):
+    with pytest.raises(ValueError, match=said):
+        TrainingConfig(**fields)
+
+
 def test_matrices_decay_and_biases_and_norms_do_not(tmp_path):
     trainer = make_trainer(tmp_path)
-    groups = make_optimizer(trainer.model, TrainingConfig(weight_decay=0.3)).param_groups
+    (optimizer,) = make_optimizers(trainer.model, TrainingConfig(weight_decay=0.3))
+    groups = optimizer.param_groups
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
     assert all(p.ndim >= 2 for p in groups[0]["params"]) and all(p.ndim < 2 for p in groups[1]["params"])
     assert sum(len(group["params"]) for group in groups) == len(list(trainer.model.parameters()))
+
+
+def test_muon_steps_on_the_hidden_matrices_alone_and_adamw_on_all_the_rest(tmp_path):
+    trainer = make_trainer(tmp_path, optimizer="muon")
+    adamw, muon = trainer.optimizers
+    assert (type(adamw), type(muon)) == (torch.optim.AdamW, torch.optim.Muon)
+    names = {id(weight): name for name, weight in trainer.model.named_parameters()}
+    on = [{names[id(p)] for group in o.param_groups for p in group["params"]} for o in trainer.optimizers]
+    layers = ("time.qkv", "time.out", "mlp.0", "mlp.2")
+    assert on[1] == {f"blocks.0.{layer}.weight" for layer in layers}
+    assert on[0] | on[1] == set(names.values()) and not on[0] & on[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        ("mlp", {"layers.0.weight"}),
+        ("lstm", {"embed.weight"}),
+        ("patchtst", {"places", "patch.weight", "scale.weight"}),
+    ],
+)
+def test_what_meets_the_features_first_and_what_gives_the_forecasts_is_no_hidden_matrix(kind, first):
+    model = KINDS[kind](ModelConfig(kind=kind, hidden_size=16), len(BASIC), (1, 5), LEVELS)
+    hidden = {id(p) for p in hidden_matrices(model)}
+    outer = {name for name, p in model.named_parameters() if p.ndim == 2 and id(p) not in hidden}
+    assert hidden and outer == first | {"quantiles.weight", "position.weight"}
+
+
+def test_a_step_of_muon_is_nearly_an_orthogonal_matrix_of_the_size_of_an_adamw_step(tmp_path):
+    trainer = make_trainer(
+        tmp_path, optimizer="muon", weight_decay=0.0, warmup_steps=0, learning_rate=0.01, max_steps=1
+    )
+    weight = trainer.model.blocks[0].time.out.weight
+    before = weight.detach().clone()
+    run(trainer)
+    moved = (before - weight.detach()) / learning_rate(1, trainer.config)
+    singular = torch.linalg.svdvals(moved) / (0.2 * 16**0.5)  # the scale of Liu et al. (2025) for 16 x 16
+    # Five iterations of Newton and Schulz bring all but the smallest as near to one.
+    assert singular.max() < 1.4 and singular[7] > 0.6
+
+
+@pytest.mark.parametrize("change", ["accumulate", "ema", "optimizer", "schedule"])
+def test_each_choice_changes_what_it_should_and_nothing_else(tmp_path, change):
+    """Raw weights after the first steps: of the same batches, masks and rates unless the choice says otherwise."""
+    choice = {"accumulate": 2, "ema": 0.9, "optimizer": "muon", "schedule": "constant"}[change]
+    found = []
+    for name, fields in (("without", {}), ("with", {change: choice})):
+        trainer = make_trainer(tmp_path / name, log_every=1, dropout=0.1, **fields)
+        logged = run(trainer)
+        found.append((logged, {name: p.detach().clone() for name, p in trainer.model.named_parameters()}))
+    (plain, weights), (logged, changed) = found
+    rates = [[values["train/learning_rate"] for values in log.values()] for log in (plain, logged)]
+    same = {name for name in weights if torch.equal(weights[name], changed[name])}
+    assert plain.keys() == logged.keys() and plain[1].keys() == logged[1].keys()
+    assert plain[1]["train/loss"] == pytest.approx(logged[1]["train/loss"], rel=1e-6)
+    assert (rates[0] != rates[1]) == (change == "schedule") and rates[0][:5] == rates[1][:5]
+    if change == "ema":
+        assert same == set(weights)
+    elif change == "accumulate":
+        for name, weight in weights.items():
+            torch.testing.assert_close(changed[name], weight, rtol=1e-3, atol=2e-5)
+    else:
+        assert len(same) < len(weights) / 2
+        assert plain[1]["train/grad_norm"] == logged[1]["train/grad_norm"]
+    if change == "schedule":  # the same first six steps: five of warm-up and the first after it starts both falls
+        assert [plain[s]["train/loss"] for s in range(1, 7)] == [logged[s]["train/loss"] for s in range(1, 7)]
 
 
 def test_bf16_changes_the_numbers_a_little_and_still_learns(tmp_path):
@@ -263,3 +415,42 @@ def test_weights_that_do_not_move_are_their_own_average_to_the_bit_and_the_model
         assert not torch.equal(weights_of(trainer), raw)
         raise KeyError
     assert torch.equal(weights_of(trainer), raw)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("bad", [{1, 2, 9}, {4}, set()])
+def test_a_device_that_is_not_asked_skips_the_same_steps_as_a_cpu_that_looks(tmp_path, bad, optimizer, caplog):
+    """The same trainer on this machine, once as if it had to wait for a device."""
+    ended, skipped = [], []
+    for asks in (True, False):
+        trainer = make_trainer(
+            tmp_path / str(asks), log_every=5, ema=0.8, learning_rate=3e-3, optimizer=optimizer, checkpoint_every=5
+        )
+        draw = trainer.sampler.batch
+
+        def poisoned(seed, step, draw=draw):
+            batch = draw(seed, step)
+            batch.x_WKLF[:] = np.nan if step in bad else batch.x_WKLF
+            return batch
+
+        trainer.sampler.batch = poisoned
+        if not asks:
+            trainer.unasked = UnaskedSteps(trainer.optimizers, trainer.average, 0, 0)
+        run(trainer)
+        ended.append(trainer)
+        skipped.append((trainer.progress.skipped_steps, trainer.progress.skipped_in_a_row))
+    looked, unasked = ended
+    assert skipped == [(len(bad), 0)] * 2
+    assert torch.equal(weights_of(looked), weights_of(unasked))
+    for name, average in looked.average.weights.items():
+        torch.testing.assert_close(unasked.average.weights[name], average, rtol=1e-6, atol=1e-7)
+    assert ("steps skipped, since they were not finite" in caplog.text) == bool(bad)
+
+
+def test_a_device_that_is_not_asked_stops_a_training_that_has_diverged_when_it_is_next_logged(tmp_path):
+    trainer = make_trainer(tmp_path, log_every=4)
+    trainer.unasked = UnaskedSteps(trainer.optimizers, None, 0, 0)
+    with torch.no_grad():
+        trainer.model.embed.weight.fill_(math.nan)
+    with pytest.raises(Diverged, match="training stopped at step 10: 10 steps in a row were not finite; try a lower"):
+        run(trainer)
