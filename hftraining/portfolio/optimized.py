@@ -3,9 +3,11 @@
 Legend: T sessions, S symbols, N sessions that are estimated on, K symbols that take part.
 """
 
+import hashlib
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ SPAN, LEAST_RETURNS = 252, 60  # sessions
 STILL = 1e-6  # a day; a price without a volatility has no correlation with others
 # The rank correlation of forecasts and outcomes that mean_variance assumes: a good one (Grinold and Kahn 2000, ch. 6).
 INFORMATION = 0.05
+# Weights that this process has solved for: a paper account asks at each close for all of its rebalances again.
+_KNOWN: dict[bytes, np.ndarray] = {}
+MOST_KNOWN = 4096
 
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # return_NK, score_K, before_K -> weights_K
 
@@ -34,7 +39,7 @@ def hrp(close_TS: np.ndarray, base_TS: np.ndarray, every: int) -> np.ndarray:
     def solve(return_NK: np.ndarray, score_K: np.ndarray, before_K: np.ndarray) -> np.ndarray:
         return np.asarray(optimization.HierarchicalRiskParity().fit(return_NK).weights_)
 
-    return _every_so_often(close_TS, np.zeros(close_TS.shape), base_TS, every, solve)
+    return _every_so_often(close_TS, np.zeros(close_TS.shape), base_TS, every, solve, "hrp")
 
 
 def mean_variance(
@@ -63,17 +68,19 @@ def mean_variance(
         )
         return np.asarray(model.fit(return_NK).weights_)
 
-    return _every_so_often(close_TS, score_TS, base_TS, every, solve)
+    settings = f"mean_variance {every} {portfolio.risk_aversion!r} {portfolio.turnover_penalty!r}"
+    return _every_so_often(close_TS, score_TS, base_TS, every, solve, settings)
 
 
 def _every_so_often(
-    close_TS: np.ndarray, score_TS: np.ndarray, base_TS: np.ndarray, every: int, solve: Solver
+    close_TS: np.ndarray, score_TS: np.ndarray, base_TS: np.ndarray, every: int, solve: Solver, settings: str
 ) -> np.ndarray:
     """Solve on every `every`-th session from the first that has stocks, and keep the weights between.
 
     Estimated on the close-to-close returns of the last SPAN sessions, or of all so far, at least LEAST_RETURNS; the
     symbols that have each of them and whose price moves take part. Before, and where none takes part, the base
-    weights of the session. A single symbol that takes part has all of the book.
+    weights of the session. A single symbol that takes part has all of the book. settings: all that `solve` depends on
+    beside its arguments.
     """
     weights_TS = np.zeros(close_TS.shape)
     return_TS = daily_returns(close_TS)
@@ -99,10 +106,25 @@ def _every_so_often(
         with warnings.catch_warnings():
             # Of more symbols than returns the sample covariance is singular, and skfolio takes the nearest that is not.
             warnings.filterwarnings("ignore", "The covariance matrix is not positive definite", UserWarning)
-            weights_K = _solved(solve, t, return_NK, score_TS[t, takes_part_S], before_S[takes_part_S])
+            arrays = return_NK, score_TS[t, takes_part_S], before_S[takes_part_S]
+            weights_K = _known(settings, arrays, partial(_solved, solve, t, *arrays))
         weights_TS[t, takes_part_S] = np.maximum(weights_K, 0.0)  # a solver leaves some at -1e-9
         weights_TS[t] /= weights_TS[t].sum()
     return weights_TS
+
+
+def _known(settings: str, arrays: tuple[np.ndarray, ...], solved: Callable[[], np.ndarray]) -> np.ndarray:
+    """What the same settings and arrays, to the bit, were solved to before; the oldest are forgotten."""
+    digest = hashlib.sha256(f"{settings} {[array.shape for array in arrays]}".encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, np.float64).data)
+    key = digest.digest()
+    if key not in _KNOWN:
+        found = solved()
+        if len(_KNOWN) >= MOST_KNOWN:
+            del _KNOWN[next(iter(_KNOWN))]
+        _KNOWN[key] = found
+    return _KNOWN[key]
 
 
 def _solved(solve: Solver, t: int, return_NK: np.ndarray, *arrays: np.ndarray) -> np.ndarray:

@@ -28,7 +28,10 @@ def check_shapes(bars: list[np.ndarray], weights: np.ndarray) -> None:
 
 
 def check_values(bars: list[np.ndarray], weights: np.ndarray) -> None:
-    """Refuse impossible prices and weights; the error names the argument and the first offending place."""
+    """Refuse impossible prices and weights; the error names the argument and the first offending place.
+
+    A session whose weights are all NaN is one without a decision.
+    """
     t, s = first_bad_bar(*bars)
     if t >= 0:
         values = [array[t, s] for array in bars]
@@ -37,7 +40,8 @@ def check_values(bars: list[np.ndarray], weights: np.ndarray) -> None:
                 rest = "" if np.isfinite(value) else "; a bar without trading is NaN in all four prices"
                 raise ValueError(f"{name}: {value} at session {t}, symbol {s} is not a positive price{rest}")
     finite = np.isfinite(weights)
-    if not finite.all():
+    if not finite.all() and not (finite | np.isnan(weights).all(axis=-1, keepdims=True)).all():
+        finite |= np.isnan(weights).all(axis=-1, keepdims=True)
         place = tuple(int(i) for i in np.argwhere(~finite)[0])
         where = ("draw ", "session ", "symbol ")[-len(place) :]
         at = ", ".join(name + str(i) for name, i in zip(where, place, strict=True))

@@ -47,6 +47,7 @@ RULES = np.dtype(
         ("band", "f8"),
         ("whole_shares", "i8"),
         ("hold", "i8"),  # buy and hold: see simulator.hold
+        ("in_shares", "i8"),  # decisions are shares, not weights
         ("lag", "i8"),
     ]
 )

@@ -137,65 +137,23 @@ def _at_open(account, position, rules, price, symbol, t, trade):
 
 
 @_compiled
-def _opening_cost(rules, shares):
-    """Slippage and commission of a fill, in shares at the open price."""
-    side = 1.0 if shares > 0.0 else -1.0
-    return abs(shares) * (rules.slippage + rules.commission * (1.0 + side * rules.slippage))
-
-
-@_compiled
-def _factor(rules, equity, gross, added, costs):
-    """The fraction of all openings that keeps gross <= leverage * equity, both after their costs."""
-    factor = (rules.leverage * equity - gross) / (added + rules.leverage * costs)
-    return 1.0 if factor >= 1.0 else factor if factor > SMALLEST_FACTOR else 0.0
-
-
-@_compiled
-def _open(account, position, rules, factor, price, t):
-    """Fill the opening part of an order, scaled."""
-    shares = position.opening if factor == 1.0 else factor * position.opening
-    if rules.whole_shares:
-        shares = float(math.trunc(shares))
-    if shares != 0.0:
-        _enlarge(account, position, rules, shares, price, t)
-
-
-@_compiled
-def _until_close(account, position, rules, high, low, close, is_last, symbol, t, trade):
-    """Exits inside the bar and at a last close, borrow, and the mark."""
-    if close == close:
-        if position.shares != 0.0 and (low <= position.lower or high >= position.upper):
-            # A bar does not show which came first; we assume the stop.
-            is_long = position.shares > 0.0
-            is_stop = low <= position.lower if is_long else high >= position.upper
-            price = position.lower if is_stop == is_long else position.upper
-            _exit(account, position, rules, price, is_stop, symbol, t, trade)
-        if is_last and position.shares != 0.0:
-            _leave(account, position, rules, close, rules.slippage, DELISTED, symbol, t, trade)
-        position.mark = close
-    if position.shares < 0.0:
-        borrow = -position.shares * position.mark * rules.borrow
-        account.cash -= borrow
-        account.costs += borrow
-        position.fees += borrow
-
-
-@_compiled
 def _decide(position, rules, equity, close, weight):
-    """Order the shares that the target weight buys at this close, unless the change is within the band."""
-    held = position.shares
+    """Order the shares that the target weight buys at this close, unless the change is within the band.
+
+    NaN is no decision. With rules.in_shares the weight is the shares themselves.
+    """
+    held, exact = position.shares, rules.whole_shares or rules.in_shares
     # With lag 2 an order to be flat matters to a flat account too, while another order is on its way.
-    if close != close or (weight == 0.0 and held == 0.0 and position.order != position.order):
+    if close != close or weight != weight or (weight == 0.0 and held == 0.0 and position.order != position.order):
         return
-    if held * weight > 0.0:
-        # Compared in currency first, because most days end here and a division costs more than all the rest.
-        if not rules.whole_shares and abs(weight * equity - held * close) <= rules.band * equity:
-            return
-    desired = weight * equity / close
+    # Compared in currency first, because most days end here and a division costs more than all the rest.
+    if held * weight > 0.0 and not exact and abs(weight * equity - held * close) <= rules.band * equity:
+        return
+    desired = weight if rules.in_shares else weight * equity / close
     if rules.whole_shares:
         desired = float(math.trunc(desired))
-        if held * desired > 0.0 and abs(desired - held) * close <= rules.band * equity:
-            return
+    if exact and held * desired > 0.0 and abs(desired - held) * close <= rules.band * equity:
+        return
     if desired == held and (held != 0.0 or position.order != position.order):
         return
     _order(position, rules, desired)
@@ -211,12 +169,6 @@ def _order(position, rules, desired):
 
 
 @_compiled
-def _wanted(position):
-    """The shares that are held or already ordered."""
-    return position.shares if position.order != position.order else position.order
-
-
-@_compiled
 def _decide_to_hold(book_S, rules, equity, close_S, is_last_S, weights_S):
     """The orders of buy and hold after a close, as `simulator.hold` describes them.
 
@@ -224,7 +176,7 @@ def _decide_to_hold(book_S, rules, equity, close_S, is_last_S, weights_S):
     """
     joining, held, value = 0, 0, 0.0
     for s in range(book_S.size):
-        wanted = _wanted(book_S[s])
+        wanted = book_S[s].shares if book_S[s].order != book_S[s].order else book_S[s].order  # held, or already ordered
         joining += weights_S[s] == 0.0 and close_S[s] == close_S[s]
         if wanted != 0.0 and not is_last_S[s]:  # what is delisted at this close has just been sold
             held += 1
@@ -232,7 +184,8 @@ def _decide_to_hold(book_S, rules, equity, close_S, is_last_S, weights_S):
     n = held + joining
     keep = min(1.0, held / n * equity / value) if joining and held else 1.0  # what cash pays for nobody gives up
     for s in range(book_S.size):
-        position, close, wanted = book_S[s], close_S[s], _wanted(book_S[s])
+        position, close = book_S[s], close_S[s]
+        wanted = position.shares if position.order != position.order else position.order
         if weights_S[s] == 0.0 and close == close:
             weights_S[s] = 1.0 / n
         elif is_last_S[s] or close != close:
@@ -275,54 +228,103 @@ def _write_off(debt, trades):
 
 
 @_compiled
-def step(t, open_S, high_S, low_S, close_S, weights_S, is_last_S, account, book_S, rules, trades):
-    """One bar of one account: its open, its inside, its close, and the decision after it.
-
-    account, rules: records. book_S, trades: arrays of records. The account's trade number n goes to trades[n],
-    which needs room for 2 * S more; with room for one trade only, trades are counted and overwritten.
-    With rules.hold the decision is that of buy and hold, and weights_S what it remembers.
-    """
-    if account.bankrupt:
-        return
-    before, room = account.closed, trades.size - 1
-    opens = False
+def reduce_at_open(t, open_S, account, book_S, rules, trades):
+    """Gap exits and the orders that reduce; returns whether something is left to open."""
+    opens, room = False, trades.size - 1
     for s in range(book_S.size):
         opens |= _at_open(account, book_S[s], rules, open_S[s], s, t, trades[min(account.closed, room)])
-    if opens:
-        equity, gross, added, costs = account.cash, 0.0, 0.0, 0.0
-        for s in range(book_S.size):
-            position = book_S[s]
-            if position.shares != 0.0:
-                price = open_S[s] if open_S[s] == open_S[s] else position.mark
-                equity += position.shares * price
-                gross += abs(position.shares) * price
-            if position.opening != 0.0:
-                added += abs(position.opening) * open_S[s]
-                costs += _opening_cost(rules, position.opening) * open_S[s]
-        factor = _factor(rules, equity, gross, added, costs)
-        for s in range(book_S.size):
-            if factor > 0.0 and book_S[s].opening != 0.0:
-                _open(account, book_S[s], rules, factor, open_S[s], t)
-    equity, gross = 0.0, 0.0
+    return opens
+
+
+@_compiled
+def enlarge_at_open(t, open_S, account, book_S, rules):
+    """The orders that open or enlarge, scaled by one factor: gross <= leverage * equity, both after their costs."""
+    equity, gross, added, costs = account.cash, 0.0, 0.0, 0.0
     for s in range(book_S.size):
-        position, trade = book_S[s], trades[min(account.closed, room)]
-        _until_close(account, position, rules, high_S[s], low_S[s], close_S[s], is_last_S[s], s, t, trade)
+        position = book_S[s]
+        if position.shares != 0.0:
+            price = open_S[s] if open_S[s] == open_S[s] else position.mark
+            equity += position.shares * price
+            gross += abs(position.shares) * price
+        if position.opening != 0.0:
+            side, size = 1.0 if position.opening > 0.0 else -1.0, abs(position.opening)
+            added += size * open_S[s]
+            costs += size * (rules.slippage + rules.commission * (1.0 + side * rules.slippage)) * open_S[s]
+    factor = (rules.leverage * equity - gross) / (added + rules.leverage * costs)
+    factor = 1.0 if factor >= 1.0 else factor if factor > SMALLEST_FACTOR else 0.0
+    for s in range(book_S.size):
+        shares = book_S[s].opening if factor == 1.0 else factor * book_S[s].opening
+        shares = float(math.trunc(shares)) if rules.whole_shares else shares
+        if factor > 0.0 and shares != 0.0:
+            _enlarge(account, book_S[s], rules, shares, open_S[s], t)
+
+
+@_compiled
+def until_close(t, high_S, low_S, close_S, is_last_S, account, book_S, rules, trades, before):
+    """Exits inside the bar and at a last close, borrow, and the marks. before: trades closed before this bar."""
+    equity, gross, room = 0.0, 0.0, trades.size - 1
+    for s in range(book_S.size):
+        position, trade, close = book_S[s], trades[min(account.closed, room)], close_S[s]
+        if close == close:
+            if position.shares != 0.0 and (low_S[s] <= position.lower or high_S[s] >= position.upper):
+                # A bar does not show which came first; we assume the stop.
+                is_long = position.shares > 0.0
+                is_stop = low_S[s] <= position.lower if is_long else high_S[s] >= position.upper
+                price = position.lower if is_stop == is_long else position.upper
+                _exit(account, position, rules, price, is_stop, s, t, trade)
+            if is_last_S[s] and position.shares != 0.0:
+                _leave(account, position, rules, close, rules.slippage, DELISTED, s, t, trade)
+            position.mark = close
+        if position.shares < 0.0:
+            borrow = -position.shares * position.mark * rules.borrow
+            account.cash -= borrow
+            account.costs += borrow
+            position.fees += borrow
         if position.shares != 0.0:
             equity += position.shares * position.mark
             gross += abs(position.shares) * position.mark
     equity += account.cash
     account.equity = equity
-    if equity <= 0.0:
-        _go_bankrupt(account, book_S, t, trades)
-        if trades.size > 1:
-            _write_off(-equity, trades[before : account.closed])
+    if equity > 0.0:
+        account.gross = gross / equity
         return
-    account.gross = gross / equity
+    _go_bankrupt(account, book_S, t, trades)
+    if trades.size > 1:
+        _write_off(-equity, trades[before : account.closed])
+
+
+@_compiled
+def settle(t, open_S, high_S, low_S, close_S, is_last_S, account, book_S, rules, trades):
+    """One bar of an account up to its close. account, rules: records; book_S, trades: arrays of records.
+
+    The account's trade number n goes to trades[n], which needs room for 2 * S more; with room for one trade only,
+    trades are counted and overwritten.
+    """
+    if account.bankrupt:
+        return
+    before = account.closed
+    if reduce_at_open(t, open_S, account, book_S, rules, trades):
+        enlarge_at_open(t, open_S, account, book_S, rules)
+    until_close(t, high_S, low_S, close_S, is_last_S, account, book_S, rules, trades, before)
+
+
+@_compiled
+def decide(close_S, weights_S, is_last_S, account, book_S, rules):
+    """The decision after a close: orders. With rules.hold that of buy and hold, and weights_S what it remembers."""
+    if account.bankrupt:
+        return
     if rules.hold:
-        _decide_to_hold(book_S, rules, equity, close_S, is_last_S, weights_S)
+        _decide_to_hold(book_S, rules, account.equity, close_S, is_last_S, weights_S)
         return
     for s in range(book_S.size):
-        _decide(book_S[s], rules, equity, close_S[s], weights_S[s])
+        _decide(book_S[s], rules, account.equity, close_S[s], weights_S[s])
+
+
+@_compiled
+def step(t, open_S, high_S, low_S, close_S, weights_S, is_last_S, account, book_S, rules, trades):
+    """One bar of one account: its open, its inside, its close, and the decision after it."""
+    settle(t, open_S, high_S, low_S, close_S, is_last_S, account, book_S, rules, trades)
+    decide(close_S, weights_S, is_last_S, account, book_S, rules)
 
 
 @_compiled

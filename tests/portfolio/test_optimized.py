@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 
 from hftraining.core.bars import ARRAYS
 from hftraining.core.errors import UserError
+from hftraining.portfolio import optimized
 from hftraining.portfolio.config import OPTIMIZED
 from hftraining.portfolio.optimized import INFORMATION
 from hftraining.portfolio.weights import target_weights
@@ -159,3 +160,22 @@ def test_a_market_without_a_solution_ends_in_one_line(optimization):
     close_TS = 50.0 * np.exp(np.clip(np.cumsum(np.random.default_rng(0).normal(0, 20.0, (64, 6)), axis=0), -300, 300))
     with pytest.raises(UserError, match=r"^portfolio: skfolio found no weights at session 64, of 6 symbols [^\n]*$"):
         weights(bars_of(close_TS), forecast_of(np.ones((64, 6))), "mean_variance")
+
+
+@pytest.mark.parametrize("kind", ["hrp", "mean_variance"])
+def test_a_rebalance_is_solved_once_however_often_later_days_ask_for_it(optimization, monkeypatch, kind):
+    monkeypatch.setattr(optimized, "_KNOWN", {})
+    monkeypatch.setattr(optimized, "MOST_KNOWN", 3)
+    times = []
+    solved = optimized._solved
+    monkeypatch.setattr(optimized, "_solved", lambda *given: times.append(1) or solved(*given))
+    bars = random_bars(12, 110, 5, missing=0.0)
+    forecast = random_forecast(12, bars)
+    whole = weights(bars, forecast, kind)
+    once = len(times)
+    assert once >= 2
+    cut = bars.rows(slice(0, len(whole) - 1))
+    np.testing.assert_array_equal(weights(cut, forecast.rows(slice(0, len(whole) - 1)), kind), whole[:-1])
+    assert len(times) == once and len(optimized._KNOWN) <= 3
+    weights(bars, forecast, kind, every=20)
+    assert len(times) > once
