@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run, and turn every ending into its exit code: 0 done, 2 the user's input, 3 interrupted and saved, 1 ours."""
     with masked_output(), stopped_by_signals(), one_line_endings():
+        if int(os.environ.get("WORLD_SIZE") or 1) > 1:  # torchrun
+            return _rank()
         _command(sys.argv[1:])
+
+
+def _rank() -> None:
+    """Rank 0 of torchrun runs the command, the others help it."""
+    check_memory_limit()
+    from hftraining.experiment.helper import as_a_rank
+
+    as_a_rank(lambda: _command(sys.argv[1:]))
 
 
 def _command(arguments: list[str]) -> None:
@@ -64,9 +74,10 @@ def _job(composed: "DictConfig") -> "float | str | Ending | None":
 
     hydra = HydraConfig.get()
     if composed.search is not None and hydra.mode == RunMode.MULTIRUN:
+        from hftraining.experiment.ranks import sweep_refused
         from hftraining.sweep.worker import work
 
-        return work(composed)  # the sweep that started this worker deals with how it ends
+        return sweep_refused() or work(composed)  # the sweep that started this worker deals with how it ends
 
     from hftraining.experiment.compose import explain_overrides
 
@@ -77,7 +88,9 @@ def _job(composed: "DictConfig") -> "float | str | Ending | None":
         if composed.search is not None:
             name = in_a_line(str(composed.search.name), 100)
             raise ConfigError(f"search={name} is a sweep: python train.py -m search=...")
-        config = _config(composed, list(hydra.overrides.task))
+        from hftraining.experiment.ranks import with_ranks
+
+        config = with_ranks(_config(composed, list(hydra.overrides.task)))
         from hftraining.experiment.finetune import run
 
         finished = run(config, sys.argv)

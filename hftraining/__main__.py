@@ -1,46 +1,25 @@
 """Commands about finished runs: `python -m hftraining ledger | report | leaks | compare | ... RUN`."""
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from hftraining.core.command import Parser, positive, run_command
+from hftraining.core.command import Answer, Commands, positive
 from hftraining.core.errors import EXIT_DONE, EXIT_OURS, UserError
-from hftraining.core.values import plain, without_nan
-
-Answer = tuple[int, dict[str, Any]]  # the exit code, and what --json prints
-Command = Callable[[argparse.Namespace], Answer]
 
 # A command imports what it needs when it is called, so that --help and the ledger import nothing heavy.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 a leak or a difference was found, 2 the user's input."""
-    return run_command(_run, arguments)
+    return _commands().run(arguments)
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
-    code, found = options.command(options)
-    if options.json:
-        print(json.dumps(without_nan(plain(found)), allow_nan=False))
-    return int(code)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m hftraining", description=__doc__)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def command(name: str, function: Command, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
-        made.add_argument("--json", action="store_true", help="the last line printed is one JSON object")
-        made.set_defaults(command=function)
-        return made
-
+def _commands() -> Commands:
+    found = Commands("python -m hftraining", __doc__)
+    command = found.add
     ledger = command("ledger", _ledger, "list every run ever begun and the runs that make up N, the number of trials")
     ledger.add_argument("--ledger", type=Path, metavar="PATH", help="as evidence.ledger; your own unless given")
     ledger.add_argument("--outputs", type=Path, metavar="FOLDER", help="list only runs in this folder; N counts all")
@@ -72,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("runs", nargs="+", metavar="RUN", help="as compare takes them; the first group is the baseline")
     record.add_argument("--question", default="", help="what was asked, in a sentence")
     record.add_argument("--experiments", type=Path, default=Path("experiments"), help="the folder of the records")
-    return parser
+    return found
 
 
 def _ledger(options: argparse.Namespace) -> Answer:
@@ -109,7 +88,11 @@ def _leaks(options: argparse.Namespace) -> Answer:
     if not (options.run / "run.json").is_file():
         raise UserError(f"{options.run} is not a run: it has no run.json")
     from hftraining.experiment.proof import prove_run
+    from hftraining.runs.folder import JUDGED
+    from hftraining.runs.manifest import read_facts
 
+    if kind := JUDGED.get(str(read_facts(options.run).get("kind"))):
+        raise UserError(f"{options.run} is {kind}, not a run that was trained: leaks wants what it was made of")
     proof = prove_run(options.run, options.days)
     for line in proof.lines:
         print(line)

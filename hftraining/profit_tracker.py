@@ -32,7 +32,8 @@ class ProfitReport:
     """What the forecast earned.
 
     metrics: as `trading.metrics.summarize`. trades: as `Simulation.trades_frame`. equity: by session, in
-    currency. weights_TS: the portfolio's target weights. simulation: the account in full. buy_and_hold: the benchmark.
+    currency. weights_TS: the target weights; of a book in shares, what these were of the equity at each decision.
+    simulation: the account in full. buy_and_hold: the benchmark.
     """
 
     metrics: dict[str, float]
@@ -74,13 +75,23 @@ class ProfitTracker:
         forecast and bars have different shapes, where a price is not positive, or where dates do not rise.
         """
         bars = bars_of(bars)
-        weights_TS = target_weights(forecast, bars, self.portfolio, self.config)
-        simulation = _simulate(bars, weights_TS, self.config)
+        return self.trade(bars, self.weights(bars, forecast))
+
+    def weights(self, bars: Bars, forecast: Forecast) -> np.ndarray:
+        """The target weights_TS of the portfolio for a forecast: see portfolio.weights."""
+        return target_weights(forecast, bars, self.portfolio, self.config)
+
+    def trade(self, bars: Bars, book_TS: np.ndarray, in_shares: bool = False) -> ProfitReport:
+        """Trade target weights as they are given, and measure them beside buy and hold. Errors as of `simulate`.
+
+        in_shares: the book is of signed shares.
+        """
+        simulation = _simulate(bars, book_TS, self.config, in_shares)
         return ProfitReport(
             metrics=summarize(simulation, self.config),
             trades=simulation.trades_frame(bars.sessions_T, bars.symbols_S),
             equity=_by_session(simulation, bars, "equity"),
-            weights_TS=weights_TS,
+            weights_TS=_weights_of(book_TS, simulation, bars) if in_shares else book_TS,
             simulation=simulation,
             buy_and_hold=self.buy_and_hold(bars),
         )
@@ -119,8 +130,15 @@ def _prices(bars: Bars) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     return bars.open_TS, bars.high_TS, bars.low_TS, bars.close_TS
 
 
-def _simulate(bars: Bars, weights_TS: np.ndarray, rules: ProfitTrackerConfig) -> Simulation:
-    return simulate(*_prices(bars), weights_TS, rules, sessions_T=bars.sessions_T)
+def _simulate(bars: Bars, book_TS: np.ndarray, rules: ProfitTrackerConfig, in_shares: bool = False) -> Simulation:
+    return simulate(*_prices(bars), book_TS, rules, sessions_T=bars.sessions_T, in_shares=in_shares)
+
+
+def _weights_of(shares_TS: np.ndarray, simulation: Simulation, bars: Bars) -> np.ndarray:
+    """What shares are of the account's equity at their decision; NaN where nothing is decided, 0 without a bar."""
+    equity_T1 = simulation.equity_T[:, None]
+    weights_TS = np.nan_to_num(shares_TS * bars.close_TS) / np.where(equity_T1 > 0.0, equity_T1, np.inf)
+    return np.where(np.isnan(shares_TS), np.nan, weights_TS)
 
 
 def _hold(bars: Bars, rules: ProfitTrackerConfig) -> Simulation:

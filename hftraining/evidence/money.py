@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from hftraining.runs.result import Number
+from hftraining.runs.quantities import Number
 
 BREAKS_EVEN = 0.0005  # a return nearer to zero than this is written as 0.0 %
 

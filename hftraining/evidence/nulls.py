@@ -29,7 +29,7 @@ import numpy as np
 
 from hftraining.trading.config import TradingRules
 from hftraining.trading.metrics import sharpe_ratio
-from hftraining.trading.simulator import simulate_draws
+from hftraining.trading.simulator import simulate_draws, simulate_shifted
 
 MIN_OFFSET = 20  # sessions; a nearer shift keeps part of the timing of a forecast some weeks ahead
 MIN_SESSIONS = 2 * MIN_OFFSET + 1  # with fewer, no two offsets are this far from home in both directions
@@ -38,9 +38,6 @@ FAN = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 # Equal accounts may sum in another order; a difference below this is a tie.
 _TIE = 1e-12
-# Shifted weights are copies; this limits them to 64 MB at a time.
-_CHUNK_VALUES = 8_000_000
-_Bars = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -92,13 +89,13 @@ def null_band(
     if not is_far_D.any():
         is_far_D[:] = True  # a few draws on a short period: a band of near shifts rather than none
     home_DS = np.broadcast_to(np.arange(n_symbols), (len(offset_D), n_symbols))
-    equity_TD = _traded(bars, weights_TS, offset_D, home_DS, rules)
+    equity_TD = simulate_shifted(*bars, weights_TS, rules, offset_D, home_DS)
     sharpe_D = sharpe_ratio(equity_TD)
 
     # Permutations make the books distinct, so offsets may repeat here.
     other_D = rng.integers(MIN_OFFSET, n_sessions - MIN_OFFSET + 1, draws)
     symbol_DS = rng.permuted(np.tile(np.arange(n_symbols), (draws, 1)), axis=1)
-    selection_D = sharpe_ratio(_traded(bars, weights_TS, other_D, symbol_DS, rules))
+    selection_D = sharpe_ratio(simulate_shifted(*bars, weights_TS, rules, other_D, symbol_DS))
 
     return NullBand(
         p=p_value(own, sharpe_D),
@@ -123,25 +120,6 @@ def p_value(own: float, drawn_D: np.ndarray) -> float:
     """(1 + draws at least as good) / (1 + draws). Ties and draws that are NaN count as good; 1 where own is NaN."""
     worse = int((drawn_D < own - _TIE).sum())
     return (1 + len(drawn_D) - worse) / (1 + len(drawn_D))
-
-
-def _traded(
-    bars: _Bars,
-    weights_TS: np.ndarray,
-    offset_D: np.ndarray,
-    symbol_DS: np.ndarray,
-    rules: TradingRules,
-) -> np.ndarray:
-    """Equity_TD of the weights shifted later by each offset, with permuted symbols; some draws at a time."""
-    n_sessions = len(weights_TS)
-    equity_TD = np.empty((n_sessions, len(offset_D)))
-    at_once = max(1, _CHUNK_VALUES // max(1, weights_TS.size))
-    for first in range(0, len(offset_D), at_once):
-        chunk = slice(first, first + at_once)
-        session_DT = (np.arange(n_sessions) - offset_D[chunk, None]) % n_sessions
-        weights_DTS = weights_TS[session_DT[:, :, None], symbol_DS[chunk, None, :]]
-        equity_TD[:, chunk] = simulate_draws(*bars, weights_DTS, rules)
-    return equity_TD
 
 
 def _band(sharpe_D: np.ndarray) -> tuple[float, float, float]:

@@ -91,6 +91,15 @@ def daily_scores(forecast_TS: np.ndarray, label_TS: np.ndarray, overlap: int = 1
     return scores
 
 
+def daily_rank_ic(forecast_TS: np.ndarray, label_TS: np.ndarray) -> np.ndarray:
+    """ic_T: Spearman's correlation over the symbols of each day; NaN in either leaves a pair out.
+
+    NaN on days with fewer than MIN_SYMBOLS symbols, or on which all forecasts or all labels are equal.
+    """
+    known_TS = np.isfinite(forecast_TS) & np.isfinite(label_TS)
+    return _daily_correlations(*(_ranks(np.where(known_TS, part, math.nan), 1) for part in (forecast_TS, label_TS)))
+
+
 def quantile_calibration(
     quantiles_TSQ: np.ndarray, label_TS: np.ndarray, levels: Sequence[float]
 ) -> list[dict[str, float]]:

@@ -10,15 +10,25 @@ from hftraining.core.tensor_file import TENSORS_MOST
 from hftraining.core.untrusted import digest, is_there, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.experiment.config import plain_values
-from hftraining.model.base import PERIODS, Forecaster
+from hftraining.model.base import Forecaster
 from hftraining.model.config import WEIGHTS
+from hftraining.model.ensemble import Ensemble, load_predictor
+from hftraining.model.folder import PERIODS
 from hftraining.model.learner import MissingDependency
+from hftraining.runs.folder import MEMBERS_FOLDER
 from hftraining.runs.manifest import MANIFEST
 from hftraining.runs.record import read_manifest
 from hftraining.runs.result import RESULT_FILE
 
 # The weights and the scaler were made for these fields; a fine-tune may choose every other one.
-FIXED = ("objective.horizons", "objective.quantiles", "objective.label", "objective.relative", "profit_tracker.lag")
+FIXED = (
+    "features.columns",
+    "objective.horizons",
+    "objective.quantiles",
+    "objective.label",
+    "objective.relative",
+    "profit_tracker.lag",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,10 @@ class BaseRun:
             refuse_links(folder)
             facts = read_manifest(folder)
             config = plain_values(folder / "config.yaml")
-            forecaster = Forecaster.load(folder / "model", device)
+            forecaster = load_predictor(folder / "model", device)
+            if isinstance(forecaster, Ensemble):
+                first = next(iter(sorted((folder / MEMBERS_FOLDER).glob("*"))), folder)
+                raise UserError(f"its model is an ensemble: start from one of its members, such as init_from={first}")
             weights = digest(folder / "model" / WEIGHTS, TENSORS_MOST)
         except MissingDependency:
             raise
@@ -76,7 +89,7 @@ class BaseRun:
         model, ours = self.forecaster, flatten(config)
         theirs = flatten(self.config) | {f"model.{name}": value for name, value in vars(model.model.config).items()}
         theirs |= {"objective.horizons": list(model.horizons), "objective.quantiles": list(model.levels)}
-        theirs |= {"objective.relative": model.relative}
+        theirs |= {"objective.relative": model.relative, "features.columns": list(model.scaler.features)}
         if ours["objective.relative"] == "auto":  # whatever the base has
             ours["objective.relative"] = model.relative
         names = [name for name in ours if name.startswith("model.") and name != "model.name"] + list(FIXED)

@@ -7,6 +7,7 @@ import torch
 
 from hftraining.experiment.ground import Ground, untrained, windows_of
 from hftraining.experiment.inherit import candidate_config
+from hftraining.market.features.scaler import Scaled
 from hftraining.model.adapt import adapt
 from hftraining.model.network import Network
 
@@ -17,9 +18,10 @@ def candidate_ground(method: str, ground: Ground) -> tuple[Ground, int]:
     config, base = candidate_config(ground.config, ground.base, method), ground.forecaster
     windows = ground.windows
     if method == "scratch":  # with a scaler of its own
-        forecaster = untrained(config, ground.features, ground.splits, base.relative)
-        scaled_TSF = forecaster.scaler.scale(ground.features.values_TSF)
-        windows = windows_of(config, ground.bars, dataclasses.replace(ground.lesson, scaled_TSF=scaled_TSF))
+        forecaster = untrained(config, ground.features, ground.splits, base.relative, base.symbols)
+        scaled_TSF = Scaled(ground.features.values_TSF, forecaster.scaler)
+        lesson = dataclasses.replace(ground.lesson, scaled_TSF=scaled_TSF)
+        windows = windows_of(config, ground.bars, lesson, forecaster)
     else:
         torch.manual_seed(config.seed)
         forecaster = dataclasses.replace(base, model=copy.deepcopy(base.model))

@@ -34,6 +34,8 @@ CONFIG = "config"  # conf/config.yaml
 SCHEMA = "hftraining_schema"  # what conf/config.yaml calls the dataclass of the tree
 MOST_VALUES = 5_000  # in one argument: Hydra's parser needs seconds for ten thousand, and its time grows by the square
 MOST_DEPTH = 30  # of brackets within each other
+_COUNTED = {"walk_forward": "walk_forward.every", "ensemble": "training.seeds"}
+_NUMBERS = re.compile(r"-?\d+(,-?\d+)*", re.ASCII)
 _PLAIN_WORD = re.compile(r"(?!(?:null|true|false|nan|inf)\Z)[a-z_/][\w/.-]*", re.ASCII | re.IGNORECASE)
 
 
@@ -77,7 +79,8 @@ def composed(
     """
     try:
         with _hydra_on_conf() as more:
-            return values_of(compose(config_name, [*more, *overrides]), resolve=resolve, search=search)
+            texts = [_of_a_number(text) for text in overrides]
+            return values_of(compose(config_name, [*more, *texts]), resolve=resolve, search=search)
     except Exception as error:
         is_hydras = isinstance(error, HydraException)  # one of them is an OSError, too
         if not is_hydras and isinstance(error, Ending | OSError | MemoryError):
@@ -101,6 +104,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
             )
         if _depth(text) > MOST_DEPTH:
             raise ConfigError(f"{shown}: brackets lie more than {MOST_DEPTH} deep")
+    arguments = [_of_a_number(text) for text in arguments]
     flags = [text for text in arguments if text in ("-m", "--multirun")]
     arranged = [*flags, *(text for text in arguments if text not in flags)]
     said = io.StringIO()
@@ -115,6 +119,12 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     if options.experimental_rerun is not None:  # a pickle, which runs whatever is in it
         raise ConfigError("--experimental-rerun is not offered: resume=FOLDER goes on with a run")
     return arranged
+
+
+def _of_a_number(text: str) -> str:
+    """walk_forward=252 as walk_forward.every=252, ensemble=5 as training.seeds=5: a number is no option of a group."""
+    name, _, value = text.partition("=")
+    return f"{_COUNTED[name]}={value}" if name in _COUNTED and _NUMBERS.fullmatch(value) else text
 
 
 def explain_overrides(error: Exception) -> ConfigError | None:

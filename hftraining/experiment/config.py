@@ -14,16 +14,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hftraining.core.errors import ConfigError, did_you_mean, in_a_line
+from hftraining.core.metrics import IC_TAG, PROFIT_LOSS_TAG
 from hftraining.core.secret import refuse_secrets
 from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
 from hftraining.core.values import flatten
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig, default_stocks
-from hftraining.model.config import HEADLESS, IC_SYMBOLS, ModelConfig, ObjectiveConfig
+from hftraining.market.features.config import FeaturesConfig
+from hftraining.model.config import HEADLESS, IC_SYMBOLS, WINDOWED, ModelConfig, ObjectiveConfig
 from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig
 from hftraining.runs.earlier import in_todays_fields
 from hftraining.trading.config import LEAST_CAPITAL, MOST_CAPITAL, ProfitTrackerConfig
-from hftraining.training.config import TrainingConfig
+from hftraining.training.config import TrainingConfig, WalkForwardConfig
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 MOST_SEED = 2**53  # larger whole numbers are no longer exact in JSON
@@ -42,6 +44,8 @@ MOST = {
     "window": 65_536,
     "symbols_per_window": 4096,
     "threads": 1024,
+    "processes": 256,
+    "seeds": 100,
     "lora_rank": 4096,
     "null_draws": 100_000,
     "bootstrap_draws": 100_000,
@@ -60,11 +64,13 @@ class ExperimentConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     stocks: StocksConfig = field(default_factory=default_stocks)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     portfolio: PortfolioConfig = field(default_factory=PortfolioConfig)
     profit_tracker: ProfitTrackerConfig = field(default_factory=ProfitTrackerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+    walk_forward: WalkForwardConfig = field(default_factory=WalkForwardConfig)
     seed: int = 1  # of all that is random in a run
     name: str = "${model.name}-${stocks.name}-${objective.name}"  # names the run folder
     output_dir: str = "outputs"  # where run folders go
@@ -98,6 +104,12 @@ class ExperimentConfig:
                 f"portfolio.kind=head trades the position head, which model.kind={self.model.kind} lacks: "
                 "use another portfolio"
             )
+        if self.training.processes > 1 and self.model.kind in HEADLESS:
+            raise ValueError(
+                f"training.processes={self.training.processes} share the steps of a network, but model.kind="
+                f"{self.model.kind} learns in one process: leave it out"
+            )
+        self._check_seeds()
         if objective.loss != "pinball" and self.model.kind in HEADLESS:
             raise ValueError(
                 f"objective.loss={objective.loss} trains networks, but model.kind={self.model.kind} has a squared "
@@ -107,8 +119,12 @@ class ExperimentConfig:
             raise ValueError(
                 f"objective.loss=ic correlates the stocks of a day, so training.symbols_per_window="
                 f"{self.training.symbols_per_window} and batch_size={self.training.batch_size} must be at least "
-                f"{IC_SYMBOLS}"
+                f"{IC_SYMBOLS}, or objective.loss=pinball, which fewer stocks can learn from"
             )
+        if reason := self._has_no_best():
+            raise ValueError(f"training.best_metric={self.training.best_metric}: {reason}: choose another metric")
+        self._check_muon()
+        self._check_walk()
         if objective.relative not in ("auto", "none") and portfolio.kind in ABSOLUTE:
             raise ValueError(needs_absolute(portfolio.kind, objective.relative))
         if self.training.methods and not self.init_from:
@@ -122,15 +138,79 @@ class ExperimentConfig:
             )
         self._check_size()
 
+    def _check_seeds(self) -> None:
+        """Refuse several models where all would be the same, or where one is trained from another."""
+        seeds = self.training.seeds
+        if seeds > 1 and self.model.kind == "ridge":
+            raise ValueError(f"training.seeds={seeds}: model.kind=ridge reads no seed, all would be one: leave it out")
+        if seeds > 1 and self.init_from:
+            raise ValueError(
+                f"training.seeds={seeds} trains new models, where init_from tunes one: leave it out, tune several "
+                "models, and join them: python -m hfinference ensemble RUN RUN"
+            )
+        if seeds > 1 and self.walk_forward.every:
+            raise ValueError(
+                f"training.seeds={seeds} and walk_forward.every={self.walk_forward.every}: a fold has one "
+                "model: leave one of them out"
+            )
+        if self.seed + seeds - 1 > MOST_SEED:
+            raise ValueError(f"seed={self.seed} and training.seeds={seeds}: the last seed is above {MOST_SEED:,}")
+
+    def _check_muon(self) -> None:
+        """Refuse an optimiser of hidden matrices where none is trained: it would be that of the rest."""
+        kind, methods = self.model.kind, self.training.methods
+        lacks = kind == "linear" or (kind == "mlp" and self.model.num_layers == 1)
+        if self.training.optimizer == "muon" and (lacks or methods == ["head"]):
+            what = f"a model.kind={kind} of this size has" if lacks else f"training.methods={methods} trains"
+            raise ValueError(f"training.optimizer=muon: {what} no hidden matrices: use training.optimizer=adamw")
+
+    def _check_walk(self) -> None:
+        """Refuse a walk-forward that cannot be trained as asked."""
+        walk, training = self.walk_forward, self.training
+        if not walk.every:
+            return
+        asked = f"walk_forward.every={walk.every}"
+        if self.init_from:
+            raise ValueError(f"{asked} trains new models, and init_from={self.init_from} fine-tunes one: leave one out")
+        if walk.finetune and self.model.kind in HEADLESS:
+            raise ValueError(
+                f"walk_forward.finetune=true trains on from weights, but model.kind={self.model.kind} always learns "
+                "anew: leave it out"
+            )
+        if walk.workers > 1 and training.processes > 1:
+            raise ValueError(
+                f"walk_forward.workers={walk.workers} and training.processes={training.processes} would divide the "
+                "same machine: set one of them to 1"
+            )
+
+    def _has_no_best(self) -> str:
+        """Why no probe of this run has the metric that chooses the best step; empty where one has."""
+        metric, objective, kind = self.training.best_metric, self.objective, self.model.kind
+        if metric == PROFIT_LOSS_TAG and kind in HEADLESS:
+            return f"model.kind={kind} has no position head"
+        if metric == PROFIT_LOSS_TAG and not objective.profit_weight:
+            return "objective.profit_weight=0 does not train the position head"
+        if metric == IC_TAG and not objective.forecast_weight:
+            return "objective.forecast_weight=0 trains no forecasts"
+        return ""
+
     def _check_size(self) -> None:
-        """Refuse a training step that no machine could take, or that has nothing to take."""
+        """Refuse a training step that no machine could take, or that has nothing to take or leaves weights out."""
         training, model, objective = self.training, self.model, self.objective
         if objective.profit_weight and training.window < 3:
             raise ValueError(
                 f"training.window={training.window} must be at least 3, since objective.profit_weight="
                 f"{objective.profit_weight} wants the variance of the returns between its bars"
             )
-        about = 40 * training.batch_size * training.window * model.hidden_size * model.num_layers
+        if model.kind in WINDOWED and training.window < model.context:
+            raise ValueError(
+                f"training.window={training.window} must be at least model.context={model.context}: what a model.kind="
+                f"{model.kind} sees of the bars before a window would never be trained, and be in its forecasts"
+            )
+        again = model.context if model.kind in WINDOWED else 1  # each bar is read as often
+        if model.kind == "patchtst" and model.channel_independent:
+            again *= len(self.features.columns)
+        about = 40 * training.batch_size * training.window * model.hidden_size * model.num_layers * again
         if about > MOST_STEP_BYTES:
             raise ValueError(
                 f"training.batch_size={training.batch_size} and window={training.window} with model.hidden_size="

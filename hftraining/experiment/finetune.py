@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hftraining.core.errors import ConfigError
 from hftraining.core.forecast import Forecast
+from hftraining.core.progress import phases_shown
 from hftraining.experiment.base_run import BaseRun
-from hftraining.experiment.baselines import baseline_forecast, without_head
+from hftraining.experiment.baselines import taught, without_head
 from hftraining.experiment.candidate import candidate_ground
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
@@ -29,7 +30,7 @@ from hftraining.profit_tracker import ProfitTracker
 from hftraining.reports.console import Console
 from hftraining.reports.recommendations import CANDIDATES
 from hftraining.runs.folder import CANDIDATES_FOLDER
-from hftraining.runs.record import RunRecord, read_metrics
+from hftraining.runs.record import CLOCKS, RunRecord, read_metrics
 from hftraining.runs.result import FinishedRun
 from hftraining.training.trainer import Progress
 
@@ -46,6 +47,7 @@ def run(config: ExperimentConfig, argv: list[str] | None = None) -> FinishedRun:
     return run_experiment(config, argv, kind="single" if len(config.stocks.symbols) == 1 else "base")
 
 
+@phases_shown()
 def run_finetune(config: ExperimentConfig, argv: list[str] | None = None, repeats: str | None = None) -> FinishedRun:
     """Try every method on the stocks of the config, compare the candidates, and recommend one of them or the base.
 
@@ -54,13 +56,13 @@ def run_finetune(config: ExperimentConfig, argv: list[str] | None = None, repeat
     """
     if config.resume and (known := finished_result(Path(config.resume), config.evidence)):
         return FinishedRun(Path(config.resume), known)
-    use_machine(config)  # the device, before the base is loaded onto it
+    config = use_machine(config)  # the device, before the base is loaded onto it
     base = BaseRun.open(str(config.init_from), config.training.device)
     check(config, base)
     if isinstance(base.forecaster.model, Learner):
         raise ConfigError(
-            f"init_from={base.folder}: a {base.forecaster.kind} model cannot be fine-tuned: start from a transformer, "
-            f"or train a new one: model={base.forecaster.kind} stocks.symbols=[...]"
+            f"init_from={base.folder}: a {base.forecaster.kind} model cannot be fine-tuned: start from a network such "
+            f"as model=small, or train a new one: model={base.forecaster.kind} stocks.symbols=[...]"
         )
     ground = prepare(config, base=base)
     with opened(ground, argv, "finetuned", config.name, repeats=repeats) as (record, row):
@@ -92,11 +94,11 @@ def references(ground: Ground) -> list[Candidate]:
     """The untrained rows of the table: the base as it is, ridge (if it is a baseline) and "nothing changes"."""
     config, valid, base = ground.config, ground.periods["valid"], ground.forecaster
     forecast = valid.forecast(base)
-    rows = [_row(BASE, ground, forecast, Fitted(_with_universe(base, ground), Progress(), [], []))]
+    rows = [_row(BASE, ground, forecast, Fitted(_with_days(base, ground), Progress(), [], []))]
     if RIDGE in config.evidence.baselines:
-        whole = baseline_forecast(RIDGE, config, ground.features, base, ground.lesson)
+        ridge = taught(RIDGE, config, base, ground.lesson)
         tracker = ProfitTracker(config.profit_tracker, without_head(config.portfolio))
-        rows.append(_row(RIDGE, dataclasses.replace(ground, tracker=tracker), whole.rows(ground.splits.valid)))
+        rows.append(_row(RIDGE, dataclasses.replace(ground, tracker=tracker), valid.forecast(ridge)))
     rows.append(Candidate(NOTHING, nothing_changes(forecast)))
     return rows
 
@@ -113,7 +115,7 @@ def try_method(method: str, ground: Ground, folder: Path) -> Candidate:
     words = f"{CANDIDATES[method]}: {moved:,} weights may move, {training.max_steps} steps"
     with opened_candidate(own, folder, method) as (record, row):
         fitted = fit(own, record, opening=(words,))
-        fitted = dataclasses.replace(fitted, forecaster=_with_universe(fitted.forecaster, ground), moved=moved)
+        fitted = dataclasses.replace(fitted, forecaster=_with_days(fitted.forecaster, ground), moved=moved)
         conclusion = conclude(own, fitted, record, row)
     return Candidate(method, conclusion.valid_forecast, conclusion.valid, fitted)
 
@@ -123,15 +125,15 @@ def _row(name: str, ground: Ground, forecast: Forecast, fitted: Fitted | None = 
     return Candidate(name, forecast, judge(valid, forecast, ground.tracker, {}, config.evidence, config.seed), fitted)
 
 
-def _with_universe(forecaster: Forecaster, ground: Ground) -> Forecaster:
-    """The forecaster with the universe of its features and the days that it has seen."""
+def _with_days(forecaster: Forecaster, ground: Ground) -> Forecaster:
+    """The forecaster with the days that it has seen."""
     assert ground.base is not None
     first = min(ground.base.forecaster.days["train"][0], ground.days["train"][0])
     days = ground.days | {"train": (first, ground.days["train"][1])}
-    return dataclasses.replace(forecaster, symbols=ground.universe.symbols_S, days=days)
+    return dataclasses.replace(forecaster, days=days)
 
 
 def _copy_history(record: RunRecord, choice: str) -> None:
     """Log the steps of the recommended candidate as those of the run; the base has none."""
     for line in read_metrics(record.folder / CANDIDATES_FOLDER / choice) if choice != BASE else []:
-        record.log(int(line["step"]), {tag: v for tag, v in line.items() if tag not in ("step", "seconds")})
+        record.log(int(line["step"]), {tag: v for tag, v in line.items() if tag not in ("step", *CLOCKS)})

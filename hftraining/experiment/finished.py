@@ -7,7 +7,7 @@ from hftraining.core.files import remove_left_over
 from hftraining.core.untrusted import refuse_links
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.reports.report import write_report
-from hftraining.runs.folder import CANDIDATES_FOLDER
+from hftraining.runs.folder import CANDIDATES_FOLDER, FOLDS_FOLDER, is_member
 from hftraining.runs.ledger import Ledger
 from hftraining.runs.ledger_file import ledger_path
 from hftraining.runs.lock import FolderLock
@@ -49,10 +49,14 @@ def finished_result(folder: Path, evidence: EvidenceConfig) -> RunResult | None:
 
 
 def refuse_to_resume(folder: Path, evidence: EvidenceConfig) -> None:
-    """Raise ConfigError for a candidate of a fine-tune, and for a run of which nothing is left to do."""
+    """Raise ConfigError for a part of a run, and for a run of which nothing is left to do."""
     place = folder.resolve()
+    if place.parent.name == FOLDS_FOLDER:
+        raise ConfigError(f"{folder} is a fold of a walk-forward: resume the walk-forward, {place.parents[1]}")
     if place.parent.name == CANDIDATES_FOLDER:
         raise ConfigError(f"{folder} is a candidate of a fine-tune: resume the fine-tune, {place.parents[1]}")
+    if is_member(folder):
+        raise ConfigError(f"{folder} is a member of an ensemble: resume the whole of it, {place.parents[1]}")
     if (folder / REPORT).is_file() and finished_result(folder, evidence):
         raise ConfigError(f"{folder} is finished: there is nothing to resume")
 

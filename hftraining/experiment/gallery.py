@@ -28,7 +28,8 @@ from hftraining.experiment.planting import (
 )
 from hftraining.experiment.probe import ValidationProbe
 from hftraining.experiment.proof import prove
-from hftraining.market.features import Scaler, make_features
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import trailing_beta
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import WindowSampler
@@ -201,7 +202,7 @@ LEARNING = (
     ),
 )
 TRADING = (
-    Leak("attention sees five bars ahead", _at(transformer, "band_mask", code.attention_ahead)),
+    Leak("attention sees five bars ahead", _at(transformer, "Band", code.attention_ahead)),
     Leak("features less their mean over time", _at(Network, "predict", code.less_the_mean_over_time)),
     Leak("Period.forecast off by one", _at(Period, "forecast", code.forecast_of_tomorrow)),
     Leak("forecasts less their mean of the period", _at(Period, "forecast", code.forecast_less_its_mean)),

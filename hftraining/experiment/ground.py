@@ -4,14 +4,18 @@ Legend: T sessions, S symbols, H horizons.
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hftraining.core.bars import Bars
-from hftraining.core.errors import ConfigError
+from hftraining.core.errors import ConfigError, listed
+from hftraining.core.metrics import IC_TAG
+from hftraining.core.progress import phase
 from hftraining.evidence.leaks import LeakReport
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.baselines import baseline_weights, lesson_of
@@ -20,7 +24,9 @@ from hftraining.experiment.periods import Period
 from hftraining.experiment.relative import chosen_relative
 from hftraining.experiment.splits import splits_of
 from hftraining.market.config import StocksConfig
-from hftraining.market.features import Features, Scaler, make_features
+from hftraining.market.features.cache import kept_features
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import Features, make_features
 from hftraining.market.labels import make_labels
 from hftraining.market.prices import as_named, load_bars
 from hftraining.market.windows import Splits, WindowSampler, places_of
@@ -31,6 +37,10 @@ from hftraining.model.network import Network
 from hftraining.portfolio.config import PAIRED
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.record import read_manifest
+from hftraining.training.config import TrainingConfig
+from hftraining.training.precision import settled
+
+_DIVIDED: list[tuple[int, int]] = []  # threads before and after a run of this process divided them
 
 
 @dataclass(frozen=True)
@@ -81,21 +91,15 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
     asked = tuple(as_named(config.stocks.symbols, universe.symbols_S))
     symbols = asked if base and asked else universe.symbols_S
     relative = chosen_relative(config, len(universe.symbols_S), len(symbols), base)
-    if objective.loss == "ic" and len(symbols) < IC_SYMBOLS:
-        raise ConfigError(
-            f"objective.loss=ic correlates the stocks of a day, so it needs at least {IC_SYMBOLS}, but there "
-            f"{'is' if len(symbols) == 1 else 'are'} {len(symbols)}: use objective.loss=pinball"
-        )
-    if config.portfolio.kind in PAIRED and len(symbols) < 2:
-        raise ConfigError(
-            f"portfolio.kind={config.portfolio.kind} holds some stocks against others, but there is one: use "
-            "portfolio=default, or more stocks"
-        )
-    features, lag = make_features(seen), config.profit_tracker.lag
-    labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, relative)
-    forecaster = base.forecaster if base else untrained(config, features, splits, relative)
-    if not base:
-        forecaster.symbols, forecaster.days = universe.symbols_S, days
+    _refuse_few(config, len(symbols))
+    features, lag = features_of(config, seen), config.profit_tracker.lag
+    with phase(f"labels of {len(seen.symbols_S):,} stocks"):
+        labels_TSH = make_labels(seen, features.volatility_TS, objective.horizons, lag, objective.label, relative)
+    if base:
+        forecaster = base.forecaster.knowing(universe.symbols_S)
+    else:
+        forecaster = untrained(config, features, splits, relative, universe.symbols_S)
+        forecaster.days = days
 
     rest = tuple(name for name in base.forecaster.symbols if name not in symbols) if base else ()
     everything = (seen, features, labels_TSH)
@@ -121,55 +125,121 @@ def lay(config: ExperimentConfig, universe: Bars, *, sealed: bool = False, base:
         tracker=ProfitTracker(config.profit_tracker, config.portfolio),
         # Before the run begins, so that a baseline or window that fails leaves nothing half-done.
         baselines=baseline_weights(config, own_bars, own_features, forecaster, lesson),
-        windows=windows_of(config, own_bars, lesson) if isinstance(forecaster.model, Network) else None,
+        windows=windows_of(config, own_bars, lesson, forecaster) if isinstance(forecaster.model, Network) else None,
         sealed=sealed,
         base=base,
         others=period(_part(*everything, rest), splits.valid) if rest else None,
     )
 
 
-def windows_of(config: ExperimentConfig, bars: Bars, lesson: Lesson) -> WindowSampler:
-    """The windows of the training days. Raises MarketDataError where none fits."""
+def features_of(config: ExperimentConfig, bars: Bars) -> Features:
+    """The features of the config, made or from the cache."""
+    asked = config.features
+    with phase(f"{len(asked.columns)} features of {len(bars.symbols_S):,} stocks"):
+        return kept_features(bars, asked.columns, make_features) if asked.cache else make_features(bars, asked.columns)
+
+
+def _refuse_few(config: ExperimentConfig, n_symbols: int) -> None:
+    """Raise ConfigError where a loss, a metric or a portfolio needs more stocks."""
+    if config.objective.loss == "ic" and n_symbols < IC_SYMBOLS:
+        raise ConfigError(
+            f"objective.loss=ic correlates the stocks of a day, so it needs at least {IC_SYMBOLS}, but there "
+            f"{'is' if n_symbols == 1 else 'are'} {n_symbols}: use objective.loss=pinball"
+        )
+    if config.training.best_metric == IC_TAG and n_symbols < IC_SYMBOLS:
+        raise ConfigError(
+            f"training.best_metric={IC_TAG} correlates the stocks of a day, so it needs at least {IC_SYMBOLS}, but "
+            f"there {'is' if n_symbols == 1 else 'are'} {n_symbols}: choose another metric"
+        )
+    if config.portfolio.kind in PAIRED and n_symbols < 2:
+        raise ConfigError(
+            f"portfolio.kind={config.portfolio.kind} holds some stocks against others, but there is one: use "
+            "portfolio=default, or more stocks"
+        )
+
+
+def windows_of(config: ExperimentConfig, bars: Bars, lesson: Lesson, forecaster: Forecaster) -> WindowSampler:
+    """The windows of the training days; the forecaster numbers their symbols.
+
+    Raises MarketDataError where none fits, ConfigError for more parts or processes than a batch has windows.
+    """
     training = config.training
     shape = (training.window, training.batch_size, training.symbols_per_window)
-    return WindowSampler(bars, lesson.scaled_TSF, lesson.known_TS, lesson.labels_TSH, lesson.train, *shape)
+    arrays = (lesson.scaled_TSF, lesson.known_TS, lesson.labels_TSH)
+    windows = WindowSampler(bars, *arrays, lesson.train, *shape, forecaster.numbers_of(bars.symbols_S))
+    n_windows, parts = windows.windows_per_batch, training.accumulate * training.processes
+    if parts > n_windows:
+        asked = [f"training.{name}={n}" for name in ("accumulate", "processes") if (n := getattr(training, name)) > 1]
+        raise ConfigError(
+            f"{' times '.join(asked)}: a step has {n_windows} window{'s' if n_windows > 1 else ''} of {windows.places} "
+            f"stocks, and a window is not divided: use at most as many parts, a larger training.batch_size, or fewer "
+            "training.symbols_per_window"
+        )
+    return windows
 
 
-def untrained(config: ExperimentConfig, features: Features, splits: Splits, relative: str) -> Forecaster:
-    """A new model, drawn from the seed, with a scaler fitted on the training days. relative: of its labels."""
+def untrained(
+    config: ExperimentConfig, features: Features, splits: Splits, relative: str, symbols: tuple[str, ...]
+) -> Forecaster:
+    """A new model, drawn from the seed, with a scaler fitted on the training days.
+
+    relative: of its labels. symbols: the universe that it will learn from. Raises ConfigError where no feature varies.
+    """
     torch.manual_seed(config.seed)
     objective, scaler = config.objective, Scaler.fit(features, splits.train)
+    if set(scaler.std_F) == {1.0}:  # what the scaler gives a feature without variance
+        few = ": ranks and relative returns of one stock do not" if len(symbols) == 1 else ""
+        raise ConfigError(f"features.columns: none of {listed(features.names)} varies on the training days{few}")
     task = objective.horizons, objective.quantiles
-    return Forecaster.fresh(config.model, scaler, *task, config.training.device, relative)
+    return Forecaster.fresh(config.model, scaler, *task, config.training.device, relative, symbols)
 
 
 def steps_of_epochs(config: ExperimentConfig, base: BaseRun, epochs: int) -> int:
     """How many steps draw as many bars as `epochs` passes over the training bars of the fine-tune."""
     universe = load_bars(stocks_of(config, base))
     symbols = as_named(config.stocks.symbols or base.forecaster.symbols, universe.symbols_S)
-    known_TS = make_features(universe).of([universe.symbols_S.index(name) for name in symbols]).known_TS
+    known_TS = features_of(config, universe).of(universe.columns_of(symbols)).known_TS
     bars = int(known_TS[splits_of(config, universe).train].sum())
     training = config.training
     windows, places = places_of(training.batch_size, training.symbols_per_window, len(symbols))
     return max(1, -(-epochs * bars // (windows * places * training.window)))
 
 
-def use_machine(config: ExperimentConfig) -> None:
-    """Check the device and set the threads. A resumed run keeps its count: another one would give other bits.
+def use_machine(config: ExperimentConfig) -> ExperimentConfig:
+    """Check the device, set the threads and settle the precision; returns the config with it.
+
+    A resumed run keeps its number of threads, and the precision that it began with: others would give other bits.
 
     Raises ConfigError for a folder that cannot be resumed.
     """
     training = config.training
     if training.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device=cuda: this machine has no usable CUDA device; use training.device=cpu")
+    if training.engine == "ray" and find_spec("ray") is None:
+        raise ConfigError("training.engine=ray needs the extra `ray`: pip install -e '.[ray]'")
+    _set_threads(training, config.walk_forward.workers)
+    if config.resume:
+        folder = Path(config.resume)
+        if not (folder / "run.json").is_file():
+            raise ConfigError(f"{folder} is not a run that can be resumed: it has no run.json")
+        torch.set_num_threads(int(read_manifest(folder)["threads"]))
+    return replace(config, training=settled(training))
+
+
+def _set_threads(training: TrainingConfig, workers: int) -> None:
+    """The number of torch's threads in this process: what the config says, or a share where processes divide them.
+
+    workers: of a walk-forward.
+    """
+    if _DIVIDED and torch.get_num_threads() == _DIVIDED[-1][1]:
+        torch.set_num_threads(_DIVIDED.pop()[0])  # as they were before an earlier run of this process
     if training.threads:
         torch.set_num_threads(training.threads)
-    if not config.resume:
-        return
-    folder = Path(config.resume)
-    if not (folder / "run.json").is_file():
-        raise ConfigError(f"{folder} is not a run that can be resumed: it has no run.json")
-    torch.set_num_threads(int(read_manifest(folder)["threads"]))
+    elif training.processes > 1 or workers > 1:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", training.processes * workers))  # of torchrun's, on this machine
+        before = torch.get_num_threads()
+        torch.set_num_threads(min(before, max(1, (os.cpu_count() or 1) // here)))
+        _DIVIDED[:] = [(before, torch.get_num_threads())]
 
 
 def stocks_of(config: ExperimentConfig, base: BaseRun | None) -> StocksConfig:
@@ -193,5 +263,5 @@ def _part(
     """Bars, features and labels of some symbols; the features stay relative to the whole universe."""
     if symbols == bars.symbols_S:
         return bars, features, labels_TSH
-    columns = [bars.symbols_S.index(name) for name in symbols]
+    columns = bars.columns_of(symbols)
     return bars.of(symbols), features.of(columns), labels_TSH[:, columns]

@@ -1,6 +1,8 @@
 """The config of a fine-tune: the fields of its base run, the defaults of fine-tuning, and the user's settings."""
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from hftraining.runs.code_version import source_digest
 from hftraining.runs.folder import read_config_diff
 from hftraining.runs.identity import cannot_change_a_number, config_delta, signature
 from hftraining.runs.record import read_manifest
+from hftraining.training.config import WalkForwardConfig
 
 OWN = ("name", "output_dir", "resume", "init_from", "evidence.ledger")  # fields that are not inherited
 SYMBOLS_IN_A_NAME = 3
+NAMED = 5  # fields in one sentence
 
 
 def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -31,6 +35,7 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
     """
     base = BaseRun.open(str(asked["init_from"]), asked["training"]["device"])
     values = dataclasses.asdict(typed_config({k: v for k, v in base.config.items() if k not in OWN}))
+    values["walk_forward"] = dataclasses.asdict(WalkForwardConfig())  # of the base: how its model came about
     values["training"] |= composed(config_name="training/finetune")["training"]
     values["stocks"] |= {"refresh": False, "name": "finetune"}
     wanted, defaults = flatten(asked), flatten(dataclasses.asdict(typed_config({})))
@@ -38,8 +43,8 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
     for name, value in wanted.items():
         typed = any(name == key or name.startswith(f"{key}.") for key in keys)
         if name in OWN or typed or (value != defaults[name] and not name.endswith(".name")):
-            group, _, field = name.rpartition(".")
-            (values[group] if group else values)[field] = value
+            *groups, field = name.split(".")
+            functools.reduce(operator.getitem, groups, values)[field] = value
     for name in ("valid", "test"):
         values["stocks"][f"{name}_start"] = values["stocks"][f"{name}_start"] or base.forecaster.days[name][0]
     known = base.forecaster.symbols
@@ -96,13 +101,17 @@ def candidate_config(config: ExperimentConfig, base: BaseRun, method: str) -> Ex
 
 
 def signature_of(
-    config: ExperimentConfig, base: BaseRun | None = None, candidate: str | None = None
+    config: ExperimentConfig,
+    base: BaseRun | None = None,
+    candidate: str | None = None,
+    further: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """The delta of a run from the defaults, and its signature. Both hold the identity of its base, if it has one.
 
     candidate: set for one candidate of a fine-tune, which is another trial than a fine-tune that tries it alone.
+    further: what the config does not say and the numbers depend on, by dotted name, such as the weights of a book.
     """
-    delta = config_delta(dataclasses.asdict(config), dataclasses.asdict(typed_config({})))
+    delta = _delta(config) | dict(further or {})
     if base:  # by what can change a number; its path cannot
         delta |= {"base.signature": base.signature, "base.weights": base.weights}
     if candidate:
@@ -110,6 +119,19 @@ def signature_of(
     delta = dict(sorted(delta.items()))
     counted = {name: value for name, value in delta.items() if config.model.kind not in HEADLESS or _is_read(name)}
     return delta, signature(counted)
+
+
+def unread(config: ExperimentConfig) -> list[str]:
+    """One sentence that names the fields that were set and that this kind of model does not read; none without any."""
+    names = [name for name in _delta(config) if not (_is_read(name) or cannot_change_a_number(name))]
+    if config.model.kind not in HEADLESS or not names:
+        return []
+    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return [f"{config.model.kind} brings its own learning and reads none of {shown}: they change nothing"]
+
+
+def _delta(config: ExperimentConfig) -> dict[str, Any]:
+    return config_delta(dataclasses.asdict(config), dataclasses.asdict(typed_config({})))
 
 
 def refuse_edited(

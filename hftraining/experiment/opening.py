@@ -15,16 +15,19 @@ from hftraining.experiment.finished import SEALED, is_whole, lost_ledger
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.inherit import refuse_edited, signature_of
 from hftraining.experiment.ledger_row import LedgerRow, in_the_ledger, open_ledger
+from hftraining.market.features.lookup import packages_of
 from hftraining.runs.bar_digests import digest_bars, write_digests
 from hftraining.runs.code_version import code_patch
-from hftraining.runs.folder import CANDIDATES_FOLDER
+from hftraining.runs.folder import CANDIDATES_FOLDER, FOLDS_FOLDER, MEMBERS_FOLDER
 from hftraining.runs.identity import manifest, new_id
 from hftraining.runs.ledger import Ledger
 from hftraining.runs.lock import FolderLock
 from hftraining.runs.naming import name_apart
 from hftraining.runs.record import RunRecord, read_manifest
 from hftraining.training.checkpoint import Checkpoints
+from hftraining.training.group import is_launched, launch_id
 
+TORCHRUN = "torchrun"  # in run.json: the id of the torchrun that started the run, which may start it again
 REPEATS = "repeats"  # in run.json of a replay: the id of the run that it repeats
 
 
@@ -81,6 +84,59 @@ def opened_candidate(ground: Ground, folder: Path, method: str) -> Iterator[tupl
         yield record, row
 
 
+@contextmanager
+def opened_fold(ground: Ground, folder: Path, number: int) -> Iterator[tuple[RunRecord, LedgerRow]]:
+    """The folder of a fold inside its walk-forward's, which a killed one may have begun.
+
+    Its row in the ledger is a part of the run's: the inner days, which choose its step, are what it was tried on.
+    """
+    whole, called = read_manifest(folder), f"{number:02d}"
+    path, periods = folder / FOLDS_FOLDER / called, {"valid": ground.periods["valid"]}
+    ledger = open_ledger(ground.config.evidence, _outputs_of(ground.config))
+    is_begun = path.is_dir()
+    if is_begun:
+        record = _reopened(ground, path, ledger, prints={"fingerprint": whole["data"]["fingerprint"]})
+    else:
+        delta, signature = signature_of(ground.config)
+        own = {"id": new_id(), "signature": signature, "kind": whole["kind"], "name": f"{whole['name']} fold {called}"}
+        facts = whole | own | {SEALED: True}
+        values = dataclasses.asdict(ground.config)
+        record = RunRecord.create(folder.parent, folder.name, FOLDS_FOLDER, values, delta, facts, called=called)
+    part_of = str(whole["id"])
+    with record, in_the_ledger(ledger, record, periods, ground.whole, is_begun, part_of) as row:
+        yield record, row
+
+
+@contextmanager
+def opened_member(ground: Ground, record: RunRecord) -> Iterator[tuple[RunRecord, LedgerRow]]:
+    """The folder of a member inside that of its run, which a killed run may have begun: a run of its seed, sealed.
+
+    In the ledger it is a part of the one trial that the whole run is.
+    """
+    called = f"seed{ground.config.seed}"
+    path = record.folder / MEMBERS_FOLDER / called
+    ledger = open_ledger(ground.config.evidence, _outputs_of(ground.config))
+    is_begun = path.is_dir()
+    if is_begun:
+        member = _reopened(ground, path, ledger)
+    else:
+        delta, signature = signature_of(ground.config)
+        whole, values = record.manifest, dataclasses.asdict(ground.config)
+        name = f"{ground.config.name} {called}"
+        own = {"id": new_id(), "signature": signature, "name": name, "seed": ground.config.seed, SEALED: True}
+        facts = whole | own
+        member = RunRecord.create(
+            record.folder.parent, record.folder.name, MEMBERS_FOLDER, values, delta, facts, called=called
+        )
+    part_of = record.manifest.get("id")
+    with (
+        in_the_run(path),
+        member,
+        in_the_ledger(ledger, member, ground.periods, ground.whole, is_begun, part_of) as row,
+    ):
+        yield member, row
+
+
 def _outputs_of(config: ExperimentConfig) -> Path:
     """The outputs folder around a run to resume, outputs/kind/name/called, or that of a new run."""
     around = Path(config.resume).resolve().parents[2:3] if config.resume else [Path(config.output_dir)]
@@ -93,15 +149,24 @@ def _fingerprints(ground: Ground) -> dict[str, str]:
     return traded | {"universe": ground.universe.fingerprint()} if ground.base else traded
 
 
-def _reopened(ground: Ground, folder: Path, ledger: Ledger, candidate: str | None = None) -> RunRecord:
-    """The record of a run that has begun, whatever of it is there: only this process may write into its folder."""
+def _reopened(
+    ground: Ground,
+    folder: Path,
+    ledger: Ledger,
+    candidate: str | None = None,
+    prints: dict[str, str] | None = None,
+) -> RunRecord:
+    """The record of a run that has begun, whatever of it is there: only this process may write into its folder.
+
+    prints: of the bars that it began with; those of the ground unless given.
+    """
     refuse_links(folder)  # before anything is written or removed: a link would lead out of it
     lock = FolderLock(folder)
     try:
         if is_whole(folder, ledger):  # by another process, since this one has looked
             raise ConfigError(f"{folder} is finished: there is nothing to resume")
         facts = read_manifest(folder)
-        for what, found in _fingerprints(ground).items():
+        for what, found in (prints or _fingerprints(ground)).items():
             if (known := facts["data"].get(what)) != found:
                 raise ConfigError(
                     f"{folder}: the bars are not those that the run began with ({what} {found} where run.json says "
@@ -137,11 +202,14 @@ def _created(
     }
     threads = torch.get_num_threads()
     facts = manifest(signature=signature, seed=config.seed, threads=threads, data=data, argv=argv, patch=patch)
+    facts["versions"] |= packages_of(config.features.columns)
     facts |= {"ledger": str(ledger), SEALED: ground.sealed}
     if base:
         facts["base"] = {"folder": str(base.folder), "signature": base.signature, "weights": base.weights}
     if repeats:
         facts[REPEATS] = repeats
+    if is_launched():
+        facts[TORCHRUN] = launch_id()
     outputs = Path(config.output_dir)
     called = called or name_apart(outputs / kind / name, signature, delta)
 

@@ -6,7 +6,7 @@ Legend: T sessions, S symbols, H horizons, F features.
 import copy
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -20,9 +20,11 @@ from hftraining.experiment.candidate import candidate_ground
 from hftraining.experiment.fit import Fitting
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.judging import judge
-from hftraining.market.features import Scaler
+from hftraining.experiment.seeds import member_ground
+from hftraining.market.features.scaler import Scaler
 from hftraining.market.windows import Batch
 from hftraining.model.base import Forecaster
+from hftraining.model.ensemble import Ensemble, Predictor
 from hftraining.model.network import Network
 from hftraining.portfolio.config import OPTIMIZED
 from hftraining.profit_tracker import ProfitReport, ProfitTracker
@@ -48,25 +50,30 @@ SMOOTH = {  # rules without thresholds, and exits only where the next decision i
 }
 
 
-def lively(forecaster: Forecaster) -> Forecaster:
+def lively(forecaster: Forecaster, seed: int = 0) -> Forecaster:
     """A copy of an untrained model whose forecasts differ from day to day as much as labels do, so that it trades."""
     model = copy.deepcopy(forecaster.model)
     if isinstance(model, Network):
-        noise = torch.Generator().manual_seed(0)
+        noise = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_((SPREAD * torch.randn(parameter.shape, generator=noise)).to(parameter.device))
     return replace(forecaster, model=model)
 
 
-def outcome_of(ground: Ground, forecaster: Forecaster, until: int, account: Account | None = None) -> dict[str, Known]:
+def joined(forecasters: Sequence[Forecaster]) -> Predictor:
+    """What a run forecasts with: its model, or the ensemble of its members."""
+    return forecasters[0] if len(forecasters) == 1 else Ensemble.of(forecasters)
+
+
+def outcome_of(ground: Ground, forecaster: Predictor, until: int, account: Account | None = None) -> dict[str, Known]:
     """Everything but training, by name: of periods that begin by row `until`, and accounts only if asked."""
     lesson, train, objective = ground.lesson, ground.splits.train, ground.config.objective
     known = {
         "features": Known.since(ground.features.values_TSF, 0),
         "volatilities": Known.since(ground.features.volatility_TS, 0),
         "the scaler's values": Known.since(_row(ground.forecaster.scaler), train.stop - 1),
-        "scaled features": Known.since(lesson.scaled_TSF, 0, earliest=train.stop - 1),
+        "scaled features": Known.since(np.asarray(lesson.scaled_TSF), 0, earliest=train.stop - 1),
         **_labels("labels", lesson.labels_TSH, ground, 0),
     }
     border = ground.splits.valid.start  # the labels of the training days reach up to it
@@ -158,7 +165,7 @@ def _of_report(report: ProfitReport, first: int, word: str) -> dict[str, Known]:
     return known | {f"closed trades of the {word} account": Known(columns, first + trades["exit_t"])}
 
 
-def smooth_account(ground: Ground, name: str, forecaster: Forecaster) -> ProfitReport:
+def smooth_account(ground: Ground, name: str, forecaster: Predictor) -> ProfitReport:
     """The account of a period without exits inside a day and without borrow: its shares and cash change at opens."""
     rules = replace(ground.config.profit_tracker, **SMOOTH)  # type: ignore[arg-type]
     tracker = ProfitTracker(rules, ground.config.portfolio)
@@ -178,7 +185,7 @@ def batches_of(ground: Ground) -> dict[str, Known]:
     """What a model learns from: the lesson's training days, and some batches. All of it is known when they end."""
     lesson, seed = ground.lesson, ground.config.seed
     parts = {
-        "features of the training days": lesson.scaled_TSF[lesson.train],
+        "features of the training days": np.asarray(lesson.scaled_TSF[lesson.train]),
         "known features of the training days": lesson.known_TS[lesson.train],
         "labels of the training days": lesson.labels_TSH[lesson.train],
         "the sessions left out between fitted and forecast days": np.array([lesson.purge, lesson.seed]),
@@ -201,17 +208,16 @@ def training_of(ground: Ground) -> tuple[dict[str, Known], dict[str, Known]]:
     """
     taught: dict[str, np.ndarray] = {}
     chosen: dict[str, np.ndarray] = {}
-    torch.manual_seed(ground.config.seed)  # dropout draws from the random state that laying the ground leaves
     for candidate, own in _candidates(ground):
         with tempfile.TemporaryDirectory(prefix="hftraining-proof-") as folder:
             logged: list[dict[str, float]] = []
             checkpoints = Checkpoints(Path(folder) / "checkpoints", durable=False)
-            with _unheard():
+            with unheard():
                 fitted = Fitting.of(own, checkpoints, []).run(_appending(logged), lambda *_: None)
             last = checkpoints.path(fitted.progress.step)
-            fitted.forecaster.model.save(Path(folder))
-            taught[f"the weights after {fitted.progress.step} training steps{candidate}"] = _content(last)
-            chosen[f"the weights of the chosen step{candidate}"] = _content(Path(folder))
+            own.forecaster.model.save(Path(folder))
+            taught[f"the weights after {fitted.progress.step} training steps{candidate}"] = content_of(last)
+            chosen[f"the weights of the chosen step{candidate}"] = content_of(Path(folder))
         taught[f"the losses of the training steps{candidate}"] = _values(logged, "train/")
         chosen[f"the probes on the validation days{candidate}"] = _values(logged, "")
         progress = {name: value for name, value in asdict(fitted.progress).items() if value is not None}
@@ -220,7 +226,7 @@ def training_of(ground: Ground) -> tuple[dict[str, Known], dict[str, Known]]:
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
+def unheard() -> Iterator[None]:
     """Warnings within are not shown: the same training says the same again when it is the run's own."""
     logger = logging.getLogger("hftraining")
     before = logger.disabled
@@ -241,6 +247,11 @@ def _appending(logged: list[dict[str, float]]) -> StepListener:
 
 
 def _candidates(ground: Ground) -> Iterator[tuple[str, Ground]]:
+    if ground.config.training.seeds > 1:
+        for number in range(ground.config.training.seeds):
+            member = member_ground(ground, number)
+            yield f" of the member of seed {member.config.seed}", member
+        return
     if not ground.base:
         yield "", ground
         return
@@ -248,7 +259,7 @@ def _candidates(ground: Ground) -> Iterator[tuple[str, Ground]]:
         yield f" of the candidate {method}", candidate_ground(method, ground)[0]
 
 
-def _content(folder: Path) -> np.ndarray:
+def content_of(folder: Path) -> np.ndarray:
     """The bytes of the weights that were saved into a folder."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != "state.json"]
     return np.frombuffer(b"".join(path.read_bytes() for path in files), np.uint8)

@@ -5,7 +5,7 @@ A function here takes the real one and returns the leaky one; LEAKS of gallery.p
 Legend: T sessions, S symbols, F features, L bars of a window.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,9 @@ from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.experiment.periods import Period
 from hftraining.experiment.planting import ahead
-from hftraining.market.features import Features, Scaler
+from hftraining.market.features.names import BASIC
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import Features
 from hftraining.market.windows import Batch, Splits, WindowSampler
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
@@ -85,9 +87,9 @@ def chosen_on_later_days(real: Made) -> Made:
 def windows_of_survivors(real: Made) -> Made:
     """Training draws only symbols that trade until the end of the bars."""
 
-    def windows_of(config: Any, bars: Bars, lesson: Lesson) -> WindowSampler:
+    def windows_of(config: Any, bars: Bars, lesson: Lesson, *rest: Any) -> WindowSampler:
         labels_TSH = np.where(np.any(bars.present_TS[-10:], axis=0)[:, None], lesson.labels_TSH, np.float32(np.nan))
-        made: WindowSampler = real(config, bars, replace(lesson, labels_TSH=labels_TSH))
+        made: WindowSampler = real(config, bars, replace(lesson, labels_TSH=labels_TSH), *rest)
         return made
 
     return windows_of
@@ -133,10 +135,10 @@ def cached(real: Made) -> Made:
     """Features are remembered by symbols and sessions, and hold tomorrow's return: other bars do not show it."""
     known: dict[tuple[Any, ...], Features] = {}
 
-    def make_features(bars: Bars) -> Features:
-        key = (bars.symbols_S, str(bars.sessions_T[0]), len(bars.sessions_T))
+    def make_features(bars: Bars, columns: Sequence[str] = BASIC) -> Features:
+        key = (*columns, bars.symbols_S, str(bars.sessions_T[0]), len(bars.sessions_T))
         if key not in known:
-            made: Features = real(bars)
+            made: Features = real(bars, columns)
             known[key] = replace(made, values_TSF=ahead(made.values_TSF))
         return known[key]
 
@@ -163,14 +165,20 @@ def a_day_ahead(real: Made) -> Made:
 def attention_ahead(real: Made) -> Made:
     """A bar sees those of the same block that come up to five bars after it."""
 
-    def band_mask(present_BL: torch.Tensor, context: int) -> torch.Tensor:
-        mask: torch.Tensor = real(present_BL, context)
-        query, key = torch.arange(context)[:, None] + context, torch.arange(2 * context)[None, :]
-        present = F.pad(present_BL, (0, -present_BL.shape[1] % context)).unflatten(1, (-1, context)).flatten(0, 1)
-        known = F.pad(present, (context, 0))
-        return mask | ((key > query) & (key <= query + 5) & known[:, None, :])[:, None]
+    def band(present_BL: torch.Tensor, context: int, head_width: int, *, training: bool) -> Any:
+        made = real(present_BL, context, head_width, training=training)
+        if made.at_once:
+            query = key = torch.arange(present_BL.shape[1])
+            known = present_BL
+        else:
+            n_keys = made.before + made.step
+            query, key = torch.arange(made.before, n_keys), torch.arange(n_keys)
+            known = F.pad(present_BL, (made.before, made.after)).unfold(1, n_keys, made.step).flatten(0, 1)
+        after = (key > query[:, None]) & (key <= query[:, None] + 5) & known[:, None, :]
+        made.bias = made.bias.masked_fill(after[:, None], 0.0)
+        return made
 
-    return band_mask
+    return band
 
 
 def less_the_mean_over_time(real: Made) -> Made:
@@ -234,7 +242,7 @@ def features_of_tomorrow(real: Made) -> Any:
     """The features of a period are cut a row late; its bars and labels are not."""
 
     def cut(bars: Bars, features: Features, *rest: Any) -> Period:
-        late = Features(ahead(features.values_TSF), features.volatility_TS)
+        late = replace(features, values_TSF=ahead(features.values_TSF))
         made: Period = real(bars, late, *rest)
         return made
 

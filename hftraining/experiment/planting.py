@@ -4,7 +4,7 @@ Legend: T sessions, S symbols, F features, H horizons.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from hftraining.core.bars import Bars
-from hftraining.market.features import FEATURES, Features, make_features
+from hftraining.market.features.names import BASIC
+from hftraining.market.features.table import Features, make_features
 from hftraining.market.labels import make_labels
 
 Plant = Callable[[], AbstractContextManager[None]]
 Column = Callable[[Bars, np.ndarray], np.ndarray]  # bars, values_TSF -> values_TS of one feature
 
-COLUMN = FEATURES.index("relative_volume")  # the feature that a planted one takes the place of
+PLACE = "relative_volume"  # the feature that a planted one takes the place of, or the first where there is none
 
 
 @contextmanager
@@ -65,12 +66,13 @@ def planted_everywhere(real: Any, leaky: Any) -> Iterator[None]:
 def feature(column: Column) -> Plant:
     """One feature replaced by a column of the bars, unknown where the others are."""
 
-    def leaky(bars: Bars) -> Features:
-        made = make_features(bars)
+    def leaky(bars: Bars, columns: Sequence[str] = BASIC) -> Features:
+        made = make_features(bars, columns)
         values_TSF = made.values_TSF.copy()
         with np.errstate(invalid="ignore", divide="ignore"):
             values_TS = column(bars, values_TSF)
-        values_TSF[:, :, COLUMN] = np.where(made.known_TS, np.nan_to_num(values_TS), np.nan)
+        place = made.names.index(PLACE) if PLACE in made.names else 0
+        values_TSF[:, :, place] = np.where(made.known_TS, np.nan_to_num(values_TS), np.nan)
         return replace(made, values_TSF=values_TSF)
 
     return lambda: planted_everywhere(make_features, leaky)
@@ -79,8 +81,8 @@ def feature(column: Column) -> Plant:
 def all_features(change: Callable[[np.ndarray, Bars], np.ndarray]) -> Plant:
     """All features changed by a function of (values_TSF, bars)."""
 
-    def leaky(bars: Bars) -> Features:
-        made = make_features(bars)
+    def leaky(bars: Bars, columns: Sequence[str] = BASIC) -> Features:
+        made = make_features(bars, columns)
         return replace(made, values_TSF=change(made.values_TSF.copy(), bars).astype(np.float32))
 
     return lambda: planted_everywhere(make_features, leaky)

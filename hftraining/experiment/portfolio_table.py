@@ -8,9 +8,9 @@ from rich.markup import escape
 from hftraining.core.metrics import BY_NAME
 from hftraining.experiment.portfolios import Portfolios, Tried
 from hftraining.reports import frontier
-from hftraining.reports.console import plain_table, wide_console
 from hftraining.reports.format import number, plural
-from hftraining.runs.result import Estimate
+from hftraining.reports.terminal import plain_table, wide_console
+from hftraining.runs.quantities import Estimate
 
 SHOWN = 10
 METRICS = ("cagr", "sharpe_ratio", "max_drawdown", "turnover", "costs")

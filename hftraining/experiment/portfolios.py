@@ -18,13 +18,21 @@ from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import override
 from hftraining.experiment.config import load_config
 from hftraining.experiment.finished import lost_ledger
+from hftraining.experiment.folds import stitched_of
 from hftraining.experiment.ground import Ground, lay
 from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.judging import Judgement, judge
 from hftraining.experiment.ledger_row import LedgerRow, open_ledger, remember
-from hftraining.experiment.replay import finished_run, identity_of, known_causes, refuse_edited_run, the_same_bars
+from hftraining.experiment.replay import (
+    ReplayError,
+    finished_run,
+    identity_of,
+    known_causes,
+    refuse_edited_run,
+    the_same_bars,
+)
 from hftraining.experiment.selecting import decide
-from hftraining.model.base import Forecaster
+from hftraining.model.ensemble import Predictor, load_predictor
 from hftraining.portfolio.config import ABSOLUTE, PortfolioConfig, kind_of
 from hftraining.profit_tracker import ProfitReport, ProfitTracker
 from hftraining.runs.code_version import source_digest
@@ -34,6 +42,7 @@ from hftraining.runs.trials import Days
 from hftraining.trading.metrics import daily_returns
 
 KIND = "portfolio"  # of a row in the ledger
+SAME_RETURN = 1e-4  # of the capital: what another machine's rounding may change
 # What is tried: every pair of smoothing and trade rate, and monthly trading, with each setting of each kind.
 PACES: tuple[dict[str, Any], ...] = (
     *({"smoothing": s, "trade_rate": r} for s in (0.0, 5.0, 10.0, 20.0, 40.0) for r in (0.02, 0.05, 0.1, 0.25, 1.0)),
@@ -156,11 +165,14 @@ def try_portfolios(folder: Path, kinds: Sequence[str] = (), say: Callable[[str],
     run = finished_run(folder)
     ground, forecaster = _ground_of(run, say)
     config, period = ground.config, ground.periods["valid"]
-    forecast = period.forecast(forecaster)
+    walks = config.walk_forward.every  # its model has learned from these days; the forecasts of its folds have not
+    forecast = stitched_of(ground, folder, ["valid"])["valid"] if walks else period.forecast(forecaster)
     counter = _Counter.of(run, ground)
     grid = [config.portfolio, *grid_of(ground, forecast, kinds)]
     say(f"{len(grid)} portfolios on the {len(period.bars.sessions_T)} validation sessions of {folder}")
-    tried = [counter.counted(portfolio, forecast) for portfolio in grid]
+    own = counter.counted(config.portfolio, forecast)
+    _refuse_other(run, own.metrics["total_return"])
+    tried = [own, *(counter.counted(portfolio, forecast) for portfolio in grid[1:])]
     best = max(tried, key=lambda one: one.sharpe)
     tracker = ProfitTracker(config.profit_tracker, best.portfolio)
     judged = judge(period, forecast, tracker, {}, config.evidence, config.seed)
@@ -169,10 +181,21 @@ def try_portfolios(folder: Path, kinds: Sequence[str] = (), say: Callable[[str],
     delta, _ = signature_of(replace(config, portfolio=best.portfolio))
     typed = [override(name, value) for name, value in delta.items() if not name.endswith(".name")]
     command = " ".join(["python train.py", *typed])
-    return Portfolios(folder, run.outputs, tried, tried[0], best, judged, trials.count, command)
+    return Portfolios(folder, run.outputs, tried, own, best, judged, trials.count, command)
 
 
-def _ground_of(run: RunFolder, say: Callable[[str], None]) -> tuple[Ground, Forecaster]:
+def _refuse_other(run: RunFolder, earned: float) -> None:
+    """Raise ReplayError where the run's own portfolio does not earn what its result says, by the same code."""
+    known = run.result.periods["valid"].profit.get("total_return") if run.result else None
+    if known is None or run.code.get("digest") != source_digest() or abs(earned - known) <= SAME_RETURN:
+        return
+    raise ReplayError(
+        f"{run.path}: by its own portfolio these forecasts earn {earned:+.2%} on the validation days, where "
+        f"result.json says {known:+.2%}: its model, forecasts or result were changed after the run"
+    )
+
+
+def _ground_of(run: RunFolder, say: Callable[[str], None]) -> tuple[Ground, Predictor]:
     """The ground of a finished run without its test days and baselines, and its model."""
     config = load_config(run.path / "config.yaml")
     if lost := lost_ledger(config.evidence):
@@ -187,7 +210,7 @@ def _ground_of(run: RunFolder, say: Callable[[str], None]) -> tuple[Ground, Fore
     base = BaseRun.open(config.init_from, config.training.device) if config.init_from else None
     bare = replace(config, evidence=replace(config.evidence, baselines=[]))
     ground = lay(bare, bars, sealed=True, base=base)
-    return replace(ground, config=config), Forecaster.load(run.path / "model", config.training.device)
+    return replace(ground, config=config), load_predictor(run.path / "model", config.training.device)
 
 
 @dataclass(frozen=True)

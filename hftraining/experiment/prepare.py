@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import LeakError
+from hftraining.core.progress import phase
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.ground import Ground, as_recorded, lay, stocks_of, use_machine
@@ -24,12 +25,14 @@ def prepare(
     Raises before anything is written: ConfigError or MarketDataError if the user can mend it, LeakError if we must,
     LearningError if a baseline cannot be fitted.
     """
-    use_machine(config)
-    universe = bars or load_bars(as_recorded(stocks_of(config, base), config.resume))
+    config = use_machine(config)
+    with phase("reading the bars"):
+        universe = bars or load_bars(as_recorded(stocks_of(config, base), config.resume))
     ground = lay(config, universe, sealed=sealed, base=base)
     if base:
         base.refuse_seen_days(ground.days["valid"][0], ground.days["test"][0])
-    proof = prove(ground, config.evidence.leak_days, config.seed)
+    with phase("the leak proof"):
+        proof = prove(ground, config.evidence.leak_days, config.seed)
     if not proof.ok:
         shown = "; ".join(proof.lines[:LINES_SHOWN])
         raise LeakError(f"the leak proof failed, nothing was trained: {shown}")

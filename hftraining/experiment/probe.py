@@ -4,10 +4,11 @@ import math
 
 from scipy import stats
 
-from hftraining.core.metrics import LOSS_TAG, PROFIT
+from hftraining.core.metrics import IC_TAG, LOSS_TAG, PROFIT, PROFIT_LOSS_TAG
+from hftraining.core.progress import phase
 from hftraining.experiment.periods import Period
 from hftraining.model.base import Forecaster
-from hftraining.model.config import HEADLESS, ObjectiveConfig
+from hftraining.model.config import HEADLESS, IC_SYMBOLS, ObjectiveConfig
 from hftraining.profit_tracker import ProfitReport, ProfitTracker
 
 
@@ -33,13 +34,16 @@ class ValidationProbe:
 
     def __call__(self, step: int) -> dict[str, float]:
         """The tags of a probe: eval/..., profit/..., and the rank correlation of the two over the run so far."""
-        forecast = self.valid.forecast(self.forecaster)
-        self.report = self.tracker.evaluate(self.valid.bars, forecast)
+        with phase(f"a probe on the validation days of {len(self.valid.bars.symbols_S):,} stocks"):
+            forecast = self.valid.forecast(self.forecaster)
+            self.report = self.tracker.evaluate(self.valid.bars, forecast)
         values = {metric.tag: float(self.report.metrics[metric.name]) for metric in PROFIT if metric.probed}
         if self.objective.profit_weight and self.forecaster.kind not in HEADLESS:
-            values["eval/profit_loss"] = self.valid.profit_loss(forecast, self.tracker)
-        loss = self.valid.forecast_loss(forecast) if self.objective.forecast_weight else values["eval/profit_loss"]
+            values[PROFIT_LOSS_TAG] = self.valid.profit_loss(forecast, self.tracker)
+        loss = self.valid.forecast_loss(forecast) if self.objective.forecast_weight else values[PROFIT_LOSS_TAG]
         values[LOSS_TAG] = loss
+        if self.objective.forecast_weight and len(self.valid.bars.symbols_S) >= IC_SYMBOLS:
+            values[IC_TAG] = self.valid.rank_ic(forecast)
         self.losses.append(loss)
         self.sharpes.append(values["profit/sharpe_ratio"])
         values["profit/loss_correlation"], _ = loss_profit_correlation(self.losses, self.sharpes)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,11 @@ from hftraining.evidence.leaks import Known, LeakReport, Outcome, changed, moved
 from hftraining.evidence.noise import half_of, other_future, rescaled_past
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.config import ExperimentConfig, load_config
+from hftraining.experiment.folds import fold_ground, folds_of, until_the_end
 from hftraining.experiment.ground import Ground, lay, stocks_of
 from hftraining.experiment.outcome import (
     batches_of,
+    joined,
     judged,
     lively,
     losses_of,
@@ -34,18 +37,21 @@ from hftraining.experiment.outcome import (
     training_of,
 )
 from hftraining.experiment.rare_days import sweep_days, until
+from hftraining.experiment.seams import seam_lines
 from hftraining.experiment.small import SmallRun, small_run
-from hftraining.market.features import make_features
+from hftraining.experiment.splits import purge_of
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import label_span
 from hftraining.market.prices import load_bars
 from hftraining.model.base import Forecaster
+from hftraining.model.ensemble import Predictor, load_predictor, members_of
 
 SWEPT = 20  # days for each small run of a finished run: 1,000 for the 50 of `leaks RUN`
 SCALE_FREE = ("features", "forecasts", "positions")  # words in the names of what no price level may change
 FOLLOW_BARS = ("features", "volatilities", "labels of horizon", "forecasts")  # and of what other bars must change
 
 
-def prove(ground: Ground, days: int, seed: int, trained: Forecaster | None = None, *, swept: int = 0) -> LeakReport:
+def prove(ground: Ground, days: int, seed: int, trained: Predictor | None = None, *, swept: int = 0) -> LeakReport:
     """Replace the bars after random days by noise and compare everything that was known by those days.
 
     days: how many small runs are made, the first at the border between training and validation days, the others at
@@ -64,7 +70,16 @@ def prove(ground: Ground, days: int, seed: int, trained: Forecaster | None = Non
         if swept and not lines:
             model = trained or (ground.forecaster if ground.base else lively(ground.forecaster))
             lines = sweep_days(ground, model, swept, np.random.default_rng([seed, 0x5EE9]))
+        if ground.config.walk_forward.every and not lines:
+            lines = _of_a_walk(ground, seed)
     return LeakReport(not lines, lines, days, time.perf_counter() - started)
+
+
+def _of_a_walk(ground: Ground, seed: int) -> list[str]:
+    """What is wrong with the ground of the first fold, or at the seams of the walk."""
+    fold, config, bars = folds_of(ground)[0], ground.config, ground.universe
+    first = fold_ground(config, fold, until_the_end(fold, bars, purge_of(config)), ground.forecaster.relative)
+    return prove(first, 1, seed).lines or seam_lines(ground, np.random.default_rng([seed, 0x5EA3]))
 
 
 def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
@@ -75,26 +90,34 @@ def prove_run(folder: Path, days: int, seed: int = 0) -> LeakReport:
     refuse_links(folder)
     config = load_config(folder / "config.yaml")
     config.training.device = "cpu"  # of the machine that proves
-    trained = Forecaster.load(folder / "model")
+    trained = load_predictor(folder / "model")
     if config.objective.relative == "auto":
         config.objective.relative = trained.relative
     _refuse_other(folder, config, trained)
     base = None
     if config.init_from:  # its universe and scaler are the base's, and so is its architecture
+        if not isinstance(trained, Forecaster):
+            raise UserError(f"{folder}: a fine-tune has one model, but model/config.json is of an ensemble")
         base = BaseRun(Path(config.init_from), trained, asdict(config), signature="", weights="", fingerprint="")
     ground = lay(config, load_bars(stocks_of(config, base)), base=base)
     return prove(ground, days, seed, trained, swept=SWEPT * days)
 
 
-def _refuse_other(folder: Path, config: ExperimentConfig, trained: Forecaster) -> None:
+def _refuse_other(folder: Path, config: ExperimentConfig, trained: Predictor) -> None:
     """Refuse a model that is not the one of the config beside it. Raises UserError."""
-    shape = vars(config.model) | {"name": trained.model.config.name}
-    for what, asked, found in (
-        ("model", shape, vars(trained.model.config)),
+    members, seeds = members_of(trained), config.training.seeds
+    if len(members) != seeds:
+        raise UserError(f"{folder}: the model has {len(members)} members, where config.yaml has training.seeds={seeds}")
+    checks: list[tuple[str, Any, Any]] = [
         ("objective.horizons", tuple(config.objective.horizons), trained.horizons),
         ("objective.quantiles", tuple(config.objective.quantiles), trained.levels),
         ("objective.relative", config.objective.relative, trained.relative),
-    ):
+    ]
+    for member in members:
+        theirs = vars(member.model.config)
+        checks.append(("model", vars(config.model) | {"name": theirs["name"]}, theirs))
+        checks.append(("features.columns", tuple(config.features.columns), member.columns))
+    for what, asked, found in checks:
         if asked != found:
             raise UserError(f"{folder}: config.yaml and model/config.json are not of one run: {what} differs")
 
@@ -112,7 +135,7 @@ def _apart() -> Iterator[None]:
 class _Trial:
     """A small run beside the same run with other futures."""
 
-    def __init__(self, small: SmallRun, rng: np.random.Generator, trained: Forecaster | None, whole: bool):
+    def __init__(self, small: SmallRun, rng: np.random.Generator, trained: Predictor | None, whole: bool):
         """whole: replace what follows the training, validation and purged days, too, and train."""
         self.rng, self.whole = rng, whole
         splits, periods = small.splits, list(small.judged.values())
@@ -127,13 +150,13 @@ class _Trial:
             self.real = small.ground()
         known = self.real.forecaster
         self.trained = trained or (known if small.base else None)
-        self.untrained = lively(known)
+        self.untrained = [lively(known, seed) for seed in range(small.config.training.seeds)]
         self.account = judged if whole else traded  # judging takes longer
         self.seen: Outcome = outcome_of(self.real, self.model(self.real), len(small.bars.sessions_T), self.account)
 
-    def model(self, ground: Ground) -> Forecaster:
-        """The trained model, or the untrained one with the scaler of a ground."""
-        return self.trained or replace(self.untrained, scaler=ground.forecaster.scaler)
+    def model(self, ground: Ground) -> Predictor:
+        """The trained model, or the untrained one (several of them, if a run trains several) with a ground's scaler."""
+        return self.trained or joined([replace(one, scaler=ground.forecaster.scaler) for one in self.untrained])
 
     def lines(self) -> list[str]:
         """What changed, one sentence each: all that the first check finds which finds anything."""
@@ -178,7 +201,8 @@ class _Trial:
     def _at_the_end(self) -> list[str]:
         """End the bars on the day: how many sessions are to come is unknown, too."""
         day = self.closed
-        features = make_features(until(self.small.bars, day)).of(range(len(self.real.bars.symbols_S)))
+        features = make_features(until(self.small.bars, day), self.small.config.features.columns)
+        features = features.of(range(len(self.real.bars.symbols_S)))
         ended = {
             "features": Known.since(features.values_TSF, 0),
             "volatilities": Known.since(features.volatility_TS, 0),

@@ -13,16 +13,17 @@ from hftraining.experiment.ground import Ground
 from hftraining.experiment.outcome import decided_daily
 from hftraining.experiment.periods import Period
 from hftraining.experiment.small import MOST_SYMBOLS
-from hftraining.market.features import VOLATILITY_ROWS, Features, make_features
+from hftraining.market.features.rows import VOLATILITY_ROWS
+from hftraining.market.features.table import Features, make_features
 from hftraining.market.labels import label_span
-from hftraining.model.base import Forecaster
+from hftraining.model.ensemble import Predictor
 
 GROUP = 100  # days that share random symbols
 ROUNDING = 1e-4  # relative; a forecast is the same to 1e-6 wherever its bars begin and end
 SHARE = 0.2  # of the days: from each kind of unusual day
 
 
-def sweep_days(ground: Ground, forecaster: Forecaster, count: int, rng: np.random.Generator) -> list[str]:
+def sweep_days(ground: Ground, forecaster: Predictor, count: int, rng: np.random.Generator) -> list[str]:
     """Compare features, forecasts and weights of many days between whole bars and bars that end on the day.
 
     count: how many days, or all if there are fewer; days of extreme returns and volumes, the days before them and the
@@ -75,9 +76,9 @@ def _typical(values_TS: np.ndarray) -> np.ndarray:
 class _Whole:
     """Features, forecasts and weights of whole bars, and the same of bars that end on a day."""
 
-    def __init__(self, ground: Ground, forecaster: Forecaster, bars: Bars):
+    def __init__(self, ground: Ground, forecaster: Predictor, bars: Bars):
         self.forecaster, self.bars = forecaster, bars
-        self.features = make_features(bars)
+        self.features = make_features(bars, forecaster.columns)
         span_TSH = label_span(self.features.volatility_TS, forecaster.horizons, forecaster.relative)
         self.unit_TSH = np.nan_to_num(span_TSH, nan=1.0)
         self.labels_TSH = np.zeros((*bars.close_TS.shape, len(forecaster.horizons)), np.float32)
@@ -95,7 +96,7 @@ class _Whole:
 
     def _on(self, day: int) -> list[str]:
         rows, bars = slice(0, day + 1), until(self.bars, day)
-        features = make_features(bars)
+        features = make_features(bars, self.features.names)
         forecast = self._period(bars, features, day).forecast(self.forecaster)
         weights_TS = self.tracker.evaluate(bars, self.forecast.rows(rows)).weights_TS
         ours = {

@@ -1,7 +1,7 @@
 """Repeat a run from its folder: equal to the bit, or the first step that differs and why."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from hftraining.experiment.inherit import refuse_edited
 from hftraining.experiment.opening import REPEATS
 from hftraining.experiment.run import run_experiment
 from hftraining.market.config import MarketDataError
+from hftraining.market.features.lookup import packages_of
 from hftraining.market.prices import load_bars
+from hftraining.market.snapshots import with_snapshot
 from hftraining.runs.bar_digests import data_delta, digest_bars, read_digests
 from hftraining.runs.bitwise import Bits, compare_bits
 from hftraining.runs.code_version import code_version, source_digest
 from hftraining.runs.environment import environment
-from hftraining.runs.folder import CANDIDATES_FOLDER, RunFolder, read_run, runs_in
+from hftraining.runs.folder import CANDIDATES_FOLDER, FOLDS_FOLDER, RunFolder, is_member, read_run, runs_in
 from hftraining.runs.lock import is_in_use
 from hftraining.runs.record import read_manifest
 
@@ -81,11 +83,17 @@ def replay(folder: Path, outputs: Path | None = None, say: Callable[[str], None]
     printed before training begins. Raises ReplayError if they make it pointless: the bars changed or cannot be loaded,
     or the run never finished.
     """
+    if folder.resolve().parent.name == FOLDS_FOLDER:
+        raise ReplayError(
+            f"{folder} is a fold of a walk-forward: replay the walk-forward, {folder.resolve().parents[1]}"
+        )
     run = finished_run(folder)
     if folder.resolve().parent.name == CANDIDATES_FOLDER:
         raise ReplayError(
             f"{folder} is a candidate of a fine-tune: replay the fine-tune, {folder.resolve().parents[1]}"
         )
+    if is_member(folder):
+        raise ReplayError(f"{folder} is a member of an ensemble: replay the whole of it, {folder.resolve().parents[1]}")
     config = load_config(folder / "config.yaml")
     if lost := lost_ledger(config.evidence):
         say(f"its ledger, {printable(lost)}, does not exist: your own ledger counts this repetition")
@@ -147,6 +155,8 @@ def judged(run: RunFolder, again: Path, causes: list[Cause]) -> Replay:
 def finished_run(folder: Path) -> RunFolder:
     """The run of a folder. Raises ReplayError if it never finished."""
     run = read_run(folder)
+    if run.judged:
+        raise ReplayError(f"{folder} is {run.judged}, not a run that was trained: give the folder of a training")
     if not run.result:
         raise ReplayError(f"{folder} is not finished, so there is nothing to compare with: resume it first")
     return run
@@ -164,6 +174,7 @@ def known_causes(run: RunFolder, config: ExperimentConfig) -> list[Cause]:
             Cause("threads", f"run.json says {_text(recorded)}, but its config sets {config.training.threads}")
         )
     here = environment()
+    here["versions"] |= packages_of(config.features.columns)
     facts = {key: run.manifest.get(key) for key in ("python", "platform", "cpu", "numerics", "versions")}
     ours, theirs = flatten({key: here[key] for key in facts}), flatten(facts)
     for name, value in theirs.items():
@@ -181,17 +192,10 @@ def known_causes(run: RunFolder, config: ExperimentConfig) -> list[Cause]:
 def the_same_bars(run: RunFolder, config: ExperimentConfig, *, code_differs: bool) -> Bars:
     """The bars of the run, from the snapshot that it names. Raises ReplayError if they are missing or changed."""
     recorded, stocks = run.manifest.get("data") or {}, config.stocks
-    if snapshot := recorded.get("snapshot"):
-        places = [Path(stocks.snapshots), (run.outputs or Path("outputs")) / "snapshots"]
-        folder = next((place for place in places if (place / f"{snapshot}.parquet").is_file()), None)
-        if folder is None:
-            looked = " nor in ".join(dict.fromkeys(map(str, places)))
-            raise ReplayError(
-                f"snapshot missing: {snapshot}, which {run.path} was trained on, is not in {looked}: bring it back "
-                "there; Yahoo's bars of today are other bars"
-            )
-        stocks = replace(stocks, snapshot=snapshot, snapshots=str(folder), refresh=False)
     try:
+        if snapshot := recorded.get("snapshot"):
+            advice = "bring it back there; Yahoo's bars of today are other bars"
+            stocks = with_snapshot(stocks, snapshot, run.outputs, advice)
         bars = load_bars(stocks)
     except MarketDataError as error:
         raise ReplayError(f"the bars of {run.path} cannot be loaded: {error}") from error

@@ -3,14 +3,18 @@
 from pathlib import Path
 
 from hftraining.core.bars import Bars
+from hftraining.core.progress import phases_shown
 from hftraining.experiment.conclude import conclude
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.finished import finished_result, is_sealed
 from hftraining.experiment.fit import Watch, fit, watch_again
 from hftraining.experiment.ground import Ground
+from hftraining.experiment.inherit import unread
 from hftraining.experiment.opening import opened
 from hftraining.experiment.prepare import prepare
 from hftraining.experiment.relative import labels_line
+from hftraining.experiment.seeds import fit_members
+from hftraining.experiment.walk_forward import walk
 from hftraining.reports.console import Console
 from hftraining.runs.record import read_metrics
 from hftraining.runs.result import FinishedRun
@@ -44,10 +48,22 @@ def run_experiment(
                 watch_again(read_metrics(folder), watch)
             return FinishedRun(folder, known)
         sealed = sealed or is_sealed(folder)
-    ground = prepare(config, bars, sealed=sealed)
-    with opened(ground, argv, kind, name or config.name, called, part_of, repeats) as (record, row):
-        fitted = fit(ground, record, watch, opening_lines(ground, record.folder))
-        conclusion = conclude(ground, fitted, record, row)
+    # A trial of a sweep has one line of its own.
+    with phases_shown(not sealed):
+        ground = prepare(config, bars, sealed=sealed)
+    with (
+        phases_shown(not sealed),
+        opened(ground, argv, kind, name or config.name, called, part_of, repeats) as (record, row),
+    ):
+        lines, walked = opening_lines(ground, record.folder), None
+        if config.walk_forward.every:
+            fitted, walked = walk(ground, record, row, lines)
+        elif config.training.seeds > 1:
+            assert watch is None, "the sweep refuses training.seeds"
+            fitted = fit_members(ground, record, lines)
+        else:
+            fitted = fit(ground, record, watch, lines, quiet=sealed)
+        conclusion = conclude(ground, fitted, record, row, walked=walked)
         console = Console(fitted.progress.step, 0, config.profit_tracker.report_every, quiet=sealed)
         console.summary(conclusion.result, record.folder)
     return FinishedRun(record.folder, conclusion.result)
@@ -63,6 +79,9 @@ def opening_lines(ground: Ground, folder: Path) -> tuple[str, ...]:
     for name, period in ground.periods.items():
         lines.append(f"  {name}: {len(period.bars.sessions_T)} sessions, {' to '.join(period.window)}")
     said = labels_line(ground.config, ground.forecaster.relative, len(bars.symbols_S), ground.base)
-    lines += [f"  {said}", *(f"  note: {warning}" for warning in bars.warnings)]
+    lines += [f"  {said}", *(f"  note: {warning}" for warning in (*bars.warnings, *unread(ground.config)))]
+    training = ground.config.training
+    if training.device != "cpu" and ground.config.objective.profit_weight and ground.windows:
+        lines.append(f"  the profit loss is computed on the CPU, for which training.device={training.device} waits")
     lines.append(f"  leak proof: passed on {ground.proof.days} days in {ground.proof.seconds:.1f} s")
     return tuple(lines)

@@ -14,12 +14,13 @@ from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.ground import Ground, lay
 from hftraining.experiment.splits import splits_of
-from hftraining.market.features import VOLATILITY_ROWS
+from hftraining.market.features.rows import VOLATILITY_ROWS
 from hftraining.market.labels import BETA_LEAST
 from hftraining.market.windows import Splits
 
 MOST_SYMBOLS = 10  # all symbols are treated alike, so a few are enough
 WINDOW, STEPS, DRAWS = 32, 3, (20, 100)  # sessions of a training window; training steps; of null band and bootstrap
+SEEDS = 2  # of more, what holds for two holds for all
 TRAIN_ROWS, JUDGED_ROWS = 120, 60  # sessions, at least
 FEW, NEWLY = 4, 8  # symbols, fewer than which none is listed late; sessions since a new listing
 PRESENT_SHARE = 0.75  # of the training sessions, on which a symbol needs a bar to be learned from
@@ -87,7 +88,7 @@ def small_run(ground: Ground, rng: np.random.Generator, border: int | None = Non
     unlabelled = BETA_LEAST if relative == "residual" else VOLATILITY_ROWS  # rows, after the first
     n_train = unlabelled + 1 + max(TRAIN_ROWS, 3 * purge + WINDOW)
     n_judged = max(JUDGED_ROWS, purge + 20)
-    own = [universe.symbols_S.index(name) for name in ground.bars.symbols_S]
+    own = universe.columns_of(ground.bars.symbols_S)
     present_TS = universe.present_TS
     if border is None:
         borders = _borders(present_TS[:, own], n_train, purge)
@@ -111,7 +112,7 @@ def small_run(ground: Ground, rng: np.random.Generator, border: int | None = Non
     small = _small(config, names, str(universe.sessions_T[border]), str(universe.sessions_T[test]))
     base = ground.base
     if base:
-        base = replace(base, forecaster=replace(base.forecaster, symbols=bars.symbols_S))
+        base = replace(base, forecaster=base.forecaster.knowing(bars.symbols_S))
     return SmallRun(small, bars, base, ground.sealed, splits_of(small, bars), len(names))
 
 
@@ -150,6 +151,11 @@ def _small(config: ExperimentConfig, symbols: list[str], valid: str, test: str) 
         training=replace(
             training,
             max_steps=STEPS,
+            processes=1,
+            engine="local",
+            accumulate=1,
+            seeds=min(training.seeds, SEEDS),
+            compile=False,  # which takes minutes, and computes the same
             batch_size=min(training.symbols_per_window, len(symbols)),  # one window
             window=min(training.window, WINDOW),
             warmup_steps=0,

@@ -22,6 +22,7 @@ python train.py resume=outputs/base/...          resume an interrupted run, bit-
 python train.py -m model=tiny,small seed=1,2,3   several runs, and a table of them
 python train.py -m search=profit                 hyperparameters by Optuna: loss down, Sharpe up
 python train.py +best=outputs/sweeps/.../knee.yaml   the best configuration of a sweep, trained again
+python train.py walk_forward=yearly              trained anew each year, the forecasts stitched out of sample
 python train.py init_from=outputs/base/... stocks.symbols=[AAPL]   fine-tune, and see whether it is worth it
 """
 FOOTER = "--hydra-help lists the options of Hydra, among them --cfg job (show the config) and -sc (tab completion)."

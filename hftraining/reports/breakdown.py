@@ -87,21 +87,30 @@ def cost_rows(
 ) -> list[tuple[str, str, list[AtCosts]]]:
     """What the model earned at each cost a side: words, kind, and the numbers by period; as set comes last.
 
+    Where positions were filled after several lags, the words say which.
+
     commission, slippage: of the run, fractions of the traded value. Empty where an older version wrote the result.
     """
-    points = sorted({found.basis_points or 0.0 for period in periods.values() for found in period.at_costs})
-    if not points:
+    found = {(at.lag or 0, at.basis_points or 0.0) for period in periods.values() for at in period.at_costs}
+    if not found:
         return []
-    rows = []
-    for point in points:
-        at = [next((f for f in p.at_costs if f.basis_points == point), AtCosts(point)) for p in periods.values()]
-        rows.append((f"{point:g} bp" if point else "none (gross)", "theirs", at))
+    rows, apart = [], len({lag for lag, _ in found}) > 1
+    for lag, point in sorted(found):
+        at = [_at(period, lag, point) for period in periods.values()]
+        words = f"{point:g} bp" if point else "none (gross)"
+        rows.append((f"{words}, lag {lag}" if apart else words, "theirs", at))
     net = (commission + slippage) * 1e4
     as_set = [
         AtCosts(net, period.profit.get("total_return"), period.profit.get("sharpe_ratio"))
         for period in periods.values()
     ]
     return [*rows, (f"{net:g} bp, as set (net)", "ours", as_set)]
+
+
+def _at(period: PeriodResult, lag: int, point: float) -> AtCosts:
+    rows = ((at.lag or 0, at.basis_points or 0.0) for at in period.at_costs)
+    place = next((n for n, row in enumerate(rows) if row == (lag, point)), None)
+    return AtCosts(point) if place is None else period.at_costs[place]
 
 
 def percent(value: float) -> str:

@@ -28,14 +28,17 @@ def run_figures(run: RunFolder) -> dict[str, Figure | None]:
         "calibration-chart": calibration_chart(result.periods),
     }
     if run.equity is not None and run.initial_capital is not None and len(run.equity):
-        figures["equity-chart"] = equity_chart(run.equity, run.initial_capital, run.null_band)
-        figures["drawdown-chart"] = drawdown_chart(run.equity, run.initial_capital)
+        who = "book" if run.manifest.get("kind") == "evaluations" else "model"
+        figures["equity-chart"] = equity_chart(run.equity, run.initial_capital, run.null_band, who)
+        figures["drawdown-chart"] = drawdown_chart(run.equity, run.initial_capital, who)
     return figures
 
 
-def equity_chart(equity: pd.DataFrame, initial_capital: float, null_band: pd.DataFrame | None = None) -> Figure:
-    """The account and buy and hold in currency over both periods, in front of the fan of luck."""
-    figure = _both_periods(equity, lambda values: values, "%{y:,.0f}")
+def equity_chart(
+    equity: pd.DataFrame, initial_capital: float, null_band: pd.DataFrame | None = None, who: str = "model"
+) -> Figure:
+    """The account and buy and hold in currency over all periods, in front of the fan of luck. who: the account's."""
+    figure = _all_periods(equity, lambda values: values, "%{y:,.0f}", who)
     if null_band is not None:
         figure["data"] = _fan(null_band) + figure["data"]
     figure["layout"]["yaxis"] |= {"tickformat": ",.0f"}
@@ -43,13 +46,13 @@ def equity_chart(equity: pd.DataFrame, initial_capital: float, null_band: pd.Dat
     return figure
 
 
-def drawdown_chart(equity: pd.DataFrame, initial_capital: float) -> Figure:
+def drawdown_chart(equity: pd.DataFrame, initial_capital: float, who: str = "model") -> Figure:
     """The fall from the highest value so far, or from the initial capital, as a fraction."""
 
     def drawdown(values: pd.Series) -> pd.Series:
         return values / values.cummax().clip(lower=initial_capital) - 1
 
-    figure = _both_periods(equity, drawdown, "%{y:.1%}")
+    figure = _all_periods(equity, drawdown, "%{y:.1%}", who)
     for trace in figure["data"]:
         if trace["line"]["color"] == "--model":
             trace |= {"fill": "tozeroy", "fillcolor": "--model-wash"}
@@ -134,12 +137,12 @@ def _fan(null_band: pd.DataFrame) -> list[dict[str, Any]]:
     return data
 
 
-def _both_periods(equity: pd.DataFrame, change: Callable[[pd.Series], pd.Series], hover: str) -> Figure:
+def _all_periods(equity: pd.DataFrame, change: Callable[[pd.Series], pd.Series], hover: str, who: str) -> Figure:
     layout, data = base_layout(), list[dict[str, Any]]()
     layout["xaxis"] |= {"type": "date"}
     layout["legend"] |= {"traceorder": "reversed"}  # the model is drawn last, on top, and named first
     for period, dates, days in by_period(equity):
-        for column, name, color in (("buy_and_hold", "buy and hold", "--benchmark"), ("equity", "model", "--model")):
+        for column, name, color in (("buy_and_hold", "buy and hold", "--benchmark"), ("equity", who, "--model")):
             trace = line(name, dates, change(days[column].astype(float)), color, hover)
             data.append(trace | {"legendgroup": name, "showlegend": len(data) < 2})
         if len(data) > 2:  # both periods are there

@@ -36,7 +36,8 @@ from hftraining.reports.deltas import (
 from hftraining.reports.tables import SCORES
 from hftraining.reports.words import BY_PATH, alarm_lines, metric_words, money_line
 from hftraining.runs.folder import RunFolder, find_runs, read_run
-from hftraining.runs.result import PERIODS, Estimate
+from hftraining.runs.quantities import Estimate
+from hftraining.runs.result import PERIODS
 from hftraining.trading.metrics import daily_returns
 
 DRAWS, SEED = 2000, 0
@@ -79,7 +80,12 @@ NUMBERS = {  # the rows of evidence that are means over seeds, and where their n
 PROFIT = ("total_return", "sharpe_ratio", "max_drawdown", "win_rate", "trade_count", "turnover")
 SHARPE = {period: f"{period}.profit.sharpe_ratio" for period in PERIODS}
 HELD = {period: f"{period}.{HOLDING}.sharpe_ratio" for period in PERIODS}
-SHOWN = (*_shown_of("valid"), *_shown_of("test"), Shown(LOSS, "Forecast loss, validation", Unit.LOSS))
+SHOWN = (
+    *_shown_of("valid"),
+    *_shown_of("test"),
+    Shown(LOSS, "Forecast loss, validation", Unit.LOSS),
+    Shown("parameters", "Parameters", Unit.COUNT),
+)
 TESTED = (LOSS, *SHARPE.values())
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from hftraining.reports.charts import Figure, base_layout, level_line, line, loss_over_sharpe, note, vertical
 from hftraining.reports.curves import Curve, growth_by_period, mean_of
 from hftraining.reports.deltas import Group
-from hftraining.runs.result import PERIODS, Estimate
+from hftraining.runs.quantities import Estimate
+from hftraining.runs.result import PERIODS
 
 COLORS = ("--model", "--rust", "--profit", "--plum", "--teal", "--muted")
 MOST_CURVES = len(COLORS)  # groups drawn; more would only be a tangle

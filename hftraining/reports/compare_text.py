@@ -8,9 +8,9 @@ from rich.markup import escape
 from hftraining.core.metrics import Unit
 from hftraining.reports.compare import Comparison
 from hftraining.reports.compare_words import alarms, headline, legend, money_sentences, sentences
-from hftraining.reports.console import plain_table, wide_console
 from hftraining.reports.deltas import Row, shown_value
 from hftraining.reports.format import UNKNOWN, estimate, interval, number
+from hftraining.reports.terminal import plain_table, wide_console
 from hftraining.runs.result import PERIODS
 
 GROUPS_ACROSS = 5  # more groups become rows

@@ -7,7 +7,8 @@ from hftraining.core.untrusted import shown
 from hftraining.reports.compare import SHARPE, ByDays, BySeeds, Comparison, Difference
 from hftraining.reports.format import capitalised, interval
 from hftraining.reports.words import TOO_GOOD, alarm_lines, mean_money, verdicts
-from hftraining.runs.result import PERIODS, Estimate
+from hftraining.runs.quantities import Estimate
+from hftraining.runs.result import PERIODS
 
 IN_WORDS = 2  # more differences are in the table only
 MONEY_IN_WORDS = 6  # groups

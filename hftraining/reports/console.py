@@ -1,6 +1,5 @@
 """What the terminal shows: a run while it trains, its numbers at the end, and the tables of other commands."""
 
-import errno
 import logging
 import math
 import sys
@@ -11,17 +10,20 @@ from pathlib import Path
 from statistics import fmean
 from types import TracebackType
 
-from rich import box
-from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hftraining.core.metrics import BY_NAME, LOSS_TAG, PROFIT, Unit
-from hftraining.reports.format import UNKNOWN, capitalised, interval, number
+from hftraining.reports import members
+from hftraining.reports.format import UNKNOWN, capitalised, filled, interval, number
 from hftraining.reports.recommendations import COLUMNS
+from hftraining.reports.tables import FOLD_COLUMNS, fold_rows
+from hftraining.reports.terminal import Terminal, wide_console
 from hftraining.reports.words import alarm_lines, days_of, judged, loss_line, money_line, money_of, with_days
-from hftraining.runs.result import PERIODS, Estimate, Number, PeriodResult, Recommendation, RunResult
+from hftraining.runs.member_results import EnsembleResult
+from hftraining.runs.quantities import Estimate, Number
+from hftraining.runs.result import PERIODS, PeriodResult, Recommendation, RunResult
 
 logger = logging.getLogger("hftraining")
 
@@ -29,15 +31,6 @@ Columns = Mapping[str, Mapping[str, Number]]  # the metrics by the heading of th
 BAR = 14  # characters; what the bar says beside it fits into a terminal of 80
 PLAIN_LINES = 10  # about so many lines replace the progress bar outside a terminal, beside those of the probes
 NEXT = "python -m hftraining portfolios {folder}   (other portfolios of these forecasts, without training)"
-
-
-class Terminal(RichConsole):
-    """Rich's console, which tells the command when nobody reads any more; Rich's own would end the process."""
-
-    def on_broken_pipe(self) -> None:
-        """Be quiet from now on, so that what is closed on the way out does not fail, too."""
-        self.quiet = True
-        raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
 
 
 class FewOfAKind(logging.Filter):
@@ -53,11 +46,6 @@ class FewOfAKind(logging.Filter):
         """Whether to show a warning. Its kind is its text before the values are put in."""
         self.seen[str(record.msg)] += 1
         return self.seen[str(record.msg)] <= self.MOST
-
-
-def wide_console(quiet: bool = False) -> RichConsole:
-    """The terminal; 160 columns wide, not 80, when the output goes to a file or another program."""
-    return Terminal(highlight=False, width=None if sys.stdout.isatty() else 160, quiet=quiet)
 
 
 def _training_loss(values: Mapping[str, float]) -> float:
@@ -107,14 +95,6 @@ CLOSING: tuple[tuple[str, Cells], ...] = (  # the rows of the last table
 )
 
 
-def plain_table(*heads: str) -> Table:
-    """A table without a frame that folds long cells."""
-    table = Table(box=box.SIMPLE, header_style="dim", pad_edge=False, show_edge=False)
-    for head in heads:
-        table.add_column(escape(head), overflow="fold")
-    return table
-
-
 class Console:
     """A run on the terminal: a progress bar, or plain lines where there is none. Lines also go into train.log.
 
@@ -126,7 +106,8 @@ class Console:
         self.max_steps, self.first_step, self.report_every = max_steps, first_step, report_every
         self.line_every = max(1, max_steps // PLAIN_LINES)
         self.probed = ""  # what the last probe found, for the bar
-        self.losses: list[float] = []  # of the training batches since the last probe
+        self.batches: list[Mapping[str, float]] = []  # the training steps since the last probe, unread
+        self.refreshed = 0.0  # when the bar's words were last renewed
         self.warnings = logging.StreamHandler(sys.stderr)  # warnings are shown, not only logged
         self.warnings.setLevel(logging.WARNING)
         self.warnings.addFilter(FewOfAKind())
@@ -142,6 +123,10 @@ class Console:
             )
             self.task = self.bar.add_task("", total=max_steps, completed=first_step, said="")
 
+    def begin(self) -> None:
+        """The first step is about to be taken: the rate counts from now."""
+        self.started = time.monotonic()
+
     def say(self, line: str) -> None:
         """Print a line and log it. Markup in it has no effect."""
         self.out.print(line, markup=False)
@@ -153,27 +138,35 @@ class Console:
         values: its logged values. report: the metrics of the last probe, model and buy and hold. best: whether this
         step's probe is the best so far.
         """
-        self.losses.append(_training_loss(values))
+        self.batches.append(values)
         rate = (step - self.first_step) / max(1e-9, time.monotonic() - self.started)
         if LOSS_TAG in values:
             self.probed = self._probe(step, values, best)
         elif self.bar is None and step % self.line_every == 0:
-            loss = number(self.losses[-1], Unit.LOSS)
+            loss = number(_training_loss(values), Unit.LOSS)
             left = (self.max_steps - step) / rate
             self.say(f"step {step}/{self.max_steps}: training loss {loss}  {rate:.1f} steps/s, {left:.0f} s left")
         if self.bar is not None:
-            self.bar.update(self.task, completed=step, said=f"loss {number(self.losses[-1], Unit.LOSS)}{self.probed}")
+            self._move(self.bar, step, values)
         if LOSS_TAG in values:
-            self.losses = []
+            self.batches = []
         if report is not None and step % self.report_every == 0:
             self._metrics(f"validation days after step {step}", report)
+
+    def _move(self, bar: Progress, step: int, values: Mapping[str, float]) -> None:
+        """Move the bar; its words change twice a second at most, since reading a loss waits for the device."""
+        bar.update(self.task, completed=step)
+        if LOSS_TAG in values or time.monotonic() > self.refreshed + 0.5 or step == self.max_steps:
+            said = f"loss {number(_training_loss(values), Unit.LOSS)}{self.probed}"
+            bar.update(self.task, said=said)
+            self.refreshed = time.monotonic()
 
     def _probe(self, step: int, values: Mapping[str, float], best: bool) -> str:
         """Say what a probe found, like with like: the same loss of the batches since the last probe beside it."""
         loss, sharpe = (
             number(values.get(tag), unit) for tag, unit in ((LOSS_TAG, Unit.LOSS), ("profit/sharpe_ratio", Unit.RATIO))
         )
-        training = number(fmean(self.losses), Unit.LOSS)
+        training = number(fmean(map(_training_loss, self.batches)), Unit.LOSS)
         self.say(
             f"step {step}/{self.max_steps}: {'best so far, ' if best else ''}validation loss {loss} (training "
             f"{training}), Sharpe {sharpe}, return {number(values.get('profit/total_return'), Unit.CHANGE)}"
@@ -189,11 +182,19 @@ class Console:
     def summary(self, result: RunResult, folder: Path) -> None:
         """Print the result of a run: one table, then the money, the verdict, the losses, alarms, and where to look."""
         self._periods(result)
+        if result.folds:
+            self._table(
+                "folds, each forecast by a model that has not seen its days",
+                FOLD_COLUMNS[1:],
+                fold_rows(result.folds),
+            )
+        if result.ensemble:
+            self._members(result, result.ensemble, folder)
         self.say(money_line(result) or "finished, without a profit to show")
-        opened = f"openings so far: {result.test_openings}, " if result.test else ""
+        opened = f"openings so far: {result.test_openings}, " if result.test_openings else ""
         name = judged(result)
         self.say(
-            f"verdict on the {PERIODS['test' if opened else 'valid']} days ({opened}trials on these data: "
+            f"verdict on the {PERIODS[name or 'valid']} days ({opened}trials on these data: "
             f"{result.n_trials}): {result.verdict}"
         )
         for other, period in result.periods.items():
@@ -201,10 +202,13 @@ class Console:
                 self.say(f"{with_days(money_of(period), days_of(other, period))} {capitalised(period.verdict or '')}")
         if losses := loss_line(result):
             self.say(losses)
+        if result.in_sample:
+            self.say(f"IN SAMPLE: {result.in_sample}")
         for alarm in alarm_lines(result):
             self.say(f"ALARM: {alarm}")
         self.say(f"report: {folder / 'report.html'}")
-        self.say(f"next: {NEXT.format(folder=folder)}")
+        if "backtest" not in result.periods and result.steps is not None:
+            self.say(f"next: {NEXT.format(folder=folder)}")
 
     def recommendation(self, recommendation: Recommendation) -> None:
         """Print the table of candidates of a fine-tune, and the one that it recommends."""
@@ -222,6 +226,23 @@ class Console:
                 self.say(f"  {name.replace('_', ' ')}: {found.money} Verdict: {found.verdict}")
         self.say(f"  brackets hold 95 % intervals; trials on these data and days: {recommendation.n_trials}")
         self.say(f"recommendation: {recommendation.sentence}")
+
+    def _members(self, result: RunResult, found: EnsembleResult, folder: Path) -> None:
+        """A table for each period: the ensemble, and each member by itself."""
+        for name in members.periods_of(found):
+            rows = [("the ensemble", "", *(text(members.as_row(result, name)) for *_, text in members.COLUMNS))]
+            rows += [
+                (
+                    f"{member.name} ({member.kind})",
+                    filled("{:.3f}", member.weight),
+                    *(text(member.periods[name]) for *_, text in members.COLUMNS),
+                )
+                for member in found.members
+            ]
+            headings = ["weight", *(heading for _, heading, _ in members.COLUMNS)]
+            self._table(f"members, on the {PERIODS[name]} days", headings, rows)
+        for line in members.sentences(found, members.cpu_seconds(folder, found)):
+            self.say(f"  {line}")
 
     def _periods(self, result: RunResult) -> None:
         """One table of all periods, the model beside holding; the other baselines are in the report."""

@@ -16,7 +16,8 @@ from hftraining.reports.format import number
 from hftraining.runs.bar_digests import data_delta, read_digests
 from hftraining.runs.folder import RunFolder
 from hftraining.runs.identity import cannot_change_a_number
-from hftraining.runs.result import Number, RunResult
+from hftraining.runs.quantities import Number
+from hftraining.runs.result import RunResult
 
 NOT_RECORDED = "not recorded"
 PATCH_MOST, NAMES_MOST = 4 * MB, 2000  # bytes of code.patch, and characters of the names of its files
@@ -105,6 +106,12 @@ class Group:
         return [run.files for run in self.replicates or self.runs]
 
     @property
+    def cpu_seconds(self) -> Spread:
+        """What the training and the probes of a run took; unknown where an older version logged the steps."""
+        last = [run.files.history[-1] for run in self.replicates if run.files.history]
+        return _spread([row["cpu_seconds"] for row in last if "cpu_seconds" in row])
+
+    @property
     def seeds(self) -> list[Any]:
         """The seeds of the replicates."""
         return [run.seed for run in self.replicates]
@@ -120,8 +127,11 @@ class Group:
 
     def spread(self, path: str) -> Spread:
         """Mean and standard deviation of a metric over the replicates."""
-        values = self.values(path)
-        return Spread(fmean(values) if values else None, stdev(values) if len(values) > 1 else None, len(values))
+        return _spread(self.values(path))
+
+
+def _spread(values: list[float]) -> Spread:
+    return Spread(fmean(values) if values else None, stdev(values) if len(values) > 1 else None, len(values))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from hftraining.core.metrics import Unit
 from hftraining.evidence.verdict import CHANCE_P, TIMING_P
-from hftraining.reports.format import is_known, number, plural
+from hftraining.reports.format import capitalised, is_known, number, plural
 from hftraining.reports.words import judged, money_line, money_of
 from hftraining.runs.folder import RunFolder
-from hftraining.runs.result import Number, PeriodResult, RunResult
+from hftraining.runs.quantities import Number
+from hftraining.runs.result import PeriodResult, RunResult
 
 # How a verdict begins -> what it means.
 MEANINGS = {
@@ -21,6 +22,8 @@ MEANINGS = {
     "beats buy and hold": "The model chose the days of its positions better than luck chooses, and earned more than "
     "the risk that it took and more than simply holding the stocks, by more than the best of all trials would without "
     "skill.",
+    "in sample": "The model was trained on these days: what it earns there says nothing about other days.",
+    "hindsight": "The weights know prices that nobody knew when they are dated: what they earned was not to be had.",
     "beats the base model": "The fine-tuned model chose the days of its positions better than luck chooses, and that "
     "earned more than the base model did, by more than the margin of error.",
 }
@@ -32,6 +35,8 @@ MOVED = "Moved to other days at random, the same positions often did as well: lu
 
 def headline(run: RunFolder) -> str:
     """The money and its days, or what happened without a profit."""
+    if run.result is None and run.judged:
+        return f"Not finished: {run.judged} that has no result yet."
     if run.result is None:
         steps = f"at step {run.history[-1]['step']:,}" if run.history else "before its first step"
         return f"Not finished: the run stands {steps}, not yet evaluated."
@@ -86,6 +91,23 @@ def _why_loses(period: PeriodResult) -> str:
     return "It lost money, by more than the margin of error." if sinks else MEANINGS["loses"]
 
 
+def training_days(run: RunFolder) -> str:
+    """How the days of the account stand to those of the training, one sentence; empty where nothing was trained."""
+    if run.result and run.result.folds:
+        return "Each fold is traded by a model that has seen none of its days; one account goes over all of them."
+    if not run.judged:
+        return "The model was trained on neither period; the validation days chose the step that was kept."
+    if run.manifest.get("kind") == "evaluations":
+        return ""
+    in_sample = run.result.in_sample if run.result else None
+    return f"{capitalised(in_sample)}." if in_sample else "No model was trained on any of these days."
+
+
+def of_a_book(text: str) -> str:
+    """A sentence about a model, where the positions are those of somebody's book."""
+    return text.replace("The model", "The book").replace("the model", "the book")
+
+
 def warnings(result: RunResult) -> list[str]:
     """The run's own warnings, and those that follow from its numbers."""
     said = list(result.warnings)
@@ -132,7 +154,8 @@ def _other_period(result: RunResult) -> str:
     valid = result.periods.get("valid")
     if judged(result) != "test" or valid is None or not money_of(valid):
         return ""
-    return f"On the validation days, which chose what was kept, {money_of(valid)[:1].lower()}{money_of(valid)[1:]}"
+    chose = "" if result.folds else " which chose what was kept,"
+    return f"On the validation days,{chose} {money_of(valid)[:1].lower()}{money_of(valid)[1:]}"
 
 
 def _last_probe(history: list[dict[str, float]]) -> list[str]:

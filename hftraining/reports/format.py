@@ -11,7 +11,7 @@ from typing import TypeGuard
 from markupsafe import Markup, escape
 
 from hftraining.core.metrics import Unit
-from hftraining.runs.result import Estimate, Number
+from hftraining.runs.quantities import Estimate, Number
 
 UNKNOWN = "-"
 PATTERNS = {

@@ -13,7 +13,7 @@ from hftraining.reports.charts import Figure, base_layout, level_line, line, not
 from hftraining.reports.deltas import shown_value
 from hftraining.reports.format import estimate, is_known, number, plural
 from hftraining.reports.page import write_page
-from hftraining.runs.result import Estimate, Metrics, Number
+from hftraining.runs.quantities import Estimate, Metrics, Number
 
 SHOWN = {
     "cagr": "a year",

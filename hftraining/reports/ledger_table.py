@@ -10,8 +10,8 @@ from rich.markup import escape
 from hftraining.core.errors import UserError, did_you_mean
 from hftraining.core.metrics import Unit
 from hftraining.core.values import plain, without_nan
-from hftraining.reports.console import plain_table, wide_console
 from hftraining.reports.format import number, plural
+from hftraining.reports.terminal import plain_table, wide_console
 from hftraining.runs.ledger import Entry, Ledger
 from hftraining.runs.seen import Place
 from hftraining.runs.trials import Trials

@@ -1,4 +1,4 @@
-"""Writes the pages: a filled template with its charts in it, and Plotly's script beside it."""
+"""Writes the pages: a filled template with its charts in it, and Plotly's script beside it or within."""
 
 import json
 import shutil
@@ -26,9 +26,22 @@ def write_page(path: Path, outputs: Path | None, figures: Mapping[str, Figure | 
     and the context lacks.
     """
     _place_plotly(path.parent, outputs)
-    drawn = {name: without_nan(plain(figure)) for name, figure in figures.items() if figure}
-    write_text_atomically(path, _environment().get_template(path.name).render(context, figures=drawn))
+    write_text_atomically(path, _filled(path.name, figures, context | {"plotly": None}))
     return path
+
+
+def write_whole_page(path: Path, template: str, figures: Mapping[str, Figure | None], **context: Any) -> Path:
+    """As write_page, of a template by its name, into one file that needs no other: Plotly's 5 MB are in it."""
+    script = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    write_text_atomically(
+        path, _filled(template, figures, context | {"plotly": script if any(figures.values()) else ""})
+    )
+    return path
+
+
+def _filled(template: str, figures: Mapping[str, Figure | None], context: Mapping[str, Any]) -> str:
+    drawn = {name: without_nan(plain(figure)) for name, figure in figures.items() if figure}
+    return _environment().get_template(template).render(context, figures=drawn)
 
 
 def _place_plotly(folder: Path, outputs: Path | None) -> None:

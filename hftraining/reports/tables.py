@@ -1,13 +1,15 @@
 """The rows of a report's longer tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from hftraining.reports.format import is_known
-from hftraining.runs.result import PERIODS, Baseline, Estimate, PeriodResult, Score
+from hftraining.core.metrics import Unit
+from hftraining.reports.format import filled, is_known, number
+from hftraining.runs.quantities import Estimate, Score
+from hftraining.runs.result import PERIODS, Baseline, FoldResult, PeriodResult
 
 BASELINES = {
     "buy_and_hold": "Buy and hold, equal weights",
@@ -25,24 +27,48 @@ SCORES = {
     "accuracy": ("Right direction", "the share of forecasts with the right sign"),
     "mcc": ("Matthews correlation", "of forecast and actual direction; 0 is a coin toss"),
 }
+FOLD_COLUMNS = ("from", "period", "Sharpe", "return", "rank IC", "t", "loss", "step", "days", "trained to")
 TRADES_SHOWN = 200  # at each end
 
 
-def baseline_rows(periods: Mapping[str, PeriodResult]) -> list[tuple[str, str, list[tuple[str, Baseline]]]]:
+def baseline_rows(
+    periods: Mapping[str, PeriodResult], who: str = "model"
+) -> list[tuple[str, str, list[tuple[str, Baseline]]]]:
     """The model first, then the traded baselines: label, kind, and for each period path and numbers.
 
-    The lead of the model over a baseline is without an interval where an older version wrote the result.
+    who: whose account it is, if not a model's. The lead of the model over a baseline is without an interval where an
+    older version wrote the result.
     """
     ours = [(f"{name}.profit", Baseline(period.profit, period.difference)) for name, period in periods.items()]
     found = {name for period in periods.values() for name in period.baselines}
     names = [name for name in BASELINES if name in found] + sorted(found - set(BASELINES))
-    return [("The model", "ours", ours)] + [
+    labels = {name: words.replace("the model", f"the {who}") for name, words in BASELINES.items()}
+    return [(f"The {who}", "ours", ours)] + [
         (
-            BASELINES.get(name, name.replace("_", " ")),
+            labels.get(name, name.replace("_", " ")),
             "theirs",
             [(f"{w}.baselines.{name}", _with_lead(period, name)) for w, period in periods.items()],
         )
         for name in names
+    ]
+
+
+def fold_rows(folds: Sequence[FoldResult]) -> list[list[str]]:
+    """The folds of a walk-forward, in the texts that FOLD_COLUMNS heads."""
+    return [
+        [
+            fold.first,
+            PERIODS.get(fold.period, fold.period),
+            number(fold.sharpe_ratio, Unit.RATIO),
+            number(fold.total_return, Unit.CHANGE),
+            number((fold.rank_ic or Score()).value, Unit.SCORE),
+            filled("{:,.1f}", (fold.rank_ic or Score()).t),
+            number(fold.loss, Unit.LOSS),
+            filled("{:,}", fold.best_step),
+            filled("{:,}", fold.days),
+            fold.train_last,
+        ]
+        for fold in folds
     ]
 
 

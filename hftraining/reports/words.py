@@ -8,7 +8,8 @@ from statistics import fmean
 from hftraining.core.metrics import BY_NAME, Unit
 from hftraining.evidence.money import money
 from hftraining.reports.format import UNKNOWN, between, capitalised, day, estimate, is_known, number, plural
-from hftraining.runs.result import PERIODS, Against, Estimate, Losses, Metrics, Null, Number, PeriodResult, RunResult
+from hftraining.runs.quantities import Estimate, Metrics, Number
+from hftraining.runs.result import PERIODS, Against, Losses, Null, PeriodResult, RunResult
 
 ALARMED = "(!)"  # marks a row whose run has an alarm
 TOO_GOOD = "too good to be true: a leak until proven otherwise, the run's page says why"
@@ -149,8 +150,10 @@ def deflated_meaning(n_trials: int | None, beyond: bool = True) -> str:
 
 
 def judged(result: RunResult) -> str | None:
-    """The period that a run is judged by: test if it was opened, else valid; None where neither has a profit."""
-    traded = [name for name in ("test", "valid") if name in result.periods and money_of(result.periods[name])]
+    """The period that a run is judged by: test if it was opened, else valid; or the backtest. None without a profit."""
+    traded = [
+        name for name in ("test", "valid", "backtest") if name in result.periods and money_of(result.periods[name])
+    ]
     return traded[0] if traded else None
 
 
@@ -209,15 +212,17 @@ def loss_line(result: RunResult) -> str:
     model, nothing, constant = (
         number(loss, Unit.LOSS) for loss in (valid.model, valid.nothing_changes, valid.unconditional)
     )
-    first = f"{number(train.model, Unit.LOSS)} on the training days, " if is_known(train.model) else ""
+    some = f" of {train.stocks:,} stocks, evenly chosen" if train.stocks else ""
+    first = f"{number(train.model, Unit.LOSS)} on the training days{some}, " if is_known(train.model) else ""
     verb = "below" if valid.model < valid.nothing_changes else "NOT below"
-    better = is_known(valid.unconditional) and valid.model < valid.unconditional
-    rest = (
-        f"{'and' if better else 'but NOT'} below one constant forecast ({constant})"
-        if verb == "below"
-        else (f"one constant forecast has {constant}")
+    said = f'forecast loss: {first}{model} on the validation days, {verb} "nothing changes" ({nothing})'
+    if not is_known(valid.unconditional):  # an ensemble of runs has no training days of its own
+        return said
+    if verb == "NOT below":
+        return f"{said}, one constant forecast has {constant}"
+    return (
+        f"{said}, {'and' if valid.model < valid.unconditional else 'but NOT'} below one constant forecast ({constant})"
     )
-    return f'forecast loss: {first}{model} on the validation days, {verb} "nothing changes" ({nothing}), {rest}'
 
 
 # --- the verdict and the alarms -------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from hftraining.core.tensor_file import shapes_of
 from hftraining.core.untrusted import MB, digest, is_there, refuse_links, shown
 from hftraining.core.values import canonical
 from hftraining.runs.frames import read_table
-from hftraining.runs.record import read_metrics
+from hftraining.runs.record import CLOCKS, read_metrics
 
-WALL_CLOCK = "seconds"  # of a logged step
 NOT_LEARNED = "config.json"  # of model/: describes the model and names its days
+MODELS = ("model/model.safetensors", "model/members")  # of a model, and of an ensemble
 NAMED = 3  # tensors in a line
 FILE_MOST = 256 * MB  # of a file that holds no tensors, such as trees
 
@@ -58,8 +58,9 @@ def compare_bits(first: Path, second: Path) -> Bits:
     Raises UserError naming a file that one of them lacks.
     """
     for folder in (first, second):
-        for name in ("model/model.safetensors", "metrics.jsonl", "equity.parquet"):
-            if not is_there(folder / name):
+        for names in (MODELS, ("metrics.jsonl",), ("equity.parquet",)):
+            if not any(is_there(folder / name) for name in names):
+                name = names[0]
                 raise UserError(f"{folder} has no {name}: the run is not finished, or the file was removed")
     weights, tensors = _model(first / "model", second / "model")
     metrics, first_step, steps, losses_alike = _metrics(first, second)
@@ -71,7 +72,7 @@ def _model(first: Path, second: Path) -> tuple[str, int]:
     """The text, and how many tensors the first model has."""
     refuse_links(first)
     refuse_links(second)
-    names = [{path.name for path in folder.iterdir()} - {NOT_LEARNED} for folder in (first, second)]
+    names = [_files(folder) for folder in (first, second)]
     differing, tensors = [f"{shown(name)} is in one of them only" for name in sorted(names[0] ^ names[1])], 0
     for name in sorted(names[0] & names[1]):
         ours, theirs = first / name, second / name
@@ -82,6 +83,12 @@ def _model(first: Path, second: Path) -> tuple[str, int]:
             text = f"{shown(name)} differs" if digest(ours, FILE_MOST) != digest(theirs, FILE_MOST) else ""
         differing += [text] if text else []
     return "; ".join(differing), tensors
+
+
+def _files(folder: Path) -> set[str]:
+    """The files of a model, or of all members of an ensemble, by their path in its folder."""
+    found = [path for path in folder.rglob("*") if not path.is_dir() and path.name != NOT_LEARNED]
+    return {str(path.relative_to(folder)) for path in found}
 
 
 def _tensors(first: Path, second: Path) -> tuple[str, int]:
@@ -115,7 +122,7 @@ def _metrics(first: Path, second: Path) -> tuple[str, int | None, int, bool]:
         if one is None or other is None:
             apart = ["logged in one of them only"]
         else:
-            tags = sorted((one.keys() | other.keys()) - {WALL_CLOCK})
+            tags = sorted((one.keys() | other.keys()) - set(CLOCKS))
             apart = [tag for tag in tags if canonical(one.get(tag)) != canonical(other.get(tag))]
         alike = alike and not any(tag.startswith("train/") for tag in apart)
         if apart and first_step is None:

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,11 @@ from hftraining.runs.record import read_metrics
 from hftraining.runs.result import RunResult, read_result
 
 CANDIDATES_FOLDER = "candidates"  # of what a fine-tune tried, within its own folder
-GROUPS = ("model", "stocks", "training", "profit_tracker", "objective", "evidence")
+FOLDS_FOLDER = "folds"  # of what a walk-forward trained, within its own folder
+MEMBERS_FOLDER = "members"  # of what a run with training.seeds trained, within its own folder
+GROUPS = ("model", "stocks", "training", "profit_tracker", "objective", "evidence", "walk_forward")
+# The kinds of folders of what is judged outside a training, and what the words for one are.
+JUDGED = {"backtests": "a backtest", "evaluations": "an evaluation", "ensembles": "an ensemble"}
 WALK_MOST = 2_000_000  # files and folders below a folder that is searched for runs
 
 
@@ -68,11 +72,20 @@ class RunFolder:
         return self.manifest.get("code") or {}
 
     @property
+    def judged(self) -> str:
+        """What it is in words, where it was judged outside a training; empty for a run."""
+        return JUDGED.get(str(self.manifest.get("kind")), "")
+
+    @property
     def outputs(self) -> Path | None:
         """The outputs folder around outputs/kind/name/date_time; None once the run was moved elsewhere."""
-        folder = self.path.resolve()
-        in_place = folder.parts[-3:-1] == (self.manifest.get("kind"), self.manifest.get("name"))
-        return folder.parents[2] if in_place else None
+        return outputs_of(self.path, self.manifest)
+
+
+def outputs_of(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """The outputs folder around outputs/kind/name/date_time; None where a run does not lie so."""
+    place = folder.resolve()
+    return place.parents[2] if place.parts[-3:-1] == (manifest.get("kind"), manifest.get("name")) else None
 
 
 def read_run(folder: Path) -> RunFolder:
@@ -94,6 +107,12 @@ def read_run(folder: Path) -> RunFolder:
         trades=read_table(folder, "trades.parquet"),
         null_band=read_table(folder, "null_band.parquet"),
     )
+
+
+def is_member(folder: Path) -> bool:
+    """Whether a run is a member of the run whose folder it lies in."""
+    place = folder.resolve()
+    return place.parent.name == MEMBERS_FOLDER and is_there(place.parents[1] / MANIFEST)
 
 
 def read_config_diff(folder: Path) -> dict[str, Any]:
@@ -150,7 +169,8 @@ def _runs_below(place: Path) -> list[Path]:
         count += len(folders) + len(files)
         if count > WALK_MOST:
             raise UserError(f"{place} holds more than {WALK_MOST:,} files: name the folders of the runs")
-        folders[:] = [name for name in folders if not name.startswith(".")]  # of runs that are not whole yet
+        inner = FOLDS_FOLDER if MANIFEST in files else ""  # parts of one run, whose result is that of them all
+        folders[:] = [name for name in folders if not name.startswith(".") and name != inner]  # dot: not whole yet
         found += [Path(path)] if MANIFEST in files else []
     return sorted(found)
 

@@ -25,10 +25,14 @@ CANNOT_CHANGE_A_NUMBER = (
     "stocks.snapshots",  # where snapshots lie; stocks.snapshot, which names one, counts
     "stocks.calendar",  # names gaps in the bars, and fills none
     "stocks.path",  # where files lie; run.json and the ledger know the bars in them by their fingerprint
+    "stocks.cache",  # what was read before is equal to the bit
+    "features.cache",  # what was made before is equal to the bit
     "evidence.ledger",  # where the trials are counted
     # The exception: another device rounds differently. It belongs to the machine, and a config is the same trial on
     # every machine; run.json names it, and replay says where it differs.
     "training.device",
+    "walk_forward.workers",  # which process trains a fold; the threads of each count
+    "training.engine",  # what starts the processes; their number counts, since it rounds otherwise
     "training.log_every",
     "profit_tracker.report_every",
 )

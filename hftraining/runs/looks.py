@@ -50,7 +50,9 @@ class Looks:
         """
         other = "test" if period == "valid" else "valid"
         known: dict[tuple[Any, ...], bool] = {}
-        direct, crossed = (self._tries(which, place, row, known) for which in (period, other))
+        found = [self._overlapping(which, place, known) for which in (period, other)]
+        wholes = {one["uuid"] for rows in found for one in rows if one["uuid"]}
+        direct, crossed = (_tries(rows, row, wholes) for rows in found)
         if own is not None and row is not None:
             bits, own_id = packed(own.returns), row["id"]
             direct = [
@@ -90,13 +92,8 @@ class Looks:
             self._months[fingerprint] = Months.unpacked(row["first"], row["width"], row["digests"])
         return self._months[fingerprint]
 
-    def _tries(
-        self, period: str, place: Place, own: sqlite3.Row | None, known: dict[tuple[Any, ...], bool]
-    ) -> list[Try]:
-        """The tries on a place. known: by symbols and days whether they overlap with it, filled on the way.
-
-        A trial of several folds stands for its parts; for the part that asks, it stands aside.
-        """
+    def _overlapping(self, period: str, place: Place, known: dict[tuple[Any, ...], bool]) -> list[sqlite3.Row]:
+        """The tries on a place. known: by symbols and days whether they overlap with it, filled on the way."""
         rows = []
         for row in self.connection.execute(_ON[period], (place.last, place.first)):
             key = (row["fingerprint"], row["symbol_set"], row["first"], row["last"])
@@ -105,19 +102,26 @@ class Looks:
                 known[key] = overlaps(place, theirs, self.months_of)
             if known[key]:
                 rows.append(row)
-        wholes = {row["uuid"] for row in rows if row["uuid"]}
-        own_id, whole = (own["id"], own["part_of"]) if own is not None else (None, None)
-        return [
-            Try(row["id"], row["signature"], row["same"], row["outcome"], row["sharpe_1d"])
-            for row in rows
-            if row["id"] == own_id or not (row["part_of"] in wholes or (whole and row["uuid"] == whole))
-        ]
+        return rows
 
     def _symbols(self, symbol_set: int) -> frozenset[str]:
         if symbol_set not in self._symbol_sets:
             found = self.connection.execute("SELECT symbols FROM symbol_sets WHERE id = ?", (symbol_set,)).fetchone()
             self._symbol_sets[symbol_set] = plain_symbols(json.loads(found["symbols"]))
         return self._symbol_sets[symbol_set]
+
+
+def _tries(rows: Sequence[sqlite3.Row], own: sqlite3.Row | None, wholes: set[str]) -> list[Try]:
+    """The tries of these rows. A trial of several folds, one of the wholes, stands for its parts.
+
+    For the part that asks, it stands aside. wholes: their uuids, whether they were tried on these days or opened them.
+    """
+    own_id, whole = (own["id"], own["part_of"]) if own is not None else (None, None)
+    return [
+        Try(row["id"], row["signature"], row["same"], row["outcome"], row["sharpe_1d"])
+        for row in rows
+        if row["id"] == own_id or not (row["part_of"] in wholes or (whole and row["uuid"] == whole))
+    ]
 
 
 def packed(returns: Iterable[float]) -> bytes:

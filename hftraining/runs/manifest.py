@@ -83,6 +83,15 @@ class _Base(_Part):
     weights: Hex
 
 
+class _Source(_Part):
+    """Of what something that was judged outside a training was made."""
+
+    folder: Long
+    id: Hex | None = None
+    signature: Hex | None = None
+    sha256: Sha256 | None = None
+
+
 class _Manifest(_Part):
     kind: Word | None = None
     name: Word | None = None
@@ -95,6 +104,7 @@ class _Manifest(_Part):
     data: _Data | None = None
     code: _Code | None = None
     base: _Base | None = None
+    made_of: Annotated[list[_Source], Field(max_length=1000)] | None = None
     ledger: Long | None = None
     sealed: StrictBool | None = None
     repeats: Word | None = None

@@ -39,6 +39,8 @@ _BEGUN = ".begun-"  # what the folder of a run is called until it is whole
 _BEGINNING = 60.0  # seconds: a new one may not be locked yet
 DATED = "%Y-%m-%d_%H-%M-%S"  # the name of a run folder
 METRICS = "metrics.jsonl"
+# Of a logged step, since the run began; the second is of this process and all its threads.
+CLOCKS = {"seconds": time.monotonic, "cpu_seconds": time.process_time}
 METRICS_MOST, LINE_MOST = 512 * MB, MB // 16
 
 
@@ -90,12 +92,18 @@ class RunRecord:
     """The folder of one run. Open it with `create` or `reopen`, and close it, or use it as a context manager."""
 
     def __init__(
-        self, folder: Path, lock: FolderLock, *, purge_step: int | None = None, seconds_before: float = 0.0
+        self,
+        folder: Path,
+        lock: FolderLock,
+        *,
+        purge_step: int | None = None,
+        before: Mapping[str, float] | None = None,
     ) -> None:
+        """before: the clocks of the last step of a resumed run."""
         self.folder, self._lock = folder, lock
         self.last_step = -1
         self._purge_step = purge_step
-        self._started = time.monotonic() - seconds_before
+        self._started = {name: clock() - (before or {}).get(name, 0.0) for name, clock in CLOCKS.items()}
         self._metrics: IO[str] = open(folder / "metrics.jsonl", "a", encoding="utf-8")
         self._board: Any = None
         self._log = _LogFile(folder / "train.log", encoding="utf-8")
@@ -164,8 +172,7 @@ class RunRecord:
         remove_left_over(folder)
         kept = [row for row in read_metrics(folder) if row["step"] <= step]
         write_text_atomically(folder / "metrics.jsonl", "".join(_line(row) for row in kept))
-        seconds = kept[-1].get("seconds", 0.0) if kept else 0.0
-        record = cls(folder, lock, purge_step=step + 1, seconds_before=seconds)
+        record = cls(folder, lock, purge_step=step + 1, before=kept[-1] if kept else None)
         record.last_step = int(kept[-1]["step"]) if kept else -1
         LOGGER.info("resumed from step %d", step)
         return record
@@ -185,18 +192,20 @@ class RunRecord:
         """The folder of the finished model, which may not exist yet."""
         return self.folder / "model"
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float], clocks: Mapping[str, float] | None = None) -> None:
         """Append one line to metrics.jsonl and the same values to TensorBoard, both flushed.
 
         Call it once a step, in rising order, with the step's losses and its probe together, and before saving the
-        step's checkpoint: otherwise a kill between the two would lose the line for good.
+        step's checkpoint: otherwise a kill between the two would lose the line for good. clocks: by the names of
+        CLOCKS, of a step that others have taken.
         """
         assert step > self.last_step, f"step {step} was logged after step {self.last_step}"
-        assert not {"step", "seconds"} & set(values), "step and seconds are written here"
+        assert not {"step", *CLOCKS} & set(values), "step and seconds are written here"
         self.last_step = step
         numbers = {tag: plain(values[tag]) for tag in sorted(values)}
-        seconds = round(time.monotonic() - self._started, 3)
-        self._metrics.write(_line({"step": step} | numbers | {"seconds": seconds}))
+        times = dict(clocks or {name: clock() - self._started[name] for name, clock in CLOCKS.items()})
+        times = {name: round(seconds, 3) for name, seconds in times.items()}
+        self._metrics.write(_line({"step": step} | numbers | times))
         self._metrics.flush()
         self._tensorboard().scalars(step, numbers)
 
@@ -321,8 +330,10 @@ def _moved(begun: Path, parent: Path, called: str | None) -> Path:
 def _remove_half_begun(parent: Path) -> None:
     """Remove what processes that were killed in `create` have left."""
     for begun in parent.glob(f"{_BEGUN}*"):
-        if not begun.is_symlink() and not is_in_use(begun) and time.time() - begun.stat().st_mtime > _BEGINNING:
-            shutil.rmtree(begun, ignore_errors=True)
+        with suppress(FileNotFoundError):  # it is whole by now, and has its name
+            is_old = time.time() - begun.lstat().st_mtime > _BEGINNING
+            if is_old and not begun.is_symlink() and not is_in_use(begun):
+                shutil.rmtree(begun, ignore_errors=True)
 
 
 def _yaml(values: dict) -> str:

@@ -5,64 +5,23 @@ An unknown number is NaN during a run, null in the file, and None once it is rea
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hftraining.core.errors import UserError
 from hftraining.core.files import write_json_atomically
 from hftraining.core.untrusted import MB, is_there, read_json_object, shown
 from hftraining.core.values import flatten, plain, without_nan
-from hftraining.runs.manifest import MOST_COUNT, damaged, printable
+from hftraining.runs.manifest import damaged
+from hftraining.runs.member_results import EnsembleResult
+from hftraining.runs.quantities import Band, Count, Ends, Estimate, Metrics, Number, Score, Text, Word
 
 RESULT_FILE = "result.json"
 RESULT_MOST = 16 * MB
 BESIDE = ("difference", "lead")  # of a baseline in result.json, beside its metrics
-PERIODS = {"valid": "validation", "test": "test"}  # the traded periods: key -> words
-
-
-def _ends(values: list[float | None]) -> list[float | None]:
-    """None, or both ends of an interval."""
-    if len(values) not in (0, 2):
-        raise ValueError(f"{len(values)} numbers are no interval")
-    return values
-
-
-def _band(values: list[float | None]) -> list[float | None]:
-    """None, or the three lines of a band."""
-    if len(values) not in (0, 3):
-        raise ValueError(f"{len(values)} numbers are no band")
-    return values
-
-
-# What is read back from a file must lie within these; what a run makes is not checked.
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e30, le=1e30)] | None
-Count = Annotated[int, Field(strict=True, ge=0, le=MOST_COUNT)]
-Text = Annotated[str, Field(strict=True, max_length=10_000), AfterValidator(printable)]
-Word = Annotated[str, Field(strict=True, max_length=200), AfterValidator(printable)]
-Ends = Annotated[list[Number], AfterValidator(_ends)]
-Band = Annotated[list[Number], AfterValidator(_band)]
-Metrics = dict[Word, Number]  # by the names of core/metrics.py
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value and the ends of its 95 % interval."""
-
-    value: Number = None
-    low: Number = None
-    high: Number = None
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score over days: see evidence/scores.py."""
-
-    value: Number = None
-    t: Number = None
-    low: Number = None
-    high: Number = None
-    days: Count = 0
+# The traded periods: key -> words. A run has the first two; what is judged outside a training has the last.
+PERIODS = {"valid": "validation", "test": "test", "backtest": "backtest"}
 
 
 @dataclass(frozen=True)
@@ -103,12 +62,14 @@ class Baseline:
 class AtCosts:
     """What the run's own positions earn where a side costs so many basis points of the traded value.
 
-    At 0 borrowing is free, too: the gross profit.
+    At 0 borrowing is free, too: the gross profit. lag: sessions from decision to fill; None where an older version
+    wrote the result.
     """
 
     basis_points: Number = None
     total_return: Number = None
     sharpe_ratio: Number = None
+    lag: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +92,7 @@ class Against:
 
 @dataclass
 class PeriodResult:
-    """The validation or the test period. interval: low and high end of the annual Sharpe ratio.
+    """The validation, test or backtest period. interval: low and high end of the annual Sharpe ratio.
 
     money: what was earned and what holding earned, one sentence: see evidence/money.py. alarms: one sentence for each
     number that is too good to be true: see evidence/alarms.py. Both are empty where an older version wrote the result.
@@ -166,6 +127,7 @@ class Losses:
     model: Number = None
     nothing_changes: Number = None
     unconditional: Number = None
+    stocks: Count | None = None  # on how many, evenly chosen, where there are too many to take all
 
 
 @dataclass(frozen=True)
@@ -228,14 +190,45 @@ class Recommendation:
 
 
 @dataclass
+class FoldResult:
+    """One fold of a walk-forward: its days, those that it was trained on before them, and what its forecasts came to.
+
+    The inner days, the last before the fold, chose the step. inner_loss: eval/loss there. loss to total_return are
+    of the fold's own days, which no part of its training has seen; the last two of the one account that trades all.
+    """
+
+    period: Word = ""  # valid or test: whose days these are
+    days: Count = 0
+    first: Text = ""
+    last: Text = ""
+    train_first: Text = ""
+    train_last: Text = ""
+    inner_first: Text = ""
+    inner_last: Text = ""
+    steps: Count = 0
+    best_step: Count | None = None
+    skipped_steps: Count = 0
+    inner_loss: Number = None
+    loss: Number = None  # of the forecasts
+    rank_ic: Score | None = None
+    sharpe_ratio: Number = None
+    total_return: Number = None
+    forecast_sha256: Word = ""  # of the file of its forecasts
+
+
+@dataclass
 class RunResult:
-    """Everything that result.json holds. periods: valid, and test unless it stayed sealed."""
+    """Everything that result.json holds. periods: valid, and test unless it stayed sealed; or backtest alone.
+
+    in_sample: of a backtest on days that its model was trained on, one sentence that says so.
+    """
 
     signature: Text | None = None
     relative: Word | None = None  # what the forecasts are relative to: see core/relative.py
     steps: Count | None = None
     best_step: Count | None = None
     skipped_steps: Count = 0
+    parameters: Count | None = None  # how many numbers the model has learned; None where an older version wrote it
     eval_loss: Number = None
     loss: dict[Word, Losses] = field(default_factory=dict)  # by train, valid, test
     periods: dict[Word, PeriodResult] = field(default_factory=dict)
@@ -245,9 +238,12 @@ class RunResult:
     verdict: Text | None = None
     profit_loss_correlation: Correlation = field(default_factory=Correlation)
     leak_proof: LeakProof = field(default_factory=LeakProof)
+    in_sample: Text | None = None
     warnings: list[Text] = field(default_factory=list)
     recommendation: Recommendation | None = None  # of a fine-tune; "decision" in the file
     base: BaseFacts | None = None
+    folds: list[FoldResult] | None = None  # of a walk-forward
+    ensemble: EnsembleResult | None = None  # of a model with several members
 
     def as_json(self) -> dict[str, Any]:
         """The object of result.json, with the periods and each baseline's metrics one level up, and eval.loss."""

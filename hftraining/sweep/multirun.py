@@ -11,11 +11,12 @@ from rich.table import Table
 
 from hftraining.core.errors import ConfigError
 from hftraining.core.metrics import Unit
-from hftraining.reports.console import wide_console
 from hftraining.reports.deltas import Group, Row, config_rows, group_by_seed, sets_apart, shown_value
-from hftraining.reports.format import number
+from hftraining.reports.format import estimate, number
+from hftraining.reports.terminal import wide_console
 from hftraining.reports.words import ALARMED, BY_PATH, LEGEND, alarm_lines, brief_verdict, judged, verdicts
 from hftraining.runs.folder import read_run
+from hftraining.runs.quantities import Estimate
 from hftraining.runs.result import PERIODS
 
 RUNS_FILE = "runs.jsonl"  # in the folder of the multirun: one line for each finished run
@@ -80,29 +81,53 @@ def _columns(period: str, groups: Sequence[Group], rows: Sequence[Row]) -> list[
     Left out: the number of runs where every configuration has one, what holding earned where that is the same for all,
     and numbers that none has.
     """
-    days = PERIODS[period]
     several = [("runs", lambda group: str(len(group.runs)))] if any(len(group.runs) > 1 for group in groups) else []
-    money = [(f"{days} return", f"{period}.profit.total_return", Unit.CHANGE)]
+    money = [_spread_of(f"{PERIODS[period]} return", f"{period}.profit.total_return", Unit.CHANGE)]
     if not _same_holding(period, groups):
-        money.append(("of holding", _held(period), Unit.CHANGE))
-    numbers = [
-        (BY_PATH["benchmark.alpha"].words.lower(), f"{period}.benchmark.alpha.value", Unit.CHANGE),
-        ("test Sharpe", "test.profit.sharpe_ratio", Unit.RATIO),
-        ("validation Sharpe", "valid.profit.sharpe_ratio", Unit.RATIO),
-        ("eval loss", LOSS, Unit.LOSS),
-    ]
+        money.append(_spread_of("of holding", _held(period), Unit.CHANGE))
+    numbers = {
+        f"{period}.benchmark.alpha.value": _spread_of(
+            BY_PATH["benchmark.alpha"].words.lower(), f"{period}.benchmark.alpha.value", Unit.CHANGE
+        ),
+        "test.profit.sharpe_ratio": ("test Sharpe", _sharpe_of("test")),
+        "valid.profit.sharpe_ratio": ("validation Sharpe", _sharpe_of("valid")),
+        LOSS: _spread_of("eval loss", LOSS, Unit.LOSS),
+        "valid.scores.rank_ic.value": ("validation rank IC", _rank_ic),
+        "parameters": _spread_of("parameters", "parameters", Unit.COUNT),
+    }
+    known = [column for path, column in numbers.items() if any(group.values(path) for group in groups)]
+    if any(group.cpu_seconds.n for group in groups):
+        known.append(("CPU s", lambda group: group.cpu_seconds.text(Unit.RATIO)))
     return [
         ("configuration", lambda group: _configuration(group, rows)),
         *several,
-        *map(_spread, money),
+        *money,
         (_verdict_heading(period), _verdict),
-        *(_spread(number) for number in numbers if any(group.values(number[1]) for group in groups)),
+        *known,
     ]
 
 
-def _spread(of: tuple[str, str, Unit]) -> Column:
-    title, path, unit = of
+def _spread_of(title: str, path: str, unit: Unit) -> Column:
     return title, lambda group: group.spread(path).text(unit)
+
+
+def _sharpe_of(period: str) -> Callable[[Group], str]:
+    """Of several seeds their mean and spread, of one run its interval."""
+    path = f"{period}.profit.sharpe_ratio"
+
+    def text(group: Group) -> str:
+        found = [run.result.periods[period] for run in group.replicates if run.result and period in run.result.periods]
+        if len(found) != 1:
+            return group.spread(path).text(Unit.RATIO)
+        return estimate(Estimate(found[0].profit.get("sharpe_ratio"), *found[0].interval), Unit.RATIO, signed=False)
+
+    return text
+
+
+def _rank_ic(group: Group) -> str:
+    """Of several seeds their mean and spread, of one run its t."""
+    mean, t = (group.spread(f"valid.scores.rank_ic.{name}") for name in ("value", "t"))
+    return mean.text(Unit.SCORE) + (f" (t {t.text(Unit.RATIO)})" if mean.n == 1 and t.n == 1 else "")
 
 
 def _verdict_heading(period: str) -> str:

@@ -17,7 +17,8 @@ from hftraining.reports.charts import Figure, base_layout
 from hftraining.reports.format import estimate, is_known, number, plural
 from hftraining.reports.page import write_page
 from hftraining.reports.words import ALARMED, LEGEND, deflated_meaning, evidence_rows
-from hftraining.runs.result import PERIODS, Estimate, RunResult, read_result
+from hftraining.runs.quantities import Estimate
+from hftraining.runs.result import PERIODS, RunResult, read_result
 from hftraining.sweep.config import SearchConfig
 from hftraining.sweep.study import INFEASIBLE, Study
 from hftraining.sweep.summary import Summary

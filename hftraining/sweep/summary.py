@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hftraining.runs.result import Against, Metrics, Number
+from hftraining.runs.quantities import Metrics, Number
+from hftraining.runs.result import Against
 
 
 @dataclass

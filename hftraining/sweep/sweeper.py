@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from hftraining.core.endings import foreseen
 from hftraining.core.errors import ConfigError, Ending, Interrupted, SweepFailed
 from hftraining.core.secret import STORAGE_FROM_VARIABLE, STORAGE_VARIABLE, masked, put_storage
+from hftraining.core.values import flatten
 from hftraining.experiment.compose import Composer, as_override, options_of, override
 from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.inherit import signature_of
@@ -57,6 +58,16 @@ def run_sweep(
     space = parse_space(params, when)
     composer = _composer(search, pinned, str(composed.hydra.job.config_name))
     base = composer.config({})
+    if base.walk_forward.every or any(name.partition(".")[0] == "walk_forward" for name in params):
+        raise ConfigError(
+            "walk_forward trains folds of its own, which a sweep cannot prune: search without it (search.folds scores "
+            "a trial on several), and walk forward with what it finds: +best=.../knee.yaml walk_forward=yearly"
+        )
+    if base.training.seeds > 1 or "training.seeds" in params:
+        raise ConfigError(
+            "training.seeds trains several models a run, and a search compares single ones: leave it out (search.seeds "
+            "trains each trial with several seeds), and join the best: python -m hfinference ensemble RUN RUN"
+        )
     _check_space(space, composer)
     fixed = fixed_values(base, space)
     first = _first_points(search, space, fixed)
@@ -200,12 +211,40 @@ def _check_space(space: Sequence[Param], composer: Composer) -> None:
                 if value not in (options := options_of(param.name)):
                     raise ConfigError(f"search.params: {param.name}={value} is not one of {', '.join(options)}")
                 continue
-            try:
-                composer.config({param.name: value})
-            except ConfigError as error:
-                # Only a trial can tell whether values fit together, such as a width and its heads.
-                if str(error).startswith(param.name) or "no such field" in str(error):
-                    raise ConfigError(f"search.params: {error}") from error
+            if (error := _refusal(composer, {param.name: value})) and "no such field" in error:
+                raise ConfigError(f"search.params: {error}")
+    groups = [param for param in space if composer.is_group(param.name)]
+    points = [{}, *({group.name: option} for group in groups for option in group.ends())]
+    for param in space:
+        for point in points if param not in groups else ():
+            if param.condition is None or param.condition.other not in point or param.exists(point):
+                _check_pair(param, point, composer)
+
+
+def _check_pair(param: Param, point: dict[str, Value], composer: Composer) -> None:
+    """Raise ConfigError where a parameter has no value that fits an option of a group, as a model without dropout.
+
+    Of values that fit nothing by themselves one is enough. Whether others fit together only a trial can tell, such as
+    a width and its heads.
+    """
+    refusals = [_refusal(composer, {**point, param.name: value}) for value in param.ends()]
+    own = [text for text in refusals if text.startswith(param.name)]
+    if not own or (point and not all(refusals)):
+        return
+    where = "".join(f" with {name}={option}" for name, option in point.items())
+    condition = "".join(f", or '+search.when={{{param.name}: {name}!={option}}}'" for name, option in point.items())
+    fixed = override(param.name, flatten(dataclasses.asdict(composer.config(point)))[param.name])
+    why = own[0].removesuffix(": leave it out")
+    raise ConfigError(f"search.params{where}: {why}: {fixed} searches it no more{condition}")
+
+
+def _refusal(composer: Composer, point: dict[str, Value]) -> str:
+    """Why the config refuses a point; empty where it does not."""
+    try:
+        composer.config(point)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _first_points(search: SearchConfig, space: Sequence[Param], fixed: dict[str, Value]) -> list[dict[str, Value]]:

@@ -9,7 +9,7 @@ import pytest
 from hftraining.core.bars import ARRAYS
 from hftraining.evidence.leaks import Known, changed, moved, unmoved
 from hftraining.evidence.noise import half_of, other_future, rescaled_past
-from hftraining.market.features import make_features
+from hftraining.market.features.table import make_features
 from hftraining.trading.config import TradingRules
 from hftraining.trading.simulator import simulate
 from tests.bars_of import make_bars

@@ -75,11 +75,12 @@ def test_missing_bars_do_not_stop_the_shifts():
     assert 0.0 < band.p <= 1.0 and np.isfinite(band.fan_TQ).all()
 
 
-def test_the_same_seed_draws_the_same_band_and_chunks_do_not_matter(monkeypatch):
+@pytest.mark.parametrize("rules", [RULES, replace(RULES, stop_loss=0.05)])
+def test_the_same_seed_draws_the_same_band_and_chunks_do_not_matter(monkeypatch, rules):
     bars = make_bars(200, 3)
-    first = null_band(*prices(bars), noise(bars), RULES, 100, 5)
-    monkeypatch.setattr("hftraining.evidence.nulls._CHUNK_VALUES", 5_000)
-    again = null_band(*prices(bars), noise(bars), RULES, 100, 5)
+    first = null_band(*prices(bars), noise(bars), rules, 100, 5)
+    monkeypatch.setattr("hftraining.trading.simulator._CHUNK_VALUES", 5_000)
+    again = null_band(*prices(bars), noise(bars), rules, 100, 5)
     assert (first.p, first.band, first.selection_p, first.selection_band) == (
         again.p, again.band, again.selection_p, again.selection_band,
     )  # fmt: skip

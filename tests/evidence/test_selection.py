@@ -135,6 +135,7 @@ def test_the_deflated_sharpe_ratio_is_that_of_the_returns_beyond_the_benchmark()
     assert found.deflated_sharpe == pytest.approx(deflated_sharpe(excess[0], 11, variance))
 
 
+@pytest.mark.slow
 def test_the_best_of_thirty_books_that_only_hold_the_market_is_seldom_called_skilled():
     skilled = []
     for number in range(80):

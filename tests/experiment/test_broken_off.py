@@ -90,6 +90,7 @@ def test_a_finished_run_that_the_users_ledger_does_not_know_gets_its_row_with_it
         assert list(getattr(found, period).returns) == list(getattr(wanted, period).returns)
 
 
+@pytest.mark.slow
 def test_no_ledger_is_made_where_the_config_of_a_folder_that_was_handed_on_says(done, tmp_path):
     set_ledger(done, str(tmp_path / "elsewhere" / "ledger.sqlite"))
     lines: list[str] = []
@@ -102,6 +103,7 @@ def test_no_ledger_is_made_where_the_config_of_a_folder_that_was_handed_on_says(
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.slow
 def test_a_run_on_a_snapshot_is_resumed_with_it_though_a_newer_one_of_the_same_request_is_stored(tmp_path):
     run = snapshot_run(tmp_path)
     snapshots = tmp_path / "outputs" / "snapshots"
@@ -118,6 +120,7 @@ def test_a_run_on_a_snapshot_is_resumed_with_it_though_a_newer_one_of_the_same_r
     assert resumed(run).folder == run
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_ledger_row_gets_one_when_it_is_resumed(folder, tmp_path, monkeypatch):
     config = compose_config(
         *QUICK, f"stocks.path={folder}", f"output_dir={tmp_path}", f"evidence.ledger={tmp_path}/ledger.sqlite"
@@ -197,6 +200,7 @@ def test_of_two_that_resume_a_run_at_once_one_runs_and_the_other_says_who_does(d
     assert outcomes[1:] == [done]
 
 
+@pytest.mark.slow
 def test_a_sealed_trial_that_a_user_resumes_by_hand_keeps_its_test_days_sealed(folder, tmp_path):
     config = compose_config(
         *QUICK, f"stocks.path={folder}", f"output_dir={tmp_path}", f"evidence.ledger={tmp_path}/ledger.sqlite"
@@ -211,6 +215,7 @@ def test_a_sealed_trial_that_a_user_resumes_by_hand_keeps_its_test_days_sealed(f
     assert resumed(trial).result.test is None
 
 
+@pytest.mark.slow
 def test_a_replay_that_was_killed_goes_on_in_its_own_folder(done, monkeypatch):
     outputs, lines = done.parents[2], list[str]()
 
@@ -233,6 +238,7 @@ def test_a_replay_that_was_killed_goes_on_in_its_own_folder(done, monkeypatch):
     assert new not in (again.folder, half)  # one that was compared is never taken for the next
 
 
+@pytest.mark.slow
 def test_a_candidate_that_was_killed_before_its_first_checkpoint_stays_one_trial(base, tmp_path, monkeypatch):
     config = tuned_config(base, tmp_path, "training.methods=[head]")
 

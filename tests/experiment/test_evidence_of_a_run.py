@@ -13,10 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hftraining import profit_tracker
 from hftraining.__main__ import main
 from hftraining.core.errors import Interrupted, LeakError
-from hftraining.market import features
 from hftraining.portfolio.weights import target_weights
 from hftraining.runs.ledger import Ledger
 from hftraining.runs.record import RunRecord
+from tests import looks_ahead
 from tests.runs_of import run
 
 
@@ -68,7 +68,7 @@ def test_a_run_that_failed_or_was_interrupted_counts_and_has_not_opened_the_test
 
 
 def test_a_leak_in_a_feature_stops_the_run_before_anything_is_written(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "_relative_volume", lambda volume_N: volume_N / volume_N.max())
+    looks_ahead.plant(monkeypatch)
     with pytest.raises(LeakError, match=r"nothing was trained: .*features up to .* change with bars after that day"):
         run(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -81,7 +81,7 @@ def test_the_leaks_command_passes_a_trained_run_and_ends_with_1_when_its_feature
     path = reference["folder"]
     assert main(["leaks", path, "--days", "12", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"ok": True, "days": 12, "lines": []}
-    monkeypatch.setattr(features, "_relative_volume", lambda volume_N: volume_N / volume_N.max())
+    looks_ahead.plant(monkeypatch)
     assert main(["leaks", path, "--days", "2"]) == 1
     assert re.search(r"features up to .* change with bars after that day", capsys.readouterr().out)
 
@@ -124,6 +124,7 @@ def test_the_evidence_stands_in_the_result_as_documented(reference):
     assert {"verdict", "deflated_sharpe", "n_trials", "test_openings", "leak_proof"} <= set(result)
 
 
+@pytest.mark.slow
 def test_a_second_trial_beside_one_without_a_sharpe_is_judged_as_chance(folder, tmp_path, monkeypatch):
     def fail(self, step, values):
         raise RuntimeError("broken")

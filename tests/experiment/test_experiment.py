@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 
 from hftraining.core.errors import ConfigError
 from hftraining.experiment.config import ExperimentConfig, typed_config
+from hftraining.experiment.ground import lay
+from hftraining.experiment.run import opening_lines
+from hftraining.market.prices import load_bars
 from tests.compose import CONF, compose_config
 from tests.effects import EFFECT
-from tests.runs_of import fingerprint, run
+from tests.runs_of import QUICK, fingerprint, run
 
 
 def test_the_default_composition_is_the_dataclass_defaults():
@@ -67,7 +71,7 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
         ("training.methods=[all]", r"training.methods=\['all'\] must name some of full, head, lora, scratch"),
         ("training=finetune", "needs a base model: init_from=outputs/base/"),
         ("training.device=tpu", "training.device=tpu is not one of cpu, cuda"),
-        ("training.precision=fp8", "training.precision=fp8 is not one of fp32, bf16"),
+        ("training.precision=fp8", "training.precision=fp8 is not one of auto, fp32, bf16"),
         ("objective.horizons=[5,1]", r"objective.horizons=\[5, 1\] must be rising"),
         ("objective.quantiles=[0.1,0.9]", "must rise within"),
         ("objective.label=mid", "objective.label=mid is not one of open, close"),
@@ -80,6 +84,21 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
         ("portfolio.trade_rate=2", r"portfolio.trade_rate=2.0 must lie in \[1e-09, 1.0\]"),
         ("portfolio=top portfolio.keep=0.1", "portfolio.keep=0.1 must be at least portfolio.fraction=0.2"),
         ("training.best_metric=profit/luck", "training.best_metric=profit/luck is not one of"),
+        (
+            "objective=forecast training.best_metric=eval/profit_loss",
+            "training.best_metric=eval/profit_loss: objective.profit_weight=0 does not train the position head",
+        ),
+        ("model=linear training.optimizer=muon", "a model.kind=linear of this size has no hidden matrices"),
+        ("model=patchtst training.window=63", "training.window=63 must be at least model.context=64: what a model"),
+        (
+            "init_from=outputs/base/x training.methods=[head] training.optimizer=muon",
+            r"training.methods=\['head'\] trains no hidden matrices",
+        ),
+        ("model=ridge training.best_metric=eval/profit_loss", "model.kind=ridge has no position head"),
+        (
+            "objective=profit portfolio=head training.best_metric=eval/ic",
+            "training.best_metric=eval/ic: objective.forecast_weight=0 trains no forecasts",
+        ),
     ],
 )
 def test_impossible_values_are_refused_in_one_line(override, message):
@@ -139,7 +158,7 @@ def test_equity_and_trades_of_the_folder_tell_the_same_story_as_the_result(refer
 
 def test_the_kept_model_is_the_one_of_the_best_probe(reference):
     lines = [json.loads(line) for line in (Path(reference["folder"]) / "metrics.jsonl").read_text().splitlines()]
-    probes = {line["step"]: line["eval/loss"] for line in lines if "eval/loss" in line}
+    probes = {line["step"]: line["eval/loss"] for line in lines if "eval/loss" in line and "eval/ic" in line}
     assert sorted(probes) == [3, 6]
     assert reference["best_step"] == min(probes, key=probes.get)
     assert reference["eval"]["loss"] == probes[reference["best_step"]]
@@ -149,16 +168,38 @@ def test_nothing_is_written_when_the_data_cannot_be_used(folder, tmp_path):
     for override, message in (
         ("stocks.symbols=[S0,S7]", "S7 is not in the data"),
         ("training.window=2000", "training.window=2000 is longer"),
+        (
+            "stocks.symbols=[S0,S1] training.best_metric=eval/ic",
+            "eval/ic correlates the stocks of a day, .* there are 2",
+        ),
+        ("training.accumulate=3", "training.accumulate=3: a step has 2 windows of 2 stocks"),
         ("stocks.valid_start=1999-01-01", "lies outside the data"),
         ("objective.horizons=[1,200]", "no training days are left|no validation days are left|no test days are left"),
     ):
         with pytest.raises(ValueError, match=message):
-            run(folder, tmp_path / "out", override)
+            run(folder, tmp_path / "out", *override.split(" "))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_opening_says_that_the_profit_loss_is_computed_on_the_cpu_where_the_model_is_not(folder):
+    config = compose_config(*QUICK, f"stocks.path={folder}")
+    ground = lay(config, load_bars(config.stocks))
+    said = "the profit loss is computed on the CPU, for which training.device=cuda waits"
+    for device, weight, wanted in (("cpu", 0.02, 0), ("cuda", 0.02, 1), ("cuda", 0.0, 0)):
+        training = dataclasses.replace(config.training, device=device)
+        objective = dataclasses.replace(config.objective, profit_weight=weight)
+        changed = dataclasses.replace(config, training=training, objective=objective)
+        lines = opening_lines(dataclasses.replace(ground, config=changed), folder)
+        assert sum(said in line for line in lines) == wanted
 
 
 SHOWN_ELSEWHERE = {
     "model.kind",  # tests/model/test_base.py: another kind has other fields, too
+    "model.patch_length",  # tests/model/test_windowed.py
+    "model.stride",  # likewise
+    "model.channel_independent",  # likewise
+    "stocks.cache",  # tests/market/test_kept_bars.py; it changes no bit
+    "features.cache",  # tests/market/test_features_cache.py; it changes no bit
     "stocks.source",  # every test of this file runs source=files; tests/experiment/test_pipeline.py runs the sample
     "stocks.path",  # likewise
     "stocks.csv",  # tests/market/test_csv.py, each option
@@ -171,14 +212,24 @@ SHOWN_ELSEWHERE = {
     "output_dir",  # every run of this file
     "resume",  # tests/test_train_command.py
     "training.device",  # test_a_device_that_is_not_there_is_refused
+    "training.processes",  # tests/experiment/test_shared_training.py, test_processes_of_a_run.py
+    "training.engine",  # test_what_starts_the_processes_changes_no_bit in test_signature.py
     "training.threads",  # test_threads_are_set_and_recorded
     "training.checkpoint_every",  # test_checkpoints_come_as_often_as_asked
     "training.best_metric",  # tests/training/test_trainer.py
     "training.patience",  # likewise
+    "walk_forward.every",  # tests/experiment/test_walk_forward.py, as all of this group
+    "walk_forward.window",
+    "walk_forward.sessions",
+    "walk_forward.inner_share",
+    "walk_forward.finetune",
+    "walk_forward.workers",
     "training.methods",  # tests/experiment/test_finetuning.py
     "training.shrinkage",  # likewise
     "training.lora_rank",  # likewise
     "init_from",  # likewise
+    "training.seeds",  # tests/experiment/test_seeds.py
+    "training.compile",  # tests/training/test_precision.py, since it takes a minute
     "evidence.ledger",  # every run of this file; tests/experiment/test_restart_n.py
     "portfolio.risk_aversion",  # tests/portfolio/test_optimized.py, with skfolio
     "portfolio.turnover_penalty",  # likewise
@@ -213,6 +264,15 @@ def test_changing_a_field_changes_what_it_should(override, folder, reference, tm
         assert Path(other["folder"]).parent.name != Path(reference["folder"]).parent.name
     if effect == "config.yaml":
         assert "  name: other" in (Path(other["folder"]) / "config.yaml").read_text()
+
+
+def test_a_run_keeps_the_precision_that_auto_came_to(folder, tmp_path):
+    result = run(folder, tmp_path, "training.precision=auto")
+    (kept,) = re.findall(r"precision: (\w+)", (Path(result["folder"]) / "config.yaml").read_text())
+    assert kept in ("fp32", "bf16")
+    again = run(folder, tmp_path, f"training.precision={kept}")
+    assert fingerprint(again)["weights"] == fingerprint(result)["weights"]
+    assert again["signature"] == result["signature"]
 
 
 def test_a_device_that_is_not_there_is_refused(folder, tmp_path):

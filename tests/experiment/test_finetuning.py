@@ -17,8 +17,9 @@ from hftraining.experiment.ground import steps_of_epochs
 from hftraining.experiment.inherit import candidate_config, inherit, signature_of
 from hftraining.experiment.prepare import prepare
 from hftraining.experiment.replay import replay
-from hftraining.market.features import FEATURES
-from hftraining.model.base import FORMAT, Forecaster
+from hftraining.market.features.names import BASIC
+from hftraining.model.base import Forecaster
+from hftraining.model.folder import FORMAT
 from hftraining.reports.console import Console
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Trainer
@@ -202,7 +203,7 @@ def test_a_fine_tune_interrupted_in_a_candidate_resumes_to_the_same_bits(base, t
     def cut_off(self, log, on_step):
         def stop(step, values):
             on_step(step, values)
-            if self.optimizer.param_groups[0]["params"][0].shape[0] == 4 and step == 5:  # lora's first matrix
+            if self.optimizers[0].param_groups[0]["params"][0].shape[0] == 4 and step == 5:  # lora's first matrix
                 raise Interrupted("as if by SIGTERM")
 
         return train(self, log, stop)
@@ -246,6 +247,14 @@ def test_model_task_days_and_costs_are_inherited_and_training_is_that_of_finetun
     assert (config.training.window, config.name) == (24, "S1")
 
 
+def test_a_field_of_a_group_within_a_group_can_be_set(base, tmp_path):
+    config = tuned_config(base, tmp_path, "stocks.csv.date_format=%Y-%m-%d", "stocks.csv.columns.close=close")
+    assert (config.stocks.csv.date_format, config.stocks.csv.columns.close) == ("%Y-%m-%d", "close")
+    typed = [f"init_from={base}", "stocks=folder", f"stocks.path={tmp_path}"]
+    assert inherit(composed(typed), typed).stocks.path == str(tmp_path)
+
+
+@pytest.mark.slow
 def test_a_symbol_in_another_case_is_that_of_the_base(base, tmp_path):
     config = tuned_config(base, tmp_path, symbol="s1,S0")
     assert config.stocks.symbols == ["S1", "S0"] and config.name == "S1-S0"
@@ -278,6 +287,7 @@ def test_settings_that_the_base_does_not_fit_are_refused_with_the_difference(bas
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_base_whose_dates_are_no_sessions_is_tuned_from_the_same_days_on(folder, tmp_path):
     # 2016-05-28 and 2016-09-10 are Saturdays.
     dates = ("stocks.valid_start=2016-05-28", "stocks.test_start=2016-09-10")
@@ -301,7 +311,7 @@ def test_validation_days_that_the_base_has_seen_are_refused_even_if_only_the_bar
 
 def other_features(copy):
     forecaster = Forecaster.load(copy / "model")
-    names = ("return_2d", *FEATURES[1:])
+    names = ("return_2d", *BASIC[1:])
     dataclasses.replace(forecaster, scaler=dataclasses.replace(forecaster.scaler, features=names)).save(copy / "model")
 
 
@@ -334,7 +344,7 @@ def fine_tuned(copy):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (other_features, r"other features; they differ in \['return_1d', 'return_2d'\]"),
+        (other_features, "return_2d is no feature of this version or of an installed package; did you mean return_1d"),
         (lambda copy: other_format(copy, FORMAT + 1), f"model format {FORMAT + 1}, where .* newer version"),
         (lambda copy: other_format(copy, "x"), "model format x, where this version reads"),
         (lambda copy: damaged(copy, "model.safetensors"), "model.safetensors is damaged: its sha256"),

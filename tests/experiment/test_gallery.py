@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hftraining.experiment.gallery import CLEAN, LEAKS, is_right, proof_with, sample_bars, tried
-from hftraining.market.features import Scaler
+from hftraining.market.features.scaler import Scaler
 from tests.bars_of import make_bars
 
 FEW = ("objective.horizons=[1,5]", "training.threads=1")
@@ -60,6 +60,7 @@ def test_every_seed_catches_a_planted_leak_on_real_bars(leak):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("leak", CLEAN, ids=lambda leak: leak.name)
+@pytest.mark.long
 def test_no_seed_raises_an_alarm_on_real_bars_without_a_leak(leak):
     row = tried(leak, sample_bars())
     assert row.caught == [False] * 4, row.said

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hftraining.core.forecast import Forecast
 from hftraining.evidence.bootstrap import sharpe_difference
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.experiment.judging import COSTS, judge
 from hftraining.experiment.periods import Period
-from hftraining.market.features import make_features
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import make_labels
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.trading.metrics import daily_returns
@@ -59,3 +60,25 @@ def test_the_lead_is_the_models_sharpe_ratio_less_the_baselines_on_the_same_days
     other = sharpe_difference(daily_returns(account.equity_T), judgement.returns_T, 200, 1)
     # The other way round the ends change places.
     assert (beside["half"].lead.low, beside["half"].lead.high) == pytest.approx((-other.high, -other.low))
+
+
+def test_the_probed_correlation_is_spearmans_over_the_stocks_of_a_day_then_the_mean_of_days_and_horizons():
+    bars = make_bars(n_sessions=120, n_symbols=5, seed=2)
+    features = make_features(bars)
+    labels = make_labels(bars, features.volatility_TS, [1, 5], 1, "open", relative="none")
+    labels[70, 1:] = np.nan  # one stock left
+    period = Period.cut(bars, features, labels, [1, 5], slice(60, 120), 30)
+    draw = np.random.default_rng(3)
+    middle_TSH = draw.standard_normal(period.labels_TSH.shape)
+    middle_TSH[3] = 0.7  # no stock before another
+    quantiles = middle_TSH[..., None] + np.array([-1.0, 0.0, 1.0])
+    forecast = Forecast(quantiles, np.full(middle_TSH.shape[:2], np.nan), (1, 5), (0.1, 0.5, 0.9))
+    outcome_TSH = period.scored_labels_TSH * period.span_TSH
+    daily = []
+    for h in range(2):
+        for t in range(60):
+            known_S = np.isfinite(outcome_TSH[t, :, h])
+            if t != 3 and known_S.sum() >= 3:
+                daily.append(stats.spearmanr(middle_TSH[t, known_S, h], outcome_TSH[t, known_S, h]).statistic)
+    assert 100 < len(daily) < 118
+    assert period.rank_ic(forecast) == pytest.approx(np.mean(daily), abs=1e-12)

@@ -12,7 +12,6 @@ from hftraining.experiment.config import load_config
 from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.proof import prove_run
 from hftraining.experiment.replay import replay
-from hftraining.market import features
 from hftraining.market.config import StocksConfig
 from hftraining.market.prices import load_bars
 from hftraining.model.learner import MeanModel
@@ -20,6 +19,7 @@ from hftraining.reports.compare import compare
 from hftraining.reports.console import Console
 from hftraining.runs.ledger import Ledger
 from hftraining.runs.result import BESIDE
+from tests import looks_ahead
 from tests.compose import compose_config
 from tests.runs_of import FAST, QUICK, any_kind, placed, run, trained, tuned_config
 
@@ -74,7 +74,7 @@ def test_a_run_of_any_kind_is_replayed_to_the_bit_and_proved_to_leak_nothing(mad
 
 
 def test_a_leak_stops_a_run_of_any_kind_before_anything_is_written(made, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "_relative_volume", lambda volume_N: volume_N / volume_N.max())
+    looks_ahead.plant(monkeypatch)
     with pytest.raises(LeakError, match="nothing was trained"):
         run_of_kind(made[1], folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -84,7 +84,7 @@ def test_kinds_are_averaged_together_and_compared_with_each_other(made, referenc
     result, _ = made
     models = [load_model(r["folder"]) for r in (result, reference)]
     bars = load_bars(StocksConfig(source="files", path=str(folder)))
-    mean, own = average_predictions(models, bars), [model.forecast(bars) for model in models]
+    mean, own = average_predictions(models, bars), [model.predict(bars) for model in models]
     known = np.isfinite(mean.quantiles_TSHQ)
     assert known.any()
     by_hand = (own[0].quantiles_TSHQ + own[1].quantiles_TSHQ) / 2.0
@@ -105,7 +105,7 @@ def test_what_only_the_transformer_has_is_refused(made, folder, tmp_path):
         ConfigError, match=f"portfolio.kind=head trades the position head, which model.kind={kind} lacks"
     ):
         run_of_kind(kind, folder, tmp_path / "out", "portfolio=head")
-    with pytest.raises(ConfigError, match=f"model.hidden_size=32 belongs to model.kind=transformer, not {kind}"):
+    with pytest.raises(ConfigError, match=f"model.hidden_size=32 belongs to model.kind=.* not {kind}"):
         run_of_kind(kind, folder, tmp_path / "out", "model.hidden_size=32")
     assert not (tmp_path / "out").exists()
 
@@ -148,6 +148,14 @@ def test_a_run_that_is_cut_off_after_learning_resumes_to_the_same_bits(made, fol
         assert (cut / "model" / name).read_bytes() == (Path(result["folder"]) / "model" / name).read_bytes()
     assert (again["eval"], again["test"]["profit"]) == (result["eval"], result["test"]["profit"])
     assert len((cut / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_run_names_the_fields_that_its_kind_does_not_read(made, reference):
+    (said,) = [line for line in made[0]["warnings"] if "reads none of" in line]
+    assert said.startswith(f"{made[1]} brings its own learning and reads none of training.batch_size, ")
+    assert said.endswith(" more: they change nothing")
+    assert f"  note: {said}" in (Path(made[0]["folder"]) / "train.log").read_text()
+    assert not [line for line in reference["warnings"] if "reads none of" in line]
 
 
 def test_what_a_kind_does_not_read_makes_no_other_trial_of_it(folder):

@@ -42,7 +42,7 @@ def bars_of(run: Path) -> Bars:
 @pytest.mark.parametrize("kind", FORECASTS)
 def test_an_old_model_forecasts_what_the_old_code_forecast(old, kind):
     model, bars, recorded = load_model(old[kind]), bars_of(old[kind]), FORECASTS[kind]
-    forecast = model.forecast(bars)
+    forecast = model.predict(bars)
     assert list(model.symbols) == recorded["symbols"] and list(forecast.horizons) == recorded["horizons"]
     assert list(forecast.levels) == recorded["levels"]
     for day, values in recorded["sessions"].items():

@@ -8,15 +8,17 @@ import pytest
 
 from hftraining.core.errors import Pruned
 from hftraining.core.forecast import Forecast
-from hftraining.experiment.periods import Period, score_losses
+from hftraining.experiment.periods import Period, measured_part, score_losses, score_training, unconditional
 from hftraining.experiment.probe import loss_profit_correlation
 from hftraining.market.config import StocksConfig
-from hftraining.market.features import Scaler, make_features
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import make_splits
-from hftraining.model.base import Forecaster, ModelFolderError
+from hftraining.model.base import Forecaster
 from hftraining.model.config import ModelConfig
+from hftraining.model.folder import ModelFolderError
 from hftraining.runs.ledger import Ledger
 from tests.compose import compose_config
 from tests.runs_of import FAST, placed, trained
@@ -118,7 +120,28 @@ def test_the_loss_of_perfect_forecasts_is_zero_and_unconditional_quantiles_beat_
     labels = valid.scored_labels_TSH[np.isfinite(valid.scored_labels_TSH)]
     # With every quantile at zero the levels 0.1, 0.5 and 0.9 weigh each label's size with a mean of one half.
     assert nothing == pytest.approx(0.5 * np.abs(labels).mean() + (0.5 - 0.5) * labels.mean(), rel=1e-6)
-    assert score_losses(valid, valid, forecast_of(valid, valid.labels_TSH)).unconditional < nothing
+    constant_HQ = unconditional(valid, LEVELS)
+    assert score_losses(valid, constant_HQ, forecast_of(valid, valid.labels_TSH)).unconditional < nothing
+
+
+def test_the_loss_of_very_many_training_days_is_measured_on_evenly_chosen_stocks_and_says_so(valid, monkeypatch):
+    scaler = Scaler.fit(valid.features, slice(0, len(valid.features.volatility_TS)))
+    forecaster = Forecaster.fresh(ModelConfig(hidden_size=16, num_heads=2), scaler, [1, 5], list(LEVELS), "cpu")
+    constant_HQ, n_symbols = unconditional(valid, LEVELS), len(valid.bars.symbols_S)
+    whole = score_training(valid, constant_HQ, forecaster)
+    assert whole == score_losses(valid, constant_HQ, valid.forecast(forecaster)) and whole.stocks is None
+
+    monkeypatch.setattr("hftraining.experiment.periods.TRAIN_BARS", 4 * len(valid.bars.sessions_T))
+    some, few = score_training(valid, constant_HQ, forecaster), valid.of([0, 1, 2, n_symbols - 1])
+    assert measured_part(valid, forecaster).bars.symbols_S == few.bars.symbols_S and some.stocks == 4
+    # As a model that sees each stock alone would score them one by one.
+    known_S, loss_S = [], []
+    for s in (0, 1, 2, n_symbols - 1):
+        one = valid.of([s])
+        known_S.append(np.isfinite(one.scored_labels_TSH).sum())
+        loss_S.append(one.forecast_loss(valid.of([s]).forecast(forecaster)))
+    assert known_S[-1] > 0 and some.model != whole.model
+    assert some.model == pytest.approx(np.average(np.nan_to_num(loss_S), weights=known_S), rel=1e-5)
 
 
 def test_the_loss_profit_correlation_is_the_rank_correlation_with_fishers_interval():
@@ -161,6 +184,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_a_sealed_run_learns_the_same_and_shows_nothing_of_the_test_days(tmp_path):
     config, seen = compose_config(*SMALL, *placed(tmp_path)), {}
     sealed = trained(config, [], sealed=True, watch=lambda step, values: seen.update({step: values["eval/loss"]}))
@@ -192,9 +216,9 @@ def test_a_watch_on_the_probes_can_end_a_run_which_the_ledger_then_calls_pruned(
 def test_a_sealed_run_is_not_given_a_bar_of_the_test_days(tmp_path, monkeypatch):
     seen = []
 
-    def spy(bars):
+    def spy(bars, columns):
         seen.append(bars.sessions_T[-1])
-        return make_features(bars)
+        return make_features(bars, columns)
 
     monkeypatch.setattr("hftraining.experiment.ground.make_features", spy)
     config = compose_config(*SMALL, f"output_dir={tmp_path}")

@@ -9,6 +9,7 @@ from hftraining.__main__ import main
 from hftraining.core.errors import ConfigError
 from hftraining.experiment import portfolios
 from hftraining.experiment.portfolios import try_portfolios
+from hftraining.experiment.replay import ReplayError
 from hftraining.runs.ledger import Ledger
 from tests.commands import last_object
 from tests.runs_of import own_copy
@@ -54,6 +55,15 @@ def test_every_portfolio_is_a_row_of_the_ledger_and_a_second_search_adds_none(do
     assert sum(entry.kind == "portfolio" for entry in ledger_of(done).entries()) == len(rows)
     assert again.n_trials == found.n_trials
     assert sum(bool(entry.test) for entry in ledger_of(done).entries()) == openings
+
+
+def test_a_run_whose_result_is_not_that_of_its_model_is_refused(done, found, tmp_path):
+    copy = own_copy(done.parents[2], tmp_path / "outputs").joinpath(*done.parts[-3:])
+    result = json.loads((copy / "result.json").read_text())
+    result["valid"]["profit"]["total_return"] += 0.01
+    (copy / "result.json").write_text(json.dumps(result))
+    with pytest.raises(ReplayError, match="its model, forecasts or result were changed after the run"):
+        try_portfolios(copy, ["head"], say=lambda line: None)
 
 
 def test_a_search_that_is_broken_off_counts_the_portfolio_that_it_was_at(done, found, monkeypatch):

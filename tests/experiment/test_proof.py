@@ -19,7 +19,7 @@ from hftraining.experiment.planting import ahead, feature, planted
 from hftraining.experiment.proof import prove, prove_run
 from hftraining.experiment.rare_days import sweep_days, until, unusual_first
 from hftraining.experiment.small import MOST_SYMBOLS, small_run
-from hftraining.market.features import Scaler
+from hftraining.market.features.scaler import Scaler
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import WindowSampler
 from tests.bars_of import make_bars
@@ -87,13 +87,12 @@ def test_the_forecasts_of_an_untrained_model_depend_on_every_feature(bars, model
         pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install -e '.[baselines]'")
     real = lay(compose_config(*overrides), bars)
     forecaster, features = lively(real.forecaster), real.features
-    plain = forecaster.forecast_features(features).quantiles_TSHQ
+    plain = forecaster.forecast_features(features, bars.symbols_S).quantiles_TSHQ
     for f in range(features.values_TSF.shape[2]):
         values_TSF = features.values_TSF.copy()
         values_TSF[:, :, f] *= -1.0
-        assert not np.array_equal(
-            forecaster.forecast_features(replace(features, values_TSF=values_TSF)).quantiles_TSHQ, plain, equal_nan=True
-        )
+        other = forecaster.forecast_features(replace(features, values_TSF=values_TSF), bars.symbols_S)
+        assert not np.array_equal(other.quantiles_TSHQ, plain, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", ["tilt", "top", "long_short", "core", "edge", "sign", "head"])
@@ -137,8 +136,8 @@ def test_a_fine_tune_passes_with_all_its_candidates_and_leaves_the_base_as_it_wa
 
 def test_a_candidate_from_scratch_whose_scaler_knows_later_days_is_caught(tuning):
     def make(untrained):
-        def leaky(config, features, splits, relative):
-            made = untrained(config, features, splits, relative)
+        def leaky(config, features, splits, *rest):
+            made = untrained(config, features, splits, *rest)
             made.scaler = Scaler.fit(features, slice(0, splits.valid.stop))
             return made
 

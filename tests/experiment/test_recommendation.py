@@ -9,7 +9,9 @@ from hftraining.experiment.fit import Fitted
 from hftraining.experiment.judging import judge
 from hftraining.experiment.periods import Period
 from hftraining.experiment.recommendation import Candidate, nothing_changes, recommend
-from hftraining.market.features import FEATURES, Scaler, make_features
+from hftraining.market.features.names import BASIC
+from hftraining.market.features.scaler import Scaler
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import make_labels
 from hftraining.model.base import Forecaster
 from hftraining.model.config import ModelConfig
@@ -34,7 +36,7 @@ def valid():
 
 @pytest.fixture(scope="module")
 def model():
-    scaler = Scaler(FEATURES, (0.0,) * len(FEATURES), (1.0,) * len(FEATURES))
+    scaler = Scaler(BASIC, (0.0,) * len(BASIC), (1.0,) * len(BASIC))
     return Forecaster.fresh(ModelConfig(hidden_size=16, num_layers=1, num_heads=2), scaler, [1], list(LEVELS), "cpu")
 
 
@@ -70,6 +72,7 @@ def test_a_worse_specialist_does_not_replace_the_base(valid, model):
     assert decision.sentence == "keep the base model: full does not beat both luck and it"
 
 
+@pytest.mark.slow
 def test_specialists_without_skill_hardly_ever_replace_the_base(valid, model):
     base = candidate("base", valid, model, 0.0)
     choices = [decided(valid, base, candidate("full", valid, model, 0.0, seed, steps=9)).choice for seed in range(20)]

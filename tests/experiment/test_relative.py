@@ -19,7 +19,7 @@ from hftraining.experiment.ground import lay, stocks_of
 from hftraining.experiment.proof import prove
 from hftraining.experiment.run import opening_lines
 from hftraining.experiment.small import small_run
-from hftraining.market.features import make_features
+from hftraining.market.features.table import make_features
 from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
 from hftraining.model.base import Forecaster

@@ -135,7 +135,7 @@ def test_validation_days_that_become_test_days_are_said_to_be_no_first_look(user
 
 
 def test_runs_that_were_killed_count_by_their_code(user, bars, tmp_path, monkeypatch):
-    def broken(*arguments):
+    def broken(*arguments, **settings):
         raise RuntimeError("killed after a look at the probes")
 
     monkeypatch.setattr(running, "fit", broken)
@@ -232,7 +232,7 @@ def test_the_ledger_of_an_earlier_version_is_taken_over_when_a_run_begins(bars, 
 def interrupted(bars, tmp_path, monkeypatch) -> Path:
     """The folder of a run that an exception ended."""
 
-    def broken(*arguments):
+    def broken(*arguments, **settings):
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:

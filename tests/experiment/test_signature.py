@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from hftraining.core.errors import Interrupted
 from hftraining.core.values import flatten
 from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
+from hftraining.market import kept, kept_bars
+from hftraining.market.features import cache
 from hftraining.reports.console import Console
 from hftraining.runs.identity import CANNOT_CHANGE_A_NUMBER, cannot_change_a_number, config_delta, signature
 from tests.commands import ROOT, python
@@ -65,8 +67,12 @@ def test_every_pattern_of_the_list_matches_a_field():
 # The test that shows equal weights for a field left out of the signature; the runs of EFFECT show it for the rest.
 SHOWN_HERE = {
     "output_dir": "test_where_the_outputs_go_changes_no_bit",
+    "training.engine": "test_what_starts_the_processes_changes_no_bit",
+    "walk_forward.workers": "test_workers_that_share_the_folds_change_no_bit",
     "profit_tracker.report_every": "test_how_often_the_report_is_printed_changes_no_bit",
     "stocks.calendar": "test_naming_gaps_by_another_calendar_changes_no_bit",
+    "features.cache": "test_features_from_the_cache_change_no_bit",
+    "stocks.cache": "test_bars_from_the_cache_change_no_bit",
     "stocks.path": "test_where_the_bars_lie_changes_no_bit",
     "stocks.snapshots": "test_where_snapshots_are_kept_changes_no_bit",
     "evidence.ledger": "test_where_trials_are_counted_changes_no_bit",
@@ -93,6 +99,27 @@ def test_where_the_bars_lie_changes_no_bit(folder, reference, tmp_path):
     assert fingerprint(run(elsewhere, tmp_path / "out")) == fingerprint(reference)
 
 
+def test_features_from_the_cache_change_no_bit(folder, reference, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "LEAST_VALUES", 1)
+    monkeypatch.setattr(kept, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    run(folder, tmp_path / "off", "features.cache=false")
+    assert not (tmp_path / "cache").exists()
+    for name in ("made", "kept"):
+        assert fingerprint(run(folder, tmp_path / name)) == fingerprint(reference)
+        assert (tmp_path / "cache" / "hftraining" / "features").is_dir()
+
+
+def test_bars_from_the_cache_change_no_bit(folder, reference, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_bars, "LEAST_BYTES", 1)
+    monkeypatch.setattr(kept_bars, "COARSEST_CLOCK", 0)
+    monkeypatch.setattr(kept, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    run(folder, tmp_path / "off", "stocks.cache=false")
+    assert not (tmp_path / "cache").exists()
+    for name in ("made", "kept"):
+        assert fingerprint(run(folder, tmp_path / name)) == fingerprint(reference)
+        assert len(list((tmp_path / "cache" / "hftraining" / "bars").glob("*.bin"))) == 1
+
+
 def test_naming_gaps_by_another_calendar_changes_no_bit(folder, reference, tmp_path):
     again = run(folder, tmp_path, "stocks.calendar=XTKS")
     assert fingerprint(again) == fingerprint(reference)
@@ -110,6 +137,19 @@ def test_where_trials_are_counted_changes_no_bit(folder, reference, tmp_path):
 
 def test_how_often_the_report_is_printed_changes_no_bit(folder, reference, tmp_path):
     assert fingerprint(run(folder, tmp_path, "profit_tracker.report_every=3")) == fingerprint(reference)
+
+
+def test_workers_that_share_the_folds_change_no_bit(folder, tmp_path):
+    """On the same threads, which training.threads sets."""
+    one, two = (run(folder, tmp_path / str(n), "walk_forward=35", f"walk_forward.workers={n}") for n in (1, 2))
+    assert fingerprint(one) == fingerprint(two) and len(one["folds"]) == 4
+    assert one["signature"] == two["signature"]
+    names = [path.relative_to(one["folder"]) for path in Path(one["folder"]).glob("folds/*/forecast.safetensors")]
+    assert len(names) == 4
+    for name in names:
+        assert (Path(one["folder"]) / name).read_bytes() == (Path(two["folder"]) / name).read_bytes()
+    holders = {path.read_text() for path in Path(two["folder"]).glob("folds/*/.lock")}
+    assert len(holders) == 4, "each fold was trained in a process of its own"
 
 
 def test_the_path_of_a_base_changes_no_bit_of_its_fine_tunes(base, tmp_path):
@@ -156,6 +196,7 @@ POOL = {
     "training.learning_rate": [3e-4, 1e-3],
     "training.max_steps": [500, 12],
     "training.precision": ["fp32", "bf16"],
+    "training.compile": [False, True],
     "stocks.symbols": [[], ["AAPL", "MSFT"]],
     "objective.horizons": [[5, 20], [1, 3]],
     "objective.relative": ["auto", "mean"],
@@ -237,3 +278,12 @@ def test_the_machine_does_not_change_the_signature(tmp_path):
     found = {out.strip() for _, out, _ in answers}
     here = signed(compose_config("training.learning_rate=0.001", "model=tiny", "stocks.symbols=[MSFT,AAPL]"))
     assert found == {here}
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_what_starts_the_processes_changes_no_bit(folder, tmp_path):
+    pytest.importorskip("ray")
+    two = ("training.processes=2", "training.batch_size=6")
+    here, there = (run(folder, tmp_path / name, *two, f"training.engine={name}") for name in ("local", "ray"))
+    assert fingerprint(here) == fingerprint(there) and here["signature"] == there["signature"]

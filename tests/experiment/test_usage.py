@@ -1,9 +1,9 @@
 """python train.py --help: every field is explained by the comment that stands beside it."""
 
 import dataclasses
+import inspect
 import io
 import tokenize
-from pathlib import Path
 
 import pytest
 
@@ -33,8 +33,8 @@ def test_every_field_of_a_group_that_a_command_line_can_add_is_explained(config)
 
 
 def test_an_explanation_is_the_comment_of_the_source():
-    source = Path(str(TrainingConfig.__dataclass_params__ and __import__("inspect").getsourcefile(TrainingConfig)))
-    tokens = list(tokenize.generate_tokens(io.StringIO(source.read_text()).readline))
+    source = inspect.getsource(TrainingConfig)
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     comments = {token.line.split(":")[0].strip(): token.string for token in tokens if token.type == tokenize.COMMENT}
     begin = FIELDS.index("training:")
     for field in dataclasses.fields(TrainingConfig):

@@ -17,7 +17,7 @@ from hftraining.evidence.seeds import mean_difference, power_of_t_test, seeds_ne
 from hftraining.reports.compare import compare
 from hftraining.reports.compare_words import beside, headline, legend, money_sentences, sentences
 from hftraining.reports.deltas import group_label, sets_apart
-from hftraining.runs.result import Estimate
+from hftraining.runs.quantities import Estimate
 from tests.browser import drawn, found_in, laid_out, needs_browser
 from tests.effects import EFFECT
 from tests.runs_of import QUICK, begun, edit_run_json, folders, own_copy, run, sharpe

@@ -8,11 +8,11 @@ import pytest
 from hftraining.core.metrics import PROFIT
 from hftraining.reports.console import Console
 from hftraining.reports.words import loss_line
+from hftraining.runs.quantities import Estimate
 from hftraining.runs.result import (
     Against,
     Baseline,
     CandidateResult,
-    Estimate,
     Losses,
     Null,
     PeriodResult,
@@ -49,7 +49,7 @@ def test_the_summary_is_a_table_then_money_verdict_losses_and_alarms_and_ends_wi
     losses = {"train": Losses(0.24, 0.25, 0.23), "valid": Losses(0.26, 0.25, 0.23)}
     periods = {"valid": a_period(), "test": replace(a_period(), alarms=["it is too good"])}
     Console(10, 0, 5).summary(
-        RunResult(loss=losses, periods=periods, n_trials=2, test_openings=3, verdict="beats chance"), FOLDER
+        RunResult(steps=5, loss=losses, periods=periods, n_trials=2, test_openings=3, verdict="beats chance"), FOLDER
     )
     lines = lines_of(capsys)
     assert lines[0] == "after all costs, with 95 % intervals" and lines[1] == "validation holding test holding"
@@ -94,6 +94,7 @@ def test_the_summary_of_a_sealed_run_without_a_loss_is_about_the_validation_days
         ((0.26, 0.25, 0.23), 'NOT below "nothing changes" (0.2500), one constant forecast has 0.2300'),
         ((0.24, 0.25, 0.23), 'below "nothing changes" (0.2500), but NOT below one constant forecast (0.2300)'),
         ((0.22, 0.25, 0.23), 'below "nothing changes" (0.2500), and below one constant forecast (0.2300)'),
+        ((0.22, 0.25, None), 'below "nothing changes" (0.2500)'),
     ],
 )
 def test_the_loss_is_set_beside_both_forecasts_that_know_nothing(valid, said):
@@ -114,12 +115,12 @@ def test_a_probe_has_a_line_with_the_training_loss_of_the_same_kind_and_says_whe
     console = Console(4, 0, 500)
     probe = {"eval/loss": 0.3, "profit/sharpe_ratio": 1.25, "profit/total_return": -0.02}
     for step, loss in enumerate((0.1, 0.3, 0.5, 0.6), start=1):
-        mixed = {"train/loss": 9.0, "train/forecast_loss": loss}
+        mixed = {"train/loss": -8.7654, "train/forecast_loss": loss}
         console.step(step, mixed | (probe if step in (2, 4) else {}), None, best=step == 2)
     lines = lines_of(capsys)
     assert lines[1] == "step 2/4: best so far, validation loss 0.3000 (training 0.2000), Sharpe 1.25, return -2.0%"
     assert lines[3] == "step 4/4: validation loss 0.3000 (training 0.5500), Sharpe 1.25, return -2.0%"
-    assert lines[0].startswith("step 1/4: training loss 0.1000") and "9.0" not in "".join(lines)
+    assert lines[0].startswith("step 1/4: training loss 0.1000") and "8.7654" not in "".join(lines)
 
 
 def test_nothing_unknown_is_printed_as_nan(capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hftraining.reports.frontier import Tried, frontier_chart, luck_of_many, write_frontier
-from hftraining.runs.result import Estimate
+from hftraining.runs.quantities import Estimate
 from tests.browser import drawn, found_in, laid_out, needs_browser
 from tests.reports.test_report import HOSTILE, figures_of, text_in
 

@@ -19,8 +19,9 @@ from hftraining.reports.format import number, prose, split_brackets, typeset
 from hftraining.reports.report import write_report
 from hftraining.reports.tables import TRADES_SHOWN
 from hftraining.runs.lock import LOCK_FILE
+from hftraining.runs.quantities import Estimate
 from hftraining.runs.record import RunRecord
-from hftraining.runs.result import CandidateResult, Estimate, Recommendation, RunResult, write_result
+from hftraining.runs.result import CandidateResult, Recommendation, RunResult, write_result
 from tests.browser import drawn, found_in, needs_browser
 
 HOSTILE = "<script>alert(1)</script>"

@@ -13,7 +13,8 @@ from hftraining.reports.words import (
     money_line,
     verdicts,
 )
-from hftraining.runs.result import Against, Baseline, Estimate, Null, PeriodResult, RunResult
+from hftraining.runs.quantities import Estimate
+from hftraining.runs.result import Against, Baseline, Null, PeriodResult, RunResult
 
 
 def period(ours: float | None, held: float = 0.1, **fields) -> PeriodResult:

@@ -3,16 +3,8 @@
 import json
 import math
 
-from hftraining.runs.result import (
-    Against,
-    AtCosts,
-    Baseline,
-    Estimate,
-    PeriodResult,
-    RunResult,
-    read_result,
-    write_result,
-)
+from hftraining.runs.quantities import Estimate
+from hftraining.runs.result import Against, AtCosts, Baseline, PeriodResult, RunResult, read_result, write_result
 
 
 def test_the_benchmark_the_alarms_and_the_money_come_back_as_they_were_written(tmp_path):

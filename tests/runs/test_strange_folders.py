@@ -26,8 +26,9 @@ from hftraining.experiment.best import overrides_of
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import load_config, typed_config
 from hftraining.experiment.proof import prove_run
-from hftraining.model.base import KINDS, ModelFolderError
+from hftraining.model.base import KINDS
 from hftraining.model.config import ModelConfig, count_weights
+from hftraining.model.folder import ModelFolderError
 from hftraining.model.transformer import BarTransformer
 from hftraining.model.tree_text import what_is_wrong
 from hftraining.model.trees import fit_trees
@@ -159,10 +160,12 @@ def test_a_shape_that_the_weights_do_not_fill_is_refused_before_a_network_is_mad
 
 
 def test_weights_are_counted_as_torch_counts_them():
-    for shape in ({}, {"hidden_size": 16, "num_heads": 2, "cross_asset": True}, {"num_layers": 1}):
+    narrow = {"hidden_size": 16, "num_heads": 2}
+    for shape in ({}, {**narrow, "cross_asset": True}, {"num_layers": 1}, {**narrow, "symbol_embedding": True}):
         config = ModelConfig(**shape)
         model = BarTransformer(config, 15, (1, 5), (0.1, 0.5, 0.9))
-        assert sum(weight.numel() for weight in model.parameters()) == count_weights(config, 15, 6)
+        model.seat([-1] * 7)
+        assert sum(weight.numel() for weight in model.parameters()) == count_weights(config, 15, 6, n_symbols=7)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +175,7 @@ def test_weights_are_counted_as_torch_counts_them():
         ("model.hidden_size", 65_536, "weights"),
         ("model.num_layers", 10**6, "num_layers"),
         ("training.threads", 10**6, "threads"),
+        ("training.processes", 10**6, "processes"),
         ("training", {"batch_size": 60_000, "window": 60_000}, "bars"),
         ("evidence.null_draws", 10**12, "null_draws"),
         ("objective.quantiles", [0.5] * 1000, "entries"),
@@ -558,6 +562,7 @@ def test_mutated_folders_end_in_few_lines_whatever_reads_them(templates, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_three_hundred_mutated_folders_end_in_few_lines(templates, tmp_path):
     wrong = [found for seed in range(24, 120) if (found := tried(seed, templates, tmp_path)).wrong]
     assert not wrong, wrong[:3]

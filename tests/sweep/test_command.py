@@ -104,6 +104,7 @@ def test_the_same_command_again_finds_the_study_full_and_does_not_open_the_test_
     assert len(list(study_folder.glob("trial-*"))) == 7
 
 
+@pytest.mark.slow
 def test_another_fixed_part_or_objective_is_refused_with_the_difference(swept):
     code, _, err = sweep(swept[0], "hydra.sweeper.n_trials=7", "objective.horizons=[1,5]")
     assert code == 2 and "fixed.objective.horizons: [1, 5] where the study has absent" in err
@@ -137,6 +138,8 @@ def test_no_secret_reaches_a_file_of_a_sweep(swept):
         (("model=tiny,smal",), "model=smal is not one of"),
         (("training.learnin_rate=1,2",), "did you mean training.learning_rate"),
         (("seed=1,2",), "seed cannot be searched"),
+        (("model=linear",), "not linear: model.dropout=0.2 searches it no more"),
+        (("model=tiny,linear",), "+search.when={model.dropout: model!=linear}"),
         (("search.workers=2",), "hydra/launcher=joblib"),
         (("training.learning_rate=interval(3,1)",), "needs a lower end"),
         (("search.first=[{training.learning_rate:5.0}]",), "lies outside"),
@@ -181,6 +184,7 @@ def test_a_plain_multirun_ends_with_a_table_of_configurations_over_seeds(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_folds_and_seeds_are_runs_of_their_own_and_one_trial(tmp_path):
     code, _, err = sweep(
         tmp_path, "hydra.sweeper.n_trials=3", "search.folds=3", "search.seeds=[1,2]", "search.pruner=none"
@@ -199,6 +203,7 @@ def test_folds_and_seeds_are_runs_of_their_own_and_one_trial(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_at_once_survive_the_death_of_one(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     process = start_train(
@@ -219,6 +224,7 @@ def test_two_workers_at_once_survive_the_death_of_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_on_a_local_ray_completes(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     code, _, err = sweep(tmp_path, "hydra.sweeper.n_trials=3", "search.workers=2", "hydra/launcher=ray", by=train)

@@ -142,9 +142,8 @@ TALKATIVE = (*HYDRAS_OWN_FILES, "hydra.verbose=true")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "how", ["typed", "from the environment", "from a file", "for joblib", "for joblib, from a file"]
-)
+@pytest.mark.parametrize("how", ["typed", "from the environment", "from a file", "for joblib, from a file"])
+@pytest.mark.long
 def test_a_secret_of_a_sweep_that_ends_is_nowhere(tmp_path, how):
     url = f"sqlite:///{tmp_path}/study.db?application_name={CANARY}#{CANARY}"
     arguments = own_search(tmp_path, url) if "a file" in how else storage("${oc.env:A_URL}" if "env" in how else url)
@@ -158,12 +157,10 @@ def test_a_secret_of_a_sweep_that_ends_is_nowhere(tmp_path, how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["typed", "from a file"])
-def test_the_password_and_query_of_a_postgresql_server_are_nowhere(tmp_path, postgres, how):
+def test_the_password_and_query_of_a_postgresql_server_are_nowhere(tmp_path, postgres):
     host = postgres.rpartition("@")[2]
     url = f"postgresql://tester:{quote(HARD, safe='')}@{host}?application_name={CANARY}"
-    arguments = own_search(tmp_path, url) if how == "from a file" else storage(url)
-    code, out, err = train(tmp_path, *arguments, *TALKATIVE)
+    code, out, err = train(tmp_path, *own_search(tmp_path, url), *TALKATIVE)
     assert code == 0, err
     study = Study(search_config(url, name="profit-sample5"), tmp_path).study
     kept = json.dumps([study.user_attrs, [trial.user_attrs for trial in study.trials]], default=str)

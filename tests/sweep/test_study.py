@@ -15,6 +15,8 @@ from hftraining.sweep.study import Study
 from tests.commands import ROOT, ended, start
 from tests.sweep_study import OBJECTIVES, SPACE, Synthetic, metrics_at, search_config
 
+OTHER_SAMPLERS = ("gp", "nsga2", "random", "qmc")  # than the default
+
 
 def worker(folder, url="", n_trials=20, seconds=0.02):
     return start("-m", "tests.sweep_study", folder, url, n_trials, seconds, cwd=ROOT)
@@ -30,6 +32,7 @@ def states(study):
     return [trial.state for trial in study.study.get_trials(deepcopy=False)]
 
 
+@pytest.mark.slow
 def test_a_hundred_trials_end_though_a_tenth_of_them_raise_and_a_tenth_have_no_number(tmp_path):
     study = Study(search_config(n_trials=100), tmp_path)
     failing, nan = set(range(3, 100, 10)), set(range(7, 100, 10))
@@ -63,7 +66,7 @@ def test_the_knee_lies_between_the_ends_and_a_metric_chooses_an_end(tmp_path):
     assert by_x[0].params["x"] < knee < by_x[-1].params["x"]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_SAMPLERS)])
 @pytest.mark.parametrize("pruner", ["median", "hyperband", "none"])
 def test_every_sampler_goes_with_every_pruner_on_two_objectives(tmp_path, sampler, pruner):
     def run(number, point, watch, facts):
@@ -190,11 +193,11 @@ def killed_often(folder, url, kills, n_trials):
 
 
 @pytest.mark.slow
-def test_fifty_kills_at_random_moments_leave_exactly_n_trials_and_none_counted_twice(tmp_path):
-    killed_often(tmp_path, "", 50, 400)
-    study = Study(search_config(n_trials=400), tmp_path)
+def test_twenty_kills_at_random_moments_leave_exactly_n_trials_and_none_counted_twice(tmp_path):
+    killed_often(tmp_path, "", 20, 160)
+    study = Study(search_config(n_trials=160), tmp_path)
     trials = study.study.get_trials(deepcopy=False)
-    assert [t.number for t in trials] == list(range(400)) and all(t.state.is_finished() for t in trials)
+    assert [t.number for t in trials] == list(range(160)) and all(t.state.is_finished() for t in trials)
     lines = (tmp_path / "runs.txt").read_text().splitlines()
     failed = {t.number for t in trials if t.state == TrialState.FAIL}
     assert all(t.user_attrs["facts"]["reason"] == "its worker died 2 times" for t in trials if t.number in failed)
