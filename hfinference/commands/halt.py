@@ -1,0 +1,37 @@
+"""`python -m hfinference halt RUN`: stop a paper account at once."""
+
+import argparse
+from pathlib import Path
+
+from hftraining.core.command import Answer, Commands
+from hftraining.core.errors import EXIT_DONE
+
+
+def add_to(commands: Commands) -> None:
+    """The command and its arguments."""
+    text = "stop a paper account at once: nothing more is sent, also by a trader that runs"
+    parser = commands.add("halt", _halt, text)
+    account_arguments(parser)
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever looks later")
+
+
+def account_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those that name a paper account."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that is paper traded")
+    parser.add_argument(
+        "--journal", type=Path, metavar="FOLDER", help="of the account; by default the one of the run traded last"
+    )
+
+
+def _halt(options: argparse.Namespace) -> Answer:
+    from hfinference.live.latch import account_folder, halt, traded_beside
+
+    folder = account_folder(options.run, options.journal)
+    found = halt(folder, options.reason)
+    print(f"halted since {found.at}: {found.reason}")
+    print(f"account: {folder}")
+    others = list(map(str, traded_beside(folder)))
+    for other in others:
+        print(f"note: a trader goes on with {other}, which --journal {other} halts")
+    halted = {"name": found.name, "reason": found.reason, "at": found.at}
+    return EXIT_DONE, {"folder": str(folder), "halted": halted, "not_halted": others}

@@ -1,0 +1,126 @@
+"""Paper trading: a replay is the backtest of its days, each day is traded once, and what is wrong halts it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hfinference import backtest_model, load_model
+from hfinference.__main__ import main
+from hfinference.live.entries import money
+from hfinference.live.journal import Journal
+from hftraining.runs.ledger import Ledger
+from tests.commands import last_object
+from tests.hfinference.live.paper import content, replayed
+from tests.runs_of import own_ledger
+
+CENT = 0.005
+BOOKS = {
+    "edge, stops and targets": (),
+    "tilt": ("portfolio=tilt", "profit_tracker=default"),
+    "shorts, lag 2": ("portfolio=long_short", "profit_tracker=default", "profit_tracker.lag=2"),
+    "top, whole shares": (
+        *("portfolio=top", "profit_tracker=default", "profit_tracker.whole_shares=true"),
+        "profit_tracker.initial_capital=100000",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def days(base):
+    first = load_model(base).days["test"][0]
+    return first, str(np.busday_offset(first, 40, roll="forward"))
+
+
+def same_account(paper, backtest):
+    """To the cent: equity at every close, buy and hold, and every trade."""
+    for name in ("equity", "buy_and_hold"):
+        difference_T = paper.equity[name].to_numpy() - backtest.equity[name].to_numpy()
+        assert np.abs(difference_T).max() < CENT
+    assert [str(day) for day in paper.equity["date"]] == [str(day) for day in backtest.equity["date"]]
+    by = ["symbol", "entry_date", "exit_date", "pnl"]
+    ours, theirs = (found.trades.sort_values(by).reset_index(drop=True) for found in (paper, backtest))
+    assert len(ours) == len(theirs)
+    for name in ("symbol", "side", "exit_reason", "entry_date", "exit_date"):
+        texts = (frame[name].astype("datetime64[s]") if "date" in name else frame[name] for frame in (ours, theirs))
+        assert [str(value) for value in next(texts)] == [str(value) for value in next(texts)]
+    for name in ("shares", "entry_price", "exit_price", "costs", "pnl"):
+        assert np.abs(ours[name] - theirs[name]).max() < CENT
+
+
+@pytest.mark.parametrize(
+    "words",
+    [BOOKS[name] if n == 0 else pytest.param(BOOKS[name], marks=pytest.mark.slow) for n, name in enumerate(BOOKS)],
+)
+def test_a_replay_is_the_backtest_of_its_days_to_the_cent(base, days, tmp_path, words):
+    paper = replayed(base, *days, tmp_path / "journal", *words)
+    backtest = backtest_model(base, *days, words=words, outputs=tmp_path)
+    same_account(paper, backtest)
+    with Journal.read(tmp_path / "journal") as journal:
+        journal.check()
+        last = journal.last_session()
+        held = sum(count / 1e9 * last.closes[symbol] for symbol, count in journal.positions().items())
+        assert money(journal.cash()) + held == pytest.approx(paper.final_equity, abs=1e-4)
+        assert {mark.decision for mark in journal.sessions()} == {"traded"}
+
+
+@pytest.mark.slow
+def test_a_replay_of_some_of_the_stocks_sees_the_others_as_the_market_as_the_backtest_does(base, days, tmp_path):
+    words = ("portfolio=tilt", "profit_tracker=default")
+    paper = replayed(base, *days, tmp_path / "journal", *words, stocks=["S2", "S0"])
+    same_account(paper, backtest_model(base, *days, words=words, stocks=["S2", "S0"], outputs=tmp_path))
+    with Journal.read(tmp_path / "journal") as journal:
+        assert journal.facts["symbols"] == ["S2", "S0"] and journal.facts["universe"] == ["S0", "S1", "S2"]
+
+
+def test_the_same_replay_again_gives_the_same_and_writes_nothing(base, days, tmp_path):
+    first = replayed(base, *days, tmp_path)
+    before = content(tmp_path)
+    again = replayed(base, *days, tmp_path)
+    pd.testing.assert_frame_equal(first.equity, again.equity)
+    pd.testing.assert_frame_equal(first.trades, again.trades)
+    assert content(tmp_path) == before and again.is_done
+
+
+def test_a_replay_is_the_trial_of_the_backtest_with_the_same_settings(base, days, tmp_path):
+    ledger, costs = Ledger(Path(load_model(base).config.evidence.ledger)), "profit_tracker.commission=0.003"
+    before = len(ledger.entries())
+    replayed(base, *days, tmp_path / "a", costs)
+    row = ledger.entries()[-1]
+    assert len(ledger.entries()) == before + 1 and (row.status, row.kind) == ("done", "backtest") and row.test_window
+    backtest_model(base, *days, words=[costs], outputs=tmp_path)
+    assert len(ledger.entries()) == before + 1 and ledger.entries()[-1].uuid == row.uuid
+    replayed(base, *days, tmp_path / "b", "profit_tracker.commission=0.01")
+    assert len(ledger.entries()) == before + 2
+    assert own_ledger().entries() == []
+
+
+def test_the_command_says_what_the_account_has_and_its_last_line_is_an_object(base, days, tmp_path, capsys):
+    arguments = ["paper", str(base), "--replay", *days, "--journal", str(tmp_path / "journal"), "--json"]
+    assert main(arguments) == 0
+    found = last_object(capsys.readouterr().out)
+    backtest = backtest_model(base, *days, outputs=tmp_path)
+    assert found["final_equity"] == pytest.approx(backtest.final_equity, abs=CENT)
+    assert found["done"] and found["backtest_difference"] < CENT and Path(found["page"]).is_file()
+    assert main([*arguments[:-1], "--status"]) == 0 and "2016" in capsys.readouterr().out
+
+
+def test_a_replay_of_days_of_the_training_is_refused_unless_it_is_asked_for(base, tmp_path, capsys):
+    first, last = load_model(base).days["train"]
+    arguments = ["paper", str(base), "--replay", str(np.busday_offset(last, -5, roll="backward")), last]
+    assert main([*arguments, "--journal", str(tmp_path)]) == 2 and first in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+    assert main([*arguments, "--journal", str(tmp_path), "--in-sample"]) == 0
+    assert "in sample" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_settings_make_another_journal_and_the_same_ones_the_same(base, days, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(base, run)
+    for words in ((), ("profit_tracker.commission=0.004",), ("profit_tracker.commission=0.004",)):
+        replayed(run, *days, None, *words)
+    names = sorted(path.name for path in (run / "paper").iterdir())
+    assert len(names) == 2 and names[1].startswith(f"{names[0]}_") and len(names[1]) == len(names[0]) + 9
