@@ -1,6 +1,7 @@
 """Loading and averaging base and fine-tuned runs: hfinference/."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 from hfinference import average_predictions, load_model
+from hfinference.joining import join
 from hftraining.experiment.config import load_config
 from hftraining.market.prices import load_bars
-from hftraining.model.base import ModelFolderError
+from hftraining.model.folder import ModelFolderError
 from tests.bars_of import frame_of, make_bars
 from tests.model.test_base import learned
 from tests.runs_of import tune
@@ -30,13 +32,13 @@ def test_base_and_fine_tuned_runs_load_from_the_run_or_its_model_folder(base, tu
     for path in (base, base / "model", str(base), tuned, tuned / "candidates" / "full"):
         model = load_model(path)
         assert model.symbols == ("S0", "S1", "S2") and model.days["train"][0] == "2015-01-01"
-        assert model.forecast(bars).quantiles_TSHQ.shape == (500, 3, 2, 5)
+        assert model.predict(bars).quantiles_TSHQ.shape == (500, 3, 2, 5)
 
 
 def test_the_average_is_the_mean_of_each_quantile_and_of_the_positions(base, tuned, bars):
     models = [load_model(base), load_model(tuned / "candidates" / "full")]
     ours = average_predictions(models, bars)
-    forecasts = [model.forecast(bars) for model in models]
+    forecasts = [model.predict(bars) for model in models]
     assert not np.array_equal(forecasts[0].quantiles_TSHQ, forecasts[1].quantiles_TSHQ, equal_nan=True)
     for name in ("quantiles_TSHQ", "head_TS"):
         a, b = (getattr(forecast, name) for forecast in forecasts)
@@ -50,31 +52,39 @@ def test_the_average_is_the_mean_of_each_quantile_and_of_the_positions(base, tun
 def test_a_frame_is_forecast_as_its_bars_are(base, tuned, bars):
     models, frame = [load_model(base), load_model(tuned)], frame_of(bars)
     for ours, theirs in (
-        (models[0].forecast(frame), models[0].forecast(bars)),
+        (models[0].predict(frame), models[0].predict(bars)),
         (average_predictions(models, frame), average_predictions(models, bars)),
     ):
         for name in ("quantiles_TSHQ", "head_TS"):
             np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
         assert np.isfinite(ours.head_TS[30:]).all()
-    with pytest.raises(ValueError, match="the bars lack S2, which the models take for a part of the market"):
-        average_predictions(models, frame[frame["symbol"] != "S2"])
     with pytest.raises(ValueError, match=r"^the frame has no symbol column"):
-        models[0].forecast(frame.drop(columns="symbol"))
+        models[0].predict(frame.drop(columns="symbol"))
 
 
 def test_models_and_bars_that_do_not_fit_each_other_are_refused(base, bars):
-    model = load_model(base)
+    model = load_model(base).predictor
     with pytest.raises(ValueError, match="no models"):
         average_predictions([], bars)
     for other, message in (
         ({"horizons": (1, 20)}, "model 2 has other horizons than the first: 20 where the first has 5"),
         ({"levels": (0.1, 0.5, 0.9)}, "model 2 has other quantiles than the first: no other where the first has 0.25"),
-        ({"symbols": ("S0", "S9")}, "model 2 has other symbols than the first: S9 where the first has S1, S2"),
+        ({"relative": "mean"}, "model 2 has other labels than the first: mean where the first has none"),
     ):
         with pytest.raises(ValueError, match=message):
             average_predictions([model, dataclasses.replace(model, **other)], bars)
-    with pytest.raises(ValueError, match=r"the bars lack S1, S2, which the models take for a part of the market"):
-        average_predictions([model], bars.of(["S0"]))
+    with pytest.raises(ValueError, match=r"there are 3 weights for 1 models"):
+        average_predictions([model], bars, [1, 2, 3])
+
+
+def test_models_that_learned_other_stocks_see_the_market_of_the_bars_given(base, bars, caplog):
+    model = load_model(base).predictor
+    other = dataclasses.replace(model, symbols=("S0", "S9"))
+    some = bars.of(["S0", "S1"])
+    ours = average_predictions([model, other], some, [3, 1])
+    a, b = model.forecast(some), other.forecast(some)
+    np.testing.assert_allclose(ours.quantiles_TSHQ, 0.75 * a.quantiles_TSHQ + 0.25 * b.quantiles_TSHQ, rtol=1e-12)
+    assert "2 of the 4 stocks that the model learned from are not in the bars (S2, S9)" in caplog.text
 
 
 def test_a_folder_without_a_model_is_refused_in_one_line(base, tmp_path):
@@ -99,6 +109,17 @@ def test_models_of_all_kinds_average_together_with_a_position_only_if_each_has_o
     models = [load_model(tmp_path / kind) for kind in kinds]
     assert tuple(model.kind for model in models) == kinds
     ours = average_predictions(models, bars)
-    expected = sum(model.forecast(bars).quantiles_TSHQ for model in models) / len(models)
+    expected = sum(model.predict(bars).quantiles_TSHQ for model in models) / len(models)
     np.testing.assert_allclose(ours.quantiles_TSHQ, expected, rtol=1e-12)
     assert np.isfinite(ours.quantiles_TSHQ[30:]).all() and np.isnan(ours.head_TS).all()
+
+
+def test_runs_that_are_joined_are_saved_as_the_model_of_a_run(base, tuned, bars, tmp_path):
+    runs = [base, tuned / "candidates" / "full"]
+    folder = join(runs, outputs=tmp_path).folder
+    ours, theirs = load_model(folder).predict(bars), average_predictions([load_model(run) for run in runs], bars)
+    assert ours.quantiles_TSHQ.tobytes() == theirs.quantiles_TSHQ.tobytes()
+    found = json.loads((folder / "result.json").read_text())
+    assert [member["weight"] for member in found["ensemble"]["members"]] == [0.5, 0.5]
+    assert found["valid"]["profit"]["sharpe_ratio"] and found["test_openings"] >= 1
+    assert "<h2>Members</h2>" in (folder / "report.html").read_text()
