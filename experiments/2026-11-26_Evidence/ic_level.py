@@ -33,9 +33,6 @@ DAYS, BURN = max(LENGTHS), 600
 CHUNK = 50
 
 
-# ---- markets ----------------------------------------------------------------------------------------------------
-
-
 @njit(cache=True)
 def _garch(shock_TS):
     out_TS = np.empty_like(shock_TS)
@@ -75,9 +72,6 @@ def sample(rng, market, forecasts, symbols, ic):
     return made, {h: label_TS * volatility_S for h, label_TS in labels.items()}
 
 
-# ---- one number a day -------------------------------------------------------------------------------------------
-
-
 @njit(cache=True)
 def _ranks_by_day(x_TS):
     out_TS = np.empty_like(x_TS)
@@ -109,9 +103,6 @@ def influence(x_TS, y_TS):
     x_TS, y_TS = (x_TS - x_TS.mean()) / x_TS.std(), (y_TS - y_TS.mean()) / y_TS.std()
     value = (x_TS * y_TS).mean()
     return value + (x_TS * y_TS - value / 2 * (x_TS**2 + y_TS**2)).mean(axis=1)
-
-
-# ---- the candidates for a mean over days: t and critical value of many series -----------------------------------
 
 
 def _autocovariance(e_RT, lag):
@@ -193,9 +184,6 @@ DAILY = {
 }
 
 
-# ---- the candidates for a correlation over all pairs ------------------------------------------------------------
-
-
 def _past_mean(x_TS, known_TS):
     count_T = np.cumsum(known_TS.sum(axis=1))
     w_TS = x_TS - (np.cumsum(x_TS.sum(axis=1)) / count_T)[:, None]
@@ -216,9 +204,6 @@ def pooled(x_TS, y_TS, h, instrument, are_sides=False):
         return product._pooled(x_TS, y_TS, h, are_sides)
     finally:
         product._instrument = ours
-
-
-# ---- the count --------------------------------------------------------------------------------------------------
 
 
 class Counts:

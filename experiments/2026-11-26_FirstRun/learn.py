@@ -12,16 +12,17 @@ import torch
 from sets import HORIZONS, KEPT, LEVELS, PURGE, Set, Span, kept_at
 from torch import nn
 
-from hftraining.market.features import Scaler
+from hftraining.market.features.scaler import Scaler
 from hftraining.market.windows import Batch, WindowSampler
 from hftraining.model.base import Forecaster, Learner, Model
 from hftraining.model.config import ModelConfig, ObjectiveConfig
 from hftraining.model.learner import Lesson
 from hftraining.model.network import Network
+from hftraining.model.noise import noise
 from hftraining.model.objective import Objective
 from hftraining.trading.config import TradingRules
 from hftraining.training.config import TrainingConfig
-from hftraining.training.optimizer import learning_rate, make_optimizer
+from hftraining.training.optimizer import learning_rate, make_optimizers
 
 STEPS, WARMUP, PROBE_EVERY, PATIENCE = 160, 20, 40, 3
 INNER_SHARE, LEAST_INNER = 0.1, 42  # of the training sessions, the last: they stop the training early
@@ -109,13 +110,14 @@ def train(
     sampler = WindowSampler(
         found.bars, scaled_TSF, known_TS, labels_TSH, slice(days.start, inner.start - PURGE), *shape
     )
-    optimizer = make_optimizer(model, TRAINING)
+    (optimizer,) = make_optimizers(model, TRAINING)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     best, best_step, best_weights = np.inf, 0, average
     for step in range(1, STEPS + 1):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, TRAINING)
-        take_step(model, objective, optimizer, sampler.batch(seed, step))
+        with noise(model, seed, step, range(sampler.windows_per_batch)):
+            take_step(model, objective, optimizer, sampler.batch(seed, step))
         with torch.no_grad():
             kept = min(variant.ema, (1 + step) / (10 + step))  # the average follows at once in the first steps
             for name, value in model.state_dict().items():

@@ -12,7 +12,7 @@ import numpy as np
 from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast
 from hftraining.market.config import StocksConfig
-from hftraining.market.features import Features, make_features
+from hftraining.market.features.table import Features, make_features
 from hftraining.market.labels import make_labels
 from hftraining.market.prices import load_bars
 

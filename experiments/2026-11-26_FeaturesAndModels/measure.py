@@ -1,0 +1,143 @@
+"""Which features, which model: `python measure.py DATA KEPT learn|table [--data us300] [--features basic,wide] ...`.
+
+learn trains what is asked and not yet kept, `--workers` processes at once; table scores all that is kept, writes
+scores.csv, and prints the tables of README.md. Run it from the project's root with PYTHONPATH=. and one thread each.
+
+Legend: T sessions, S symbols, H horizons.
+"""
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from walk import LEVELS, SETS, VARIANTS, Task, bars_of, learn, stitched
+
+from hftraining.core.bars import Bars
+from hftraining.core.forecast import Forecast
+from hftraining.evidence.bootstrap import sharpe_difference, sharpe_interval
+from hftraining.evidence.scores import daily_scores
+from hftraining.evidence.selection import Track, judge_excess
+from hftraining.portfolio.config import PortfolioConfig
+from hftraining.profit_tracker import ProfitTracker
+from hftraining.trading.config import ProfitTrackerConfig
+from hftraining.trading.metrics import daily_returns
+
+HERE = Path(__file__).resolve().parent
+LAG, DRAWS, SEED = 1, 2000, 1
+MIDDLE = LEVELS.index(0.5)
+
+
+def score(bars: Bars, forecast: Forecast, first: str) -> dict[str, float]:
+    """Daily rank IC at each horizon with its t, and what the default portfolio earns beside holding, after costs."""
+    start = int(np.searchsorted(bars.sessions_T, np.datetime64(first)))
+    rows = slice(start, start + len(forecast.head_TS))
+    log_TS, row = np.log(bars.open_TS), {}
+    for h, horizon in enumerate(forecast.horizons):
+        earned_TS = (
+            log_TS[rows.start + LAG + horizon : rows.stop + LAG + horizon] - log_TS[rows.start + LAG : rows.stop + LAG]
+        )
+        found = daily_scores(forecast.quantiles_TSHQ[:, :, h, MIDDLE], earned_TS, overlap=horizon)["rank_ic"]
+        row |= {f"ic_{horizon}": found.value, f"t_{horizon}": found.t}
+    own = bars.rows(rows)
+    report = ProfitTracker(ProfitTrackerConfig(), PortfolioConfig()).evaluate(own, forecast)
+    ours, theirs = (daily_returns(of.simulation.equity_T) for of in (report, report.buy_and_hold))
+    alpha = judge_excess(Track(own.sessions_T[1:], ours, theirs), [], 1, DRAWS, SEED).alpha
+    apart, sharpe = sharpe_difference(ours, theirs, DRAWS, SEED), sharpe_interval(ours, DRAWS, SEED)
+    for name, found in (("sharpe", sharpe), ("lead", apart), ("alpha", alpha)):
+        row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return row | {"turnover": report.metrics["turnover"]}
+
+
+def mean_of(forecasts: list[Forecast]) -> Forecast:
+    """Quantiles averaged level by level, as hfinference.average_predictions."""
+    quantiles_TSHQ = np.mean([forecast.quantiles_TSHQ for forecast in forecasts], axis=0)
+    first = forecasts[0]
+    return Forecast(quantiles_TSHQ, first.head_TS, first.horizons, first.levels, first.relative)
+
+
+def table(data: Path, kept: Path, tasks: list[Task]) -> pd.DataFrame:
+    """One row a task that is whole, and one for each mean of seeds, of the transformer and lightgbm, and of both.
+
+    A mean costs what its members do.
+    """
+    found = {task: parts for task in tasks if (parts := stitched(task, data, kept)) is not None}
+    books: dict[tuple[str, str], dict[str, dict[int, tuple[Forecast, float]]]] = {}
+    for task, parts in found.items():
+        books.setdefault((task.data, task.features), {}).setdefault(task.variant, {})[task.seed] = parts
+    rows = []
+    for (name, features), variants in books.items():
+        for seed, parts in variants.get("small", {}).items():
+            if seed in variants.get("lightgbm", {}):
+                variants.setdefault("small+lightgbm", {})[seed] = _mean_of([parts, variants["lightgbm"][seed]])
+        for variant in [known for known, seeds in variants.items() if len(seeds) > 1]:
+            variants[f"mean of seeds: {variant}"] = {0: _mean_of(list(variants[variant].values()))}
+        bars, first = bars_of(data, name), f"{SETS[name].years[0]}-01-01"
+        for variant, seeds in variants.items():
+            for seed, (forecast, seconds) in seeds.items():
+                row = {"data": name, "features": features, "variant": variant, "seed": seed}
+                rows.append(row | score(bars, forecast, first) | {"seconds": seconds})
+    return pd.DataFrame(rows)
+
+
+def _mean_of(parts: list[tuple[Forecast, float]]) -> tuple[Forecast, float]:
+    return mean_of([forecast for forecast, _ in parts]), sum(seconds for _, seconds in parts)
+
+
+def in_words(scores: pd.DataFrame) -> str:
+    """A Markdown table: means over seeds; spread of the IC between seeds; intervals of the first seed."""
+    heads = ["set", "features", "model", "seeds", "IC 5 (t)", "spread", "IC 20 (t)", "Sharpe"]
+    heads += ["lead over holding [95 %]", "alpha a year [95 %]", "turnover", "CPU s"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    for (data, features, variant), part in scores.groupby(["data", "features", "variant"], sort=False):
+        mean, first = part.mean(numeric_only=True), part.iloc[0]
+        spread = f"{part.ic_5.std():.4f}" if len(part) > 1 else ""
+        lines.append(
+            f"| {data} | {features} | {variant} | {len(part)} | {mean.ic_5:+.4f} ({mean.t_5:+.1f}) | {spread} "
+            f"| {mean.ic_20:+.4f} ({mean.t_20:+.1f}) | {mean.sharpe:.2f} "
+            f"| {mean.lead:+.2f} [{first.lead_low:+.2f}, {first.lead_high:+.2f}] "
+            f"| {mean.alpha:+.1%} [{first.alpha_low:+.1%}, {first.alpha_high:+.1%}] "
+            f"| {mean.turnover:.1f} | {mean.seconds:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def learn_one(task: Task, data: Path, kept: Path) -> None:
+    """A task in a process of its own."""
+    torch.set_num_threads(1)
+    learn(task, data, kept)
+
+
+def main() -> None:
+    """Learn, or score."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("kept", type=Path)
+    parser.add_argument("what", choices=("learn", "table"))
+    parser.add_argument("--data", default=",".join(SETS))
+    parser.add_argument("--features", default="basic,wide")
+    parser.add_argument("--models", default=",".join(VARIANTS))
+    parser.add_argument("--seeds", default="1,2,3,4,5")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    asked = [str(getattr(given, name)).split(",") for name in ("data", "features", "models", "seeds")]
+    tasks = [
+        Task(data, features, model, int(seed))
+        for seed, data, features, model in product(asked[3], asked[0], asked[1], asked[2])
+        if not (model == "ridge" and seed != asked[3][0])  # which has no seed
+    ]
+    if given.what == "learn":
+        with ProcessPoolExecutor(given.workers) as pool:
+            for done in [pool.submit(learn_one, task, given.folder, given.kept) for task in tasks]:
+                done.result()
+        return
+    scores = table(given.folder, given.kept, tasks)
+    scores.to_csv(HERE / "scores.csv", index=False, float_format="%.6g")
+    print(in_words(scores))
+
+
+if __name__ == "__main__":
+    main()
