@@ -5,12 +5,14 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as train.py does, before torch is loaded
 
 import pytest
 
+from hftraining.core import secret
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import typed_config
 from tests.bars_of import make_bars, write_csv_files
@@ -31,6 +33,16 @@ def state(monkeypatch) -> Path:
     home = STATE / str(next(NUMBERS))
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
     return home / "hftraining"
+
+
+@pytest.fixture(autouse=True)
+def secrets() -> Iterator[None]:
+    """What one test makes the process mask (a key such as PKANOTHERKEY, and its parts) stays in the lines of others."""
+    known = secret._secrets, secret._users, secret._parts
+    before = [set(values) for values in known]
+    yield
+    for values, kept in zip(known, before, strict=True):
+        values.intersection_update(kept)
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +81,12 @@ def outputs(folder, tmp_path_factory) -> Path:
             run(folder, outputs, f"seed={seed}", *overrides)
     run(folder, outputs)
     return outputs
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what is marked `long` unless HFTRAINING_LONG is set."""
+    if os.environ.get("HFTRAINING_LONG"):
+        return
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="long: HFTRAINING_LONG=1 runs it"))

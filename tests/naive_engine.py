@@ -32,8 +32,11 @@ class NaiveResult:
     trades: list[dict]
 
 
-def naive_simulate(open_, high, low, close, weights, rules: TradingRules) -> NaiveResult:
-    """One account over all symbols; arguments as nested lists or arrays indexed [session][symbol]."""
+def naive_simulate(open_, high, low, close, weights, rules: TradingRules, in_shares: bool = False) -> NaiveResult:
+    """One account over all symbols; arguments as nested lists or arrays indexed [session][symbol].
+
+    A weight of NaN is no decision. in_shares: weights are the shares wanted.
+    """
     n_sessions = len(close)
     n_symbols = len(close[0]) if n_sessions else 0
     cash, bankrupt = rules.initial_capital, False
@@ -188,10 +191,10 @@ def naive_simulate(open_, high, low, close, weights, rules: TradingRules) -> Nai
         result.shares.append([holdings[s].shares if s in holdings else 0.0 for s in range(n_symbols)])
         # the decision
         for s in range(n_symbols):
-            if not has_bar(t, s):
+            if not has_bar(t, s) or math.isnan(weights[t][s]):
                 continue
             held = holdings[s].shares if s in holdings else 0.0
-            desired = weights[t][s] * equity / close[t][s]
+            desired = weights[t][s] if in_shares else weights[t][s] * equity / close[t][s]
             if rules.whole_shares:
                 desired = float(int(desired))
             same_side = desired * held > 0

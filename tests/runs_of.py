@@ -84,6 +84,15 @@ def run(bars: Path, output: Path, *overrides: str) -> dict:
     return trained(compose_config(*QUICK, f"stocks.path={bars}", *placed(output), *overrides))
 
 
+def run_of_kind(bars: Path, output: Path, kind: str, *overrides: str) -> dict:
+    """As run, of any kind of model, by a portfolio that every kind feeds."""
+    sizes = {"transformer": QUICK[1:4], "lstm": ("model.hidden_size=8", "model.context=8"), "mlp": QUICK[1:2]}
+    sizes |= {"linear": ("model.context=8",), "patchtst": ("model.hidden_size=16", "model.context=16")}
+    group = ("model=tiny" if kind == "transformer" else f"model={kind}", *sizes.get(kind, ()))
+    rest = [text for text in QUICK if not text.startswith("model") and text != "portfolio=edge"]
+    return trained(compose_config(*group, *rest, f"stocks.path={bars}", *placed(output), "portfolio=tilt", *overrides))
+
+
 def tuned_config(base: Path, output: Path, *settings: str, symbol: str = "S0") -> ExperimentConfig:
     typed = [f"init_from={base}", f"stocks.symbols=[{symbol}]", *placed(output), *FEW, *settings]
     return inherit(composed(typed), typed)
@@ -126,7 +135,7 @@ def fingerprint(result: dict) -> dict:
     folder = Path(result["folder"])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        line.pop("seconds")
+        del line["seconds"], line["cpu_seconds"]
     weights = {name: array.tobytes() for name, array in load_file(folder / "model" / "model.safetensors").items()}
     # A repetition has more openings of the test days than its run, which changes the verdict.
     counted = ("folder", "signature", "test_openings", "verdict", "warnings")

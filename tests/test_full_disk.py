@@ -78,6 +78,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_run_ends_in_one_line_and_the_run
 
 @pytest.mark.slow
 @pytest.mark.parametrize("with_ledger", [False, True], ids=["ledger elsewhere", "ledger there"])
+@pytest.mark.long
 def test_a_disk_of_any_size_ends_in_one_line_and_what_is_there_is_resumed(tmp_path, disk, quick, with_ledger):
     own = [f"evidence.ledger={disk.folder}/ledger.sqlite"] if with_ledger else []
     sizes = [4, *range(16, 400, 24), 1_000, 3_000, 5_200, ENOUGH]

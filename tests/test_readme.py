@@ -6,17 +6,18 @@ Lines run as they are written, but for what would take minutes, a network, or th
   draws, one day of the leak proof. On the sample it also gets SOME: ten of its stocks from 2011 to 2017. A fine-tune
   gets FEW, a search ONE_TRIAL (one final seed and worker, two folds at most), and --help, -sc and resume= nothing.
   Lines run in this process, which saves the imports.
-- `python -m hftraining` gets what SHORTER has for its command. `leaks --gallery` and `replay --from-commit`, which take
-  minutes or a clean repository, are only parsed; tests/experiment runs them.
+- `python -m hftraining` and `hfinference` get what SHORTER has for a command. `leaks --gallery` and `replay
+  --from-commit`, which take minutes or a clean repository, are only parsed; tests/experiment runs them.
 - The scripts of the specification get SCRIPTS, TINY as --set and FEW as --finetune-set, and one method. `cd` only looks
   whether the folder holds them; tests/test_specification.py runs them from inside it.
 - Calls in Python that train get TINY as their settings, and FEWER steps and epochs.
 - RUN is the folder of the first run of the page, from "RUN below" on that of this line; for resume=RUN it is a run that
   was stopped. A second RUN of a line is another run.
-- Yahoo is a server on the loopback. my_bars, hours.parquet and deutsch.csv are random walks.
+- Yahoo is a server on the loopback. my_bars, hours.parquet and deutsch.csv are random walks, account.json and
+  weights.csv are small.
 - Of make the targets must exist. A line whose extra is not installed must end in one line that names it.
-- A `console` block shows what its command prints; the first `text` block what the first run does, with "..." for what
-  varies.
+- A `json` block must be read as JSON. A `console` block shows what its command prints; the first `text` block what the
+  first run does, with "..." for what varies.
 """
 
 import ast
@@ -24,6 +25,7 @@ import contextlib
 import functools
 import importlib.metadata
 import io
+import json
 import re
 import shlex
 import signal
@@ -35,6 +37,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hfinference import __main__ as commands_of_models
 from hftraining import __main__ as commands_of_runs
 from hftraining import base_model_trainer, train_with_profit
 from hftraining.core.command import run_command
@@ -44,7 +47,7 @@ from tests.yahoo_server import Chart, serving
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-KINDS = ("sh", "console", "text", "python")
+KINDS = ("sh", "console", "text", "python", "json")
 # Of what the first run prints: numbers, and the words that depend on them.
 VARIES = re.compile(r"\S*\d\S*|earned|lost|indistinguishable from chance|best so far, |\.\.\.")
 
@@ -63,7 +66,11 @@ NAMES = "AAPL,AMZN,C,GE,IBM,INTC,JPM,KO,MSFT,XOM"  # as few as are forecast rela
 SOME = (f"stocks.symbols=[{NAMES}]", "stocks.start=2011-06-01", "stocks.end=2017-03-31")
 ONE_TRIAL = ("hydra.sweeper.n_trials=1", "search.final_seeds=1", "search.workers=1", "search.folds=2")
 COUNTS = tuple(text.partition("=")[0] for text in ONE_TRIAL)
-SHORTER = {"leaks": ("--days", "1"), "portfolios": ("--kinds", "long_short")}
+SHORTER = {
+    "leaks": ("--days", "1"),
+    "portfolios": ("--kinds", "long_short"),
+    "evaluate": ("evidence.null_draws=20", "evidence.bootstrap_draws=100"),
+}
 PARSED = ("--gallery", "--from-commit")
 SCRIPTS = {
     "train_with_profit.py": ("--steps", "3", "--jobs", "1"),
@@ -110,6 +117,9 @@ def place(folder: Path) -> Path:
     german = tables["DEF"].assign(date=tables["DEF"]["date"].dt.strftime("%d.%m.%Y"))
     german.columns = ["Datum", "Erster", "Hoch", "Tief", "Schluss", "Volumen"]
     german.to_csv(folder / "deutsch.csv", sep=";", decimal=",", index=False)
+    (folder / "account.json").write_text('{"cash": 2500.0, "positions": {"AAPL": 10, "MSFT": 3}}')
+    weights = [("2014-01-06", "AAPL", 0.5), ("2014-01-06", "MSFT", 0.5), ("2015-03-02", "AAPL", 1.0)]
+    pd.DataFrame(weights, columns=["date", "symbol", "weight"]).to_csv(folder / "weights.csv", index=False)
     return folder
 
 
@@ -141,6 +151,9 @@ class Reader:
             self.train(words[2:], line, extra and extra[1])
         elif words[:3] == ["python", "-m", "hftraining"]:
             self.command(words[3:])
+        elif words[:3] == ["python", "-m", "hfinference"]:
+            words = [*self.with_runs(words[3:]), *SHORTER.get(words[3], ())]
+            assert self.inside(commands_of_models.main, words)[1]
         elif words[0] == "python" and words[1] in SCRIPTS:
             self.script(words[1], words[2:])
         elif words[0] == "cd":
@@ -169,7 +182,7 @@ class Reader:
     def command(self, words: list[str]) -> None:
         words = self.with_runs(words)
         if set(PARSED) & set(words):
-            commands_of_runs._parser().parse_args(words)
+            commands_of_runs._commands().parser.parse_args(words)
             return
         code, out = self.inside(commands_of_runs.main, [*words, *SHORTER.get(words[0], ())])
         assert code == 0 and out
@@ -295,7 +308,9 @@ def test_every_block_runs_as_it_is_written(page, yahoo, tmp_path):
                 if kind == "text":
                     texts.append(piece)
                 else:
-                    {"sh": reader.shell, "python": reader.python, "console": reader.console}[kind](piece)
+                    {"sh": reader.shell, "python": reader.python, "console": reader.console, "json": json.loads}[kind](
+                        piece
+                    )
             except Exception as error:
                 faults.append(f"{piece.strip()}\n    {type(error).__name__}: {str(error)[:2000]}")
     for text in texts:

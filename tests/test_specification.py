@@ -63,6 +63,7 @@ def test_one_stock_from_inside_hftraining(project):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_several_stocks_with_a_base_model_from_inside_hftraining(project):
     inside = project / "hftraining"
     few = "--data sample5 --model tiny --threads 1 --base-steps 20 --steps 10 --jobs 2".split()
@@ -80,6 +81,7 @@ def test_several_stocks_with_a_base_model_from_inside_hftraining(project):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_base_model_trainer_from_inside_hftraining_and_its_run_as_a_base_for_train_py(project):
     inside = project / "hftraining"
     shutil.copy(ROOT / "train.py", project)
@@ -99,6 +101,7 @@ def test_the_base_model_trainer_from_inside_hftraining_and_its_run_as_a_base_for
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_functions_return_a_model_and_its_run_folder(tmp_path):
     few = ["model=tiny", "training.threads=1"]
     model, path = train_with_profit.train_single_stock_with_profit(
@@ -116,6 +119,7 @@ def test_the_functions_return_a_model_and_its_run_folder(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_module_form_gives_the_same_help_as_the_script():
     for name in ("train_with_profit", "base_model_trainer"):
         script = python(f"{name}.py", "--help", cwd=ROOT / "hftraining")
@@ -164,6 +168,7 @@ def field(run: dict, text: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_each_option_for_a_single_stock_has_its_effect(bench, tmp_path):
     plain = bench("--stock", "S0")["stocks"]["S0"]
     assert of(plain, "result.json")["steps"] == 6
@@ -186,6 +191,7 @@ def test_each_option_for_a_single_stock_has_its_effect(bench, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_each_option_for_base_and_fine_tunes_has_its_effect(bench):
     plain = bench("--stocks", "S0", "--base-model", "--steps", "4")
     base, tuned = plain["base"], plain["stocks"]["S0"]
@@ -295,6 +301,7 @@ def killed_while_tuning(folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_fine_tune_disturbs_no_other_and_resume_finishes_the_rest(folder, tmp_path):
     output, process = killed_while_tuning(folder, tmp_path)
     checkpoints = output / "finetuned" / "S0"

@@ -33,7 +33,7 @@ def weights(folder):
 
 
 def steps_without_time(folder):
-    return re.sub(r', "seconds": [0-9.e-]+', "", (folder / "metrics.jsonl").read_text())
+    return re.sub(r', "(cpu_)?seconds": [0-9.e-]+', "", (folder / "metrics.jsonl").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,7 @@ def wait_for_step(base, process, step):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_before_its_first_checkpoint_and_stopped_by_sigterm_ends_like_the_undisturbed_one(
     undisturbed, tmp_path
 ):
@@ -102,6 +103,7 @@ def test_a_run_killed_before_its_first_checkpoint_and_stopped_by_sigterm_ends_li
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_five_sigkills_at_random_steps_end_with_the_weights_of_the_undisturbed_run(undisturbed, tmp_path):
     steps = sorted(random.SystemRandom().sample(range(3, 55), 5))
     print(f"killed after steps {steps}")

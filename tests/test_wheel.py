@@ -47,6 +47,7 @@ def test_the_wheel_has_every_module_config_and_data_file(wheel):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_stock_is_trained_from_an_unpacked_wheel_in_a_fresh_folder(wheel, tmp_path):
     wheel.extractall(tmp_path / "site")
     fresh = tmp_path / "fresh"

@@ -3,6 +3,7 @@
 tests/crash/every_point.py goes through all of them.
 """
 
+import os
 import random
 
 import pytest
@@ -12,6 +13,8 @@ from tests.crash.kinds import Scene, differences, scene
 from tests.crash.server import FULL, KILL, TEAR, Server
 
 KINDS = {"base": 6, "finetune": 6, "sweep": 4, "replay": 2}  # and how many points are tried
+if not os.environ.get("HFTRAINING_LONG"):
+    KINDS |= {"base": 3, "finetune": 3, "sweep": 2}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,7 @@ def test_a_run_killed_at_any_point_of_its_writing_and_resumed_ends_with_the_same
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_in_the_middle_of_a_write_and_resumed_ends_with_the_same_bytes_and_one_row(made):
     scene, wanted, points = made
     wrong = {point: tried(scene, point, TEAR, wanted) for point in drawn(points, count_of(scene) // 2, 2)}
@@ -56,6 +60,7 @@ def test_a_run_killed_in_the_middle_of_a_write_and_resumed_ends_with_the_same_by
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_meets_a_full_disk_says_so_in_one_line_and_is_resumed_once_there_is_space(made):
     scene, wanted, points = made
     wrong = {point: tried(scene, point, FULL, wanted) for point in drawn(points, count_of(scene) // 2, 3)}
@@ -63,6 +68,7 @@ def test_a_run_that_meets_a_full_disk_says_so_in_one_line_and_is_resumed_once_th
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made):
     scene, wanted, _ = made
     chance = random.Random(4)
