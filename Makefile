@@ -21,7 +21,7 @@ test-all: install oracles
 	$(BIN)/python -m pytest -q -n 2
 
 oracles: install
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev,oracles,baselines,portfolio,ray]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev,oracles,baselines,portfolio,ray,live]"
 
 lint: install
 	$(BIN)/ruff check .
