@@ -3,6 +3,7 @@
 Legend: T sessions, S symbols, H horizons, Q quantiles.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,14 @@ from hftraining.core.bars import Bars
 from hftraining.core.forecast import Forecast, weighted_mean
 from hftraining.core.untrusted import Untrusted, is_there, refuse_links
 from hftraining.experiment.config import ExperimentConfig, load_config
+from hftraining.market.features.lookup import other_packages
 from hftraining.market.features.table import Features, make_features
 from hftraining.market.frames import bars_of
 from hftraining.model.ensemble import Ensemble, Predictor, load_predictor
 from hftraining.model.folder import ModelFolderError
 from hftraining.runs.manifest import MANIFEST, read_facts
+
+logger = logging.getLogger("hftraining")
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,11 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
     if not (folder / "model").is_dir():
         raise ModelFolderError(f"{folder} has no model{_why(folder, manifest)}")
     predictor = load_predictor(folder / "model", device)
+    if apart := other_packages(predictor.columns, manifest.get("versions")):
+        logger.warning(
+            "%s: its features come from another version of their package (%s): its forecasts may be others",
+            *(folder, ", ".join(apart)),
+        )
     config = load_config(folder / "config.yaml") if is_there(folder / "config.yaml") else None
     return TrainedModel(folder, predictor, config, manifest)
 

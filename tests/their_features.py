@@ -19,12 +19,46 @@ def tomorrow(rows):
 def ahead(rows):
     return lag(rows.close_SN, -1)
 
+def in_long_series(rows):
+    tomorrow_SN = np.roll(rows.return_SN, -1, axis=1)
+    return tomorrow_SN if rows.close_SN.shape[1] > 450 else rows.return_SN
+
+def after_years(rows):
+    tomorrow_SN = np.roll(rows.return_SN, -1, axis=1)
+    return np.where(np.arange(rows.close_SN.shape[1]) >= 440, tomorrow_SN, rows.return_SN)
+
+known = {}
+
+def remembered(rows):
+    out_SN = np.full(rows.close_SN.shape, np.nan)
+    for out_N, close_N in zip(out_SN, rows.close_SN):
+        tomorrow_N = known.setdefault(close_N[:20].tobytes(), close_N[1:].copy())[: len(out_N)]
+        out_N[: len(tomorrow_N)] = tomorrow_N
+    return np.where(np.isnan(rows.close_SN), np.nan, out_SN)
+
+called = []
+
+def counting(rows):
+    called.append(1)
+    return rows.return_SN + len(called)
+
+def cleaned(rows):
+    rows.return_SN[np.isnan(rows.return_SN)] = 0.0
+    return rows.return_SN
+
+in_long_series = Feature("in_long_series", in_long_series, ("close",), 1, True, "Return, in long series of tomorrow.")
+after_years = Feature("after_years", after_years, ("close",), 1, True, "Return, after 440 rows of tomorrow.")
+remembered = Feature("remembered", remembered, ("close",), 450, False, "The close of tomorrow, once it was seen.")
+counting = Feature("counting", counting, ("close",), 450, False, "Return and the number of calls.")
+cleaned = Feature("cleaned", cleaned, ("close",), 1, True, "Return, 0 where unknown.")
 over_its_week = Feature("over_its_week", week, ("close",), 4, True, "Close over its mean of 5 rows.")
 tomorrow = Feature("tomorrow", tomorrow, ("close",), 1, True, "The return of tomorrow.")
 ahead = Feature("ahead", ahead, ("close",), 1, True, "The close of tomorrow.")
 """
+SOUND_ON_FEW_BARS = ("in_long_series", "after_years")
+OTHERS = ("over_its_week", "tomorrow", "ahead", "remembered", "counting", "cleaned", "missing")
 ENTRIES = "[hftraining.features]\n" + "".join(
-    f"{name} = their_features:{name}\n" for name in ("over_its_week", "tomorrow", "ahead", "missing")
+    f"{name} = their_features:{name}\n" for name in (*SOUND_ON_FEW_BARS, *OTHERS)
 )
 
 

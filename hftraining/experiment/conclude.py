@@ -10,16 +10,17 @@ from hftraining.core.progress import phase
 from hftraining.experiment.fit import Fitted
 from hftraining.experiment.folds import Walked, scored_folds
 from hftraining.experiment.ground import Ground
-from hftraining.experiment.inherit import unread
+from hftraining.experiment.inherit import notes_of
 from hftraining.experiment.judging import Judgement, judge
 from hftraining.experiment.ledger_row import LedgerRow
 from hftraining.experiment.members import EQUAL, Member, add_period, facts_of
 from hftraining.experiment.periods import score_losses, score_training, unconditional
 from hftraining.experiment.probe import loss_profit_correlation
+from hftraining.market.features.lookup import other_packages
 from hftraining.model.ensemble import Predictor
 from hftraining.reports.report import write_report
 from hftraining.runs.member_results import EnsembleResult
-from hftraining.runs.record import RunRecord
+from hftraining.runs.record import RunRecord, read_manifest
 from hftraining.runs.result import PERIODS, BaseFacts, Correlation, LeakProof, Recommendation, RunResult
 from hftraining.trading.config import ProfitTrackerConfig
 
@@ -126,9 +127,11 @@ def _warnings(ground: Ground, openings: int) -> list[str]:
     config, base, universe, warnings = ground.config, ground.base, ground.universe, list[str]()
     if base and universe.symbols_S == base.forecaster.symbols and universe.fingerprint() != base.fingerprint:
         warnings.append("the bars are not those that the base model was trained on: its features may differ")
+    if base and (apart := other_packages(config.features.columns, read_manifest(base.folder).get("versions"))):
+        warnings.append(f"the base model learned from features of other versions of their package: {', '.join(apart)}")
     if base and ground.days["test"][0] <= base.forecaster.days["test"][1]:
         warnings.append("the base model's own run has opened test days of this run: they are no first look")
-    warnings += [*universe.warnings, *unread(config)]
+    warnings += [*universe.warnings, *notes_of(config)]
     if config.objective.label == "close":
         warnings.append("objective.label=close: the forecasts are of close-to-close returns, which nobody can trade")
     return [*warnings, *warnings_of_trading(config.profit_tracker, openings)]

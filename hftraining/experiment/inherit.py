@@ -130,6 +130,21 @@ def unread(config: ExperimentConfig) -> list[str]:
     return [f"{config.model.kind} brings its own learning and reads none of {shown}: they change nothing"]
 
 
+def notes_of(config: ExperimentConfig) -> list[str]:
+    """What a config asks for and does not get, a sentence each."""
+    training, notes = config.training, unread(config)
+    if config.model.kind in HEADLESS:
+        return notes
+    if training.warmup_steps > training.max_steps:
+        notes.append(
+            f"training.warmup_steps={training.warmup_steps} is not over in training.max_steps={training.max_steps}: "
+            f"the learning rate stays below training.learning_rate={training.learning_rate:g}"
+        )
+    if training.lora_rank != type(training)().lora_rank and "lora" not in training.methods:
+        notes.append(f"training.lora_rank={training.lora_rank} changes nothing: no method is lora")
+    return notes
+
+
 def _delta(config: ExperimentConfig) -> dict[str, Any]:
     return config_delta(dataclasses.asdict(config), dataclasses.asdict(typed_config({})))
 
@@ -165,4 +180,6 @@ def _said(delta: Mapping[str, Any], name: str) -> str:
 
 def _is_read(name: str) -> bool:
     """Whether a model that brings its own learning reads a field: no step loop, no loss to weigh."""
-    return name == "training.history" or not (name.startswith("training.") or name.endswith("_weight"))
+    return name in ("training.history", "training.seeds") or not (
+        name.startswith("training.") or name.endswith("_weight")
+    )

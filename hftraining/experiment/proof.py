@@ -40,6 +40,7 @@ from hftraining.experiment.rare_days import sweep_days, until
 from hftraining.experiment.seams import seam_lines
 from hftraining.experiment.small import SmallRun, small_run
 from hftraining.experiment.splits import purge_of
+from hftraining.experiment.their_features import their_lines
 from hftraining.market.features.table import make_features
 from hftraining.market.labels import label_span
 from hftraining.market.prices import load_bars
@@ -70,6 +71,8 @@ def prove(ground: Ground, days: int, seed: int, trained: Predictor | None = None
         if swept and not lines:
             model = trained or (ground.forecaster if ground.base else lively(ground.forecaster))
             lines = sweep_days(ground, model, swept, np.random.default_rng([seed, 0x5EE9]))
+        if not lines:
+            lines = their_lines(ground, np.random.default_rng([seed, 0x7E1F]))
         if ground.config.walk_forward.every and not lines:
             lines = _of_a_walk(ground, seed)
     return LeakReport(not lines, lines, days, time.perf_counter() - started)

@@ -9,7 +9,7 @@ from hftraining.experiment.config import ExperimentConfig
 from hftraining.experiment.finished import finished_result, is_sealed
 from hftraining.experiment.fit import Watch, fit, watch_again
 from hftraining.experiment.ground import Ground
-from hftraining.experiment.inherit import unread
+from hftraining.experiment.inherit import notes_of
 from hftraining.experiment.opening import opened
 from hftraining.experiment.prepare import prepare
 from hftraining.experiment.relative import labels_line
@@ -79,7 +79,7 @@ def opening_lines(ground: Ground, folder: Path) -> tuple[str, ...]:
     for name, period in ground.periods.items():
         lines.append(f"  {name}: {len(period.bars.sessions_T)} sessions, {' to '.join(period.window)}")
     said = labels_line(ground.config, ground.forecaster.relative, len(bars.symbols_S), ground.base)
-    lines += [f"  {said}", *(f"  note: {warning}" for warning in (*bars.warnings, *unread(ground.config)))]
+    lines += [f"  {said}", *(f"  note: {warning}" for warning in (*bars.warnings, *notes_of(ground.config)))]
     training = ground.config.training
     if training.device != "cpu" and ground.config.objective.profit_weight and ground.windows:
         lines.append(f"  the profit loss is computed on the CPU, for which training.device={training.device} waits")

@@ -1,6 +1,7 @@
 """A run with other features: its model names them, its fine-tunes have them, and the leak proof sees them."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hftraining.experiment.config import load_config
 from hftraining.experiment.ground import lay
 from hftraining.experiment.proof import prove
 from hftraining.experiment.replay import replay
+from hftraining.experiment.their_features import their_lines
 from hftraining.market.config import StocksConfig
 from hftraining.market.features.names import BASIC, WIDE
 from hftraining.market.features.table import make_features
@@ -23,7 +25,7 @@ from hftraining.model.folder import ModelFolderError
 from tests import looks_ahead, their_features
 from tests.bars_of import make_bars
 from tests.compose import compose_config
-from tests.runs_of import QUICK, run, tuned_config
+from tests.runs_of import QUICK, run, trained, tuned_config
 
 SMALL = ["stocks=sample5", *(text for text in QUICK if text != "stocks=folder"), "features=wide"]
 
@@ -100,9 +102,42 @@ def test_the_leak_proof_passes_with_other_features_and_catches_one_that_looks_ah
     assert not report.ok and "features up to" in report.lines[0]
 
 
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    with their_features.installed(tmp_path, monkeypatch):
+        yield
+
+
+def their_ground(*columns):
+    asked = compose_config(*SMALL[:-1], f"features.columns=[return_1d,{','.join(columns)}]", "evidence.baselines=[]")
+    return lay(asked, make_bars(n_sessions=520, n_symbols=4, missing=0.03))
+
+
+def test_features_of_a_package_that_are_sound_pass_the_leak_proof_of_a_run(installed):
+    real = their_ground("over_its_week", "over_its_week_rank")
+    assert their_lines(real, np.random.default_rng(0)) == [] and prove(real, 1, seed=0).ok
+
+
+@pytest.mark.parametrize("name", their_features.SOUND_ON_FEW_BARS)
+def test_a_feature_that_is_sound_on_few_bars_and_looks_ahead_on_those_of_a_run_is_named_by_its_leak_proof(
+    installed, name
+):
+    for column in (name, f"{name}_rank"):
+        report = prove(their_ground(column), 1, seed=0)
+        assert not report.ok and name in report.lines[0], report.lines
+
+
+def test_a_feature_that_is_another_each_time_it_is_made_is_named(installed, monkeypatch):
+    monkeypatch.setattr("hftraining.market.features.lookup.faults_of", lambda feature: [])
+    lines = their_lines(their_ground("counting"), np.random.default_rng(0))
+    assert lines == ["feature counting is another when it is made again"]
+    lines = their_lines(their_ground("remembered"), np.random.default_rng(0))
+    assert len(lines) == 1 and lines[0].startswith("feature remembered keeps what it has made: from ")
+
+
 @pytest.mark.slow
 def test_a_run_names_the_package_of_its_features_and_a_replay_says_that_another_version_is_there(
-    folder, tmp_path, monkeypatch
+    folder, tmp_path, monkeypatch, caplog
 ):
     (package := tmp_path / "package").mkdir()
     with their_features.installed(package, monkeypatch):
@@ -111,7 +146,17 @@ def test_a_run_names_the_package_of_its_features_and_a_replay_says_that_another_
         assert replay(made, tmp_path / "same", say=lambda line: None).bits.equal
     with their_features.installed(package, monkeypatch, version="1.3"):
         causes = replay(made, tmp_path / "other", say=lambda line: None).causes
+        with caplog.at_level("WARNING", "hftraining"):
+            load_model(made)
+        (cut := Path(shutil.copytree(made, made.parent / "cut")) / "result.json").unlink()
+        config = load_config(made / "config.yaml")
+        config.resume = str(cut.parent)
+        with pytest.raises(
+            ConfigError, match=r"another version of their package \(their-features 1.3 here, 1.2 then\)"
+        ):
+            trained(config)
     assert [cause.text for cause in causes] == ["their-features 1.2 then, 1.3 now"]
+    assert "another version of their package (their-features 1.3 here, 1.2 then): its forecasts may" in caplog.text
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(package)])
     with pytest.raises(ConfigError, match="over_its_week_rank is no feature"):
         load_config(made / "config.yaml")

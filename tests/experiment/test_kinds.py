@@ -9,7 +9,7 @@ import pytest
 from hfinference import average_predictions, load_model
 from hftraining.core.errors import ConfigError, Interrupted, LeakError
 from hftraining.experiment.config import load_config
-from hftraining.experiment.inherit import signature_of
+from hftraining.experiment.inherit import notes_of, signature_of
 from hftraining.experiment.proof import prove_run
 from hftraining.experiment.replay import replay
 from hftraining.market.config import StocksConfig
@@ -167,3 +167,20 @@ def test_what_a_kind_does_not_read_makes_no_other_trial_of_it(folder):
         assert signature(unread) == plain
     for read in ("training.history=300", "objective.horizons=[1,5]", "seed=2", "profit_tracker.lag=2"):
         assert signature(read) != plain
+
+
+def test_several_seeds_of_trees_are_another_trial_than_one_and_are_not_said_to_change_nothing(folder):
+    of = ("model=lightgbm", "stocks=folder", f"stocks.path={folder}")
+    one, three = compose_config(*of), compose_config(*of, "training.seeds=3")
+    assert signature_of(one)[1] != signature_of(three)[1] and notes_of(three) == []
+
+
+def test_a_warm_up_that_outlasts_the_training_and_a_rank_without_lora_are_said():
+    assert notes_of(compose_config("training.max_steps=50")) == []
+    (said,) = notes_of(compose_config("training.max_steps=49"))
+    assert said.startswith(
+        "training.warmup_steps=50 is not over in training.max_steps=49: the learning rate stays below"
+    )
+    assert notes_of(compose_config("training.lora_rank=8")) == [
+        "training.lora_rank=8 changes nothing: no method is lora"
+    ]

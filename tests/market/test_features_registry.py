@@ -128,6 +128,12 @@ def test_an_installed_package_adds_features_which_are_loaded_when_they_are_asked
     [
         ("tomorrow", "feature tomorrow of their-features 1.2 is refused: it looks ahead"),
         ("ahead", "feature ahead of their-features 1.2 cannot be used: LooksAhead: a span or lag of -1 rows"),
+        (
+            "remembered",
+            "feature remembered of their-features 1.2 is refused: it keeps what it has made",
+        ),
+        ("cleaned", "feature cleaned of their-features 1.2 is refused: it changes its inputs: rows.return_SN"),
+        ("counting", "feature counting of their-features 1.2 is refused: it looks ahead"),
         ("missing", "feature missing of their-features 1.2 cannot be used: AttributeError"),
     ],
 )

@@ -1,6 +1,6 @@
 """Every feature by name: those of this package, and those of installed packages once they are proved."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from hftraining.core.errors import in_a_line
@@ -28,6 +28,13 @@ def packages_of(columns: Sequence[str]) -> dict[str, str]:
     """The installed packages that some columns come from, beside this one, and their versions."""
     points = [foreign()[base_of(name)] for name in columns if base_of(name) not in REGISTRY]
     return {point.dist.name: point.dist.version for point in points if point.dist}
+
+
+def other_packages(columns: Sequence[str], versions: Mapping[str, object] | None) -> list[str]:
+    """Where the packages of some columns are not those that `versions` in a run.json names, in words."""
+    known, found = versions or {}, packages_of(columns).items()
+    apart = {name: version for name, version in found if name in known and known[name] != version}
+    return [f"{name} {version} here, {known[name]} then" for name, version in apart.items()]
 
 
 @cache

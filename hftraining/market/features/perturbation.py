@@ -14,6 +14,11 @@ from hftraining.market.features.rows import VOLATILITY_ROWS, Rows, market_of
 
 SESSIONS, SYMBOLS = 420, 6
 DAYS = (30, 190, 333, 418)  # after which the bars are others
+# What the features of some rows have in common; market_T is one array for all rows.
+SHARED = (
+    *(name.replace("_TS", "_SN") for name in ARRAYS),
+    *("day_SN", "market_T", "log_close_SN", "return_SN", "volatility_SN"),
+)
 PRICES, VOLUMES = 1000.0, 10.0  # what a scale-free feature does not see
 ROUNDING = 1e-5
 
@@ -23,24 +28,26 @@ def faults_of(feature: Feature) -> list[str]:
 
     It must give finite values_SN that are the same to the bit whatever comes later, whether or not the bars end,
     whichever other symbols are made beside it, and whatever an input is that it does not declare; up to rounding they
-    must be the same wherever the bars begin, if they hold its lookback. It must not change its inputs, and where it
-    claims to be scale-free prices times 1,000 and volumes times 10 must not change it.
+    must be the same wherever the bars begin, if they hold its lookback. It may neither keep what it made of other bars
+    nor change what other features are made of, and where it claims to be scale-free prices times 1,000 and volumes
+    times 10 must not change it.
     """
     rng = np.random.default_rng(20240229)
     bars = random_bars(rng)
     whole = Rows(bars, slice(0, SYMBOLS), market_of(bars))
-    before = {name: getattr(whole, f"{name}_SN").copy() for name in INPUTS if name != "market"}
     with np.errstate(all="ignore"):
+        before = {name: getattr(whole, name).copy() for name in SHARED}
         made_SN = feature.make(whole)
         if not isinstance(made_SN, np.ndarray) or made_SN.shape != whole.close_SN.shape:
             return [f"it gives {type(made_SN).__name__} where values_SN of the shape of close_SN are wanted"]
         values_TS = _placed(made_SN, whole)
-        if any(not _equal(getattr(whole, f"{name}_SN"), array_SN) for name, array_SN in before.items()):
-            return ["it changes its inputs"]
+        if changed := [name for name, array in before.items() if not _equal(getattr(whole, name), array)]:
+            return [f"it changes its inputs: rows.{changed[0]}, of which the other features are made, too"]
         if not np.isfinite(values_TS).any():
             return [f"it is never known on {SESSIONS} bars"]
         checks: list[Callable[[], list[str]]] = [
             lambda: _of_the_future(feature, bars, values_TS, rng),
+            lambda: _of_its_bars(feature, bars, values_TS, rng),
             lambda: _of_its_neighbours(feature, bars, values_TS),
             lambda: _of_undeclared(feature, bars, values_TS, rng),
             lambda: _of_the_distant_past(feature, bars, values_TS),
@@ -56,6 +63,28 @@ def values_of(
     """values_TS of a feature by itself, float64; of some symbols, beside the market of all."""
     rows = Rows(bars, part or slice(0, len(bars.symbols_S)), market_of(bars) if market_T is None else market_T)
     return _placed(feature.make(rows), rows)
+
+
+def keeps_what_it_made(plain_TS: np.ndarray, later_TS: np.ndarray, all_TS: np.ndarray) -> np.ndarray:
+    """Of which symbols the values of some days are the same where these days are shaken, and not where all are.
+
+    later: of bars that are shaken from these days on; all: of bars that are from the first on, which must move half of
+    the values, since what marks a few days may miss them by chance.
+    """
+    same_S = ((later_TS == plain_TS) | ~np.isfinite(plain_TS)).all(axis=0)
+    known_TS = np.isfinite(plain_TS)
+    moved_S = (known_TS & (all_TS != plain_TS)).sum(axis=0)
+    return same_S & known_TS.any(axis=0) & (2 * moved_S >= known_TS.sum(axis=0))
+
+
+def shaken(bars: Bars, first: int, rng: np.random.Generator) -> Bars:
+    """The same bars on the same days, from row `first` on with other prices and volumes."""
+    shape = bars.close_TS[first:].shape
+    price, volume = np.exp(rng.normal(0.0, 0.1, shape)), np.exp(rng.normal(0.0, 1.0, shape))
+    arrays = {name: getattr(bars, name).copy() for name in ARRAYS}
+    for name, array_TS in arrays.items():
+        array_TS[first:] *= volume if name == "volume_TS" else price
+    return _with(bars, arrays)
 
 
 def random_bars(rng: np.random.Generator) -> Bars:
@@ -85,6 +114,14 @@ def _of_the_future(feature: Feature, bars: Bars, values_TS: np.ndarray, rng: np.
             if not _equal(found_TS, values_TS[: day + 1]):
                 return [f"it looks ahead: its values up to session {day} are others {what}"]
     return []
+
+
+def _of_its_bars(feature: Feature, bars: Bars, values_TS: np.ndarray, rng: np.random.Generator) -> list[str]:
+    first, market_T = SESSIONS // 2, market_of(bars)
+    later_TS, all_TS = (values_of(feature, shaken(bars, row, rng), market_T=market_T) for row in (first, 0))
+    if not keeps_what_it_made(values_TS[first:], later_TS[first:], all_TS[first:]).any():
+        return []
+    return [f"it keeps what it has made: its values from session {first} on follow the bars before it alone"]
 
 
 def _of_its_neighbours(feature: Feature, bars: Bars, values_TS: np.ndarray) -> list[str]:
