@@ -161,12 +161,19 @@ def _refuse_few(config: ExperimentConfig, n_symbols: int) -> None:
 def windows_of(config: ExperimentConfig, bars: Bars, lesson: Lesson, forecaster: Forecaster) -> WindowSampler:
     """The windows of the training days; the forecaster numbers their symbols.
 
-    Raises MarketDataError where none fits, ConfigError for more parts or processes than a batch has windows.
+    Raises MarketDataError where none fits, ConfigError for more parts or processes than a batch has windows, and for
+    stocks that would learn alone to look across.
     """
     training = config.training
     shape = (training.window, training.batch_size, training.symbols_per_window)
     arrays = (lesson.scaled_TSF, lesson.known_TS, lesson.labels_TSH)
     windows = WindowSampler(bars, *arrays, lesson.train, *shape, forecaster.numbers_of(bars.symbols_S))
+    if config.model.cross_asset and windows.places < 2 <= len(bars.symbols_S):
+        raise ConfigError(
+            f"model.cross_asset=true: with training.symbols_per_window={training.symbols_per_window} and batch_size="
+            f"{training.batch_size} each stock would be alone in training, and beside all others in forecasts: use at "
+            "least 2, better as many as there are"
+        )
     n_windows, parts = windows.windows_per_batch, training.accumulate * training.processes
     if parts > n_windows:
         asked = [f"training.{name}={n}" for name in ("accumulate", "processes") if (n := getattr(training, name)) > 1]

@@ -36,7 +36,10 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
     base = BaseRun.open(str(asked["init_from"]), asked["training"]["device"])
     values = dataclasses.asdict(typed_config({k: v for k, v in base.config.items() if k not in OWN}))
     values["walk_forward"] = dataclasses.asdict(WalkForwardConfig())  # of the base: how its model came about
+    theirs = {name: values["training"][name] for name in ("batch_size", "symbols_per_window")}
     values["training"] |= composed(config_name="training/finetune")["training"]
+    if values["model"]["cross_asset"]:  # windows of one stock, as for a specialist, would teach it to look at nobody
+        values["training"] |= theirs
     values["stocks"] |= {"refresh": False, "name": "finetune"}
     wanted, defaults = flatten(asked), flatten(dataclasses.asdict(typed_config({})))
     keys = [text.lstrip("+~").split("=")[0] for text in overrides]

@@ -15,7 +15,7 @@ from hftraining.market.prices import load_bars
 from hftraining.reports.compare import compare
 from hftraining.training.checkpoint import Checkpoints
 from tests.compose import compose_config
-from tests.runs_of import FAST, QUICK, placed, trained, tune
+from tests.runs_of import FAST, QUICK, placed, trained, tune, tuned_config
 
 pytestmark = pytest.mark.slow  # whole runs
 
@@ -88,6 +88,11 @@ def test_a_network_is_fine_tuned_by_every_method_and_keeps_what_it_knows_of_its_
         assert vars(candidate.model.config) == vars(before.model.config)
         if before.model.symbols is not None and method in ("head", "lora"):
             assert (candidate.model.symbols.weight == before.model.symbols.weight).all()
+
+
+def test_the_fine_tune_of_a_network_that_looks_across_stocks_has_the_windows_of_its_base(made, tmp_path):
+    tuning = tuned_config(Path(made[0]["folder"]), tmp_path, "training.batch_size=4", symbol="S0,S1,S2").training
+    assert tuning.symbols_per_window == (2 if made[1] == "transformer" else 1)
 
 
 def test_the_symbols_of_a_network_are_learned_and_its_folder_is_read_back(made, folder):

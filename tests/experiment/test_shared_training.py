@@ -188,6 +188,12 @@ def test_more_processes_than_windows_are_refused_with_both_numbers(bars):
         ground_of(bars, "training.processes=2", "training.accumulate=3")
 
 
+def test_stocks_that_would_learn_alone_to_look_at_each_other_are_refused(bars):
+    ground_of(bars, "model.cross_asset=true", "training.symbols_per_window=2")
+    with pytest.raises(ConfigError, match=r"model\.cross_asset=true: with training\.symbols_per_window=1 .* alone in"):
+        ground_of(bars, "model.cross_asset=true", "training.symbols_per_window=1")
+
+
 @pytest.mark.parametrize(
     ("override", "line"),
     [
