@@ -85,7 +85,7 @@ def _scattered(
     other = other_future(seen, first, rng)
     is_past_TS = np.arange(n_sessions)[:, None] <= rng.integers(first, n_sessions - 1, n_symbols)
     mixed = {name: np.where(is_past_TS, getattr(seen, name), getattr(other, name)) for name in ARRAYS}
-    made_TSF = make_features(replace(seen, **mixed), bases, market_T=market_T).values_TSF  # type: ignore[arg-type]
+    made_TSF = make_features(replace(seen, **mixed), bases, market_T=market_T).values_TSF
     is_past_TS1 = is_past_TS[:, :, None]
     names = _apart(bases, np.where(is_past_TS1, made_TSF, 0.0), np.where(is_past_TS1, plain_TSF, 0.0))
     return [f"feature {name} of a stock changes with its later bars" for name in names]
