@@ -17,9 +17,14 @@ from hftraining.experiment.splits import splits_of
 from hftraining.market.features.rows import VOLATILITY_ROWS
 from hftraining.market.labels import BETA_LEAST
 from hftraining.market.windows import Splits
+from hftraining.model.config import WINDOWED
 
 MOST_SYMBOLS = 10  # all symbols are treated alike, so a few are enough
-WINDOW, STEPS, DRAWS = 32, 3, (20, 100)  # sessions of a training window; training steps; of null band and bootstrap
+WINDOW, STEPS, DRAWS = (
+    32,
+    3,
+    (20, 100),
+)  # sessions of a training window, see _window; training steps; of null band and bootstrap
 SEEDS = 2  # of more, what holds for two holds for all
 TRAIN_ROWS, JUDGED_ROWS = 120, 60  # sessions, at least
 FEW, NEWLY = 4, 8  # symbols, fewer than which none is listed late; sessions since a new listing
@@ -86,7 +91,7 @@ def small_run(ground: Ground, rng: np.random.Generator, border: int | None = Non
     purge = config.profit_tracker.lag + max(config.objective.horizons)
     relative = ground.forecaster.relative
     unlabelled = BETA_LEAST if relative == "residual" else VOLATILITY_ROWS  # rows, after the first
-    n_train = unlabelled + 1 + max(TRAIN_ROWS, 3 * purge + WINDOW)
+    n_train = unlabelled + 1 + max(TRAIN_ROWS, 3 * purge + _window(config))
     n_judged = max(JUDGED_ROWS, purge + 20)
     own = universe.columns_of(ground.bars.symbols_S)
     present_TS = universe.present_TS
@@ -140,6 +145,12 @@ def _choose(columns: list[int], count_S: np.ndarray, wanted: float, room: int, r
     return sorted(first + [s for s in shuffled if s not in first][: room - len(first)])
 
 
+def _window(config: ExperimentConfig) -> int:
+    """Sessions of a training window: few, but all that a kind which reads a window anew sees for a forecast."""
+    least = config.model.context if config.model.kind in WINDOWED else 0
+    return min(config.training.window, max(WINDOW, least))
+
+
 def _small(config: ExperimentConfig, symbols: list[str], valid: str, test: str) -> ExperimentConfig:
     training = config.training
     null_draws, bootstrap_draws = DRAWS
@@ -157,7 +168,7 @@ def _small(config: ExperimentConfig, symbols: list[str], valid: str, test: str) 
             seeds=min(training.seeds, SEEDS),
             compile=False,  # which takes minutes, and computes the same
             batch_size=min(training.symbols_per_window, len(symbols)),  # one window
-            window=min(training.window, WINDOW),
+            window=_window(config),
             warmup_steps=0,
             history=training.history if training.history >= TRAIN_ROWS else 0,  # fewer days may be too few here
             checkpoint_every=STEPS,

@@ -22,8 +22,9 @@ from hftraining.experiment.small import MOST_SYMBOLS, small_run
 from hftraining.market.features.scaler import Scaler
 from hftraining.market.prices import load_bars
 from hftraining.market.windows import WindowSampler
+from hftraining.model.config import HEADLESS
 from tests.bars_of import make_bars
-from tests.compose import compose_config
+from tests.compose import CONF, compose_config
 from tests.runs_of import QUICK, tuned_config
 
 SMALL = ["stocks=sample5", *(text for text in QUICK if text != "stocks=folder")]
@@ -78,6 +79,25 @@ def test_a_sealed_run_is_proved_without_its_test_days(bars, monkeypatch):
     last = max(small_run(real, np.random.default_rng(seed)).bars.sessions_T[-1] for seed in range(20))
     assert last < bars.sessions_T[real.splits.test.start]
     assert prove(real, 2, seed=0).ok
+
+
+@pytest.mark.parametrize("option", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
+def test_every_option_of_the_group_model_is_made_small_as_it_comes(bars, option):
+    if option == "lightgbm":
+        pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install -e '.[baselines]'")
+    sizes = () if option not in ("base", "large") else ("model.hidden_size=32", "model.num_heads=2")
+    real = lay(compose_config("stocks=sample5", f"model={option}", *sizes, "evidence.baselines=[]"), bars)
+    small = small_run(real, np.random.default_rng(0), real.splits.valid.start)
+    windows = small.ground().windows
+    assert (windows is None) == (option in HEADLESS)
+    if windows:
+        assert windows.window == (64 if option == "patchtst" else 32)
+
+
+def test_a_kind_that_reads_more_bars_than_a_small_run_has_in_a_window_is_proved(bars):
+    overrides = ("model=mlp", "model.hidden_size=8", "model.context=40", "training.window=64")
+    real = lay(compose_config("stocks=sample5", *overrides, "evidence.baselines=[]"), bars)
+    assert prove(real, 1, seed=0).lines == []
 
 
 @pytest.mark.parametrize("model", ["transformer", "ridge", "lightgbm"])
