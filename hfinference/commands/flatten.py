@@ -17,13 +17,19 @@ def add_to(commands: Commands) -> None:
 
 
 def _flatten(options: argparse.Namespace) -> Answer:
-    from hfinference.live.latch import account_folder, flatten, halt_of
+    from hfinference.live.latch import OVER, account_at_work, flatten, going_on_beside, halt_of, is_over
 
-    folder = account_folder(options.run, options.journal)
+    folder = account_at_work(options.run, options.journal)
     reason = flatten(folder, options.reason)
     halted = halt_of(folder)
     print(f"the next decision closes all positions and opens none, and then the account halts: {reason}")
     if halted:
         print(f"it is halted now ({halted.name}): {halted.reason}; resume it, and the closing orders are sent")
     print(f"account: {folder}")
-    return EXIT_DONE, {"folder": str(folder), "reason": reason, "halted": asdict(halted) if halted else None}
+    if is_over(folder):
+        print(OVER)
+    others = list(map(str, going_on_beside(folder)))
+    for other in others:
+        print(f"note: the account {other} goes on trading: --journal {other} names it")
+    values = {"folder": str(folder), "reason": reason, "halted": asdict(halted) if halted else None}
+    return EXIT_DONE, values | {"going_on": others}

@@ -19,19 +19,21 @@ def account_arguments(parser: argparse.ArgumentParser) -> None:
     """Those that name a paper account."""
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that is paper traded")
     parser.add_argument(
-        "--journal", type=Path, metavar="FOLDER", help="of the account; by default the one of the run traded last"
+        "--journal", type=Path, metavar="FOLDER", help="of the account; by default the one of the run at work"
     )
 
 
 def _halt(options: argparse.Namespace) -> Answer:
-    from hfinference.live.latch import account_folder, halt, traded_beside
+    from hfinference.live.latch import OVER, account_at_work, going_on_beside, halt, is_over
 
-    folder = account_folder(options.run, options.journal)
+    folder = account_at_work(options.run, options.journal)
     found = halt(folder, options.reason)
     print(f"halted since {found.at}: {found.reason}")
     print(f"account: {folder}")
-    others = list(map(str, traded_beside(folder)))
+    if is_over(folder):
+        print(OVER)
+    others = list(map(str, going_on_beside(folder)))
     for other in others:
-        print(f"note: a trader goes on with {other}, which --journal {other} halts")
+        print(f"note: the account {other} is not halted: --journal {other} halts it")
     halted = {"name": found.name, "reason": found.reason, "at": found.at}
     return EXIT_DONE, {"folder": str(folder), "halted": halted, "not_halted": others}

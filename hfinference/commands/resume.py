@@ -15,9 +15,9 @@ def add_to(commands: Commands) -> None:
 
 
 def _resume(options: argparse.Namespace) -> Answer:
-    from hfinference.live.latch import account_folder, resume
+    from hfinference.live.latch import account_to_resume, resume
 
-    folder = account_folder(options.run, options.journal)
+    folder = account_to_resume(options.run, options.journal)
     found = resume(folder)
     for row in found.lifted:
         print(f"lifted: halted since {row.at} ({row.name}): {row.reason}")

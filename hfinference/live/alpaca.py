@@ -129,6 +129,9 @@ class AlpacaDesk:
                 orders.append(Order(key, day, symbol, side, abs(change) * NANO))
         return orders
 
+    def close_only(self) -> None:
+        """Nothing: with lag 2, which is refused, an earlier decision would wait."""
+
     def withdraw(self) -> None:
         """Nothing: a decision is nowhere but in the journal."""
 

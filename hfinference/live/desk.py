@@ -37,6 +37,9 @@ class Desk(Protocol):
     def decide(self, journal: Journal, bars: Bars, weights_S: np.ndarray) -> list[Order]:
         """The orders for the next open that lead to these weights, as planned ones; nothing is written."""
 
+    def close_only(self) -> None:
+        """Before `decide`: of what earlier sessions have decided, and nobody was told yet, only closing is left."""
+
     def withdraw(self) -> None:
         """Forget what was decided: it may not be sent."""
 

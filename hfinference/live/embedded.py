@@ -128,6 +128,13 @@ class EmbeddedDesk:
                 orders.append(Order(order_id(journal.id, decided, symbol), decided, symbol, side, abs(change)))
         return orders
 
+    def close_only(self) -> None:
+        """With lag 2 an order of the session before still waits: drop it where it would open or enlarge a position."""
+        book_S = self.engine.book_S
+        order_S, held_S = book_S["order"], book_S["shares"]
+        turns_S = order_S * held_S < 0.0
+        book_S["order"] = np.where(turns_S, 0.0, np.where(np.abs(order_S) > np.abs(held_S), np.nan, order_S))
+
     def withdraw(self) -> None:
         """Forget every order that is not filled."""
         self.engine.book_S["order"] = self.engine.book_S["later"] = np.nan

@@ -24,6 +24,7 @@ from hftraining.core.untrusted import SMALL, Untrusted, is_there, parse_json, re
 from hftraining.runs.lock import FolderLock
 
 FILE, LATCH = "journal.sqlite", "HALT"
+REPLAY = "replay"  # the fact of a replay: its first and last day
 APPLICATION = 0x68667470  # in the header of the file
 BUSY_SECONDS = 10.0
 MOST_BYTES = 64 * 2**20  # of one value
@@ -111,6 +112,16 @@ class JournalFile:
             journal.close()
             raise
         return journal
+
+    @classmethod
+    def fact_of(cls, folder: Path, name: str) -> Any:
+        """One fact of the journal of a folder, which is not verified; None where it has none. Raises as `read`."""
+        journal = cls._connected(folder, None, _utc_now, "rw")
+        try:
+            found = journal._query("SELECT value FROM facts WHERE key = ?", (name,))
+            return journal._parsed(found[0][0], f"the fact {name}") if found else None
+        finally:
+            journal._connection.close()
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hfinference.live.entries import HaltRow
 from hfinference.live.journal import Journal
-from hfinference.live.journal_file import FILE, LATCH, latch_of, named, take_away
+from hfinference.live.journal_file import FILE, LATCH, REPLAY, latch_of, named, take_away
 from hfinference.live.risk import Halt, RiskLimits, check_clock
 from hftraining.core.errors import UserError, in_a_line
 from hftraining.core.files import sync, write_text_atomically
@@ -19,6 +19,7 @@ from hftraining.core.untrusted import SMALL, Untrusted, is_there, read_text
 from hftraining.runs.lock import LOCK_FILE, FolderInUse, is_in_use
 
 FLATTEN = "FLATTEN"
+OVER = "note: this is a replay that has ended, of which nothing more is traded: name another account with --journal"
 PAPER = "paper"  # the folder of a run in which its paper accounts lie
 
 
@@ -40,10 +41,56 @@ def account_folder(run: Path, journal: Path | None = None) -> Path:
 
     Raises UserError where there is none.
     """
+    return _named(journal) if journal is not None else max(_accounts(run), key=_last_used)
+
+
+def account_at_work(run: Path, journal: Path | None = None) -> Path:
+    """As account_folder, but for what shall stop trading: a replay that nobody runs comes after all other accounts."""
     if journal is not None:
-        if not is_there(journal / FILE):
-            raise UserError(f"{journal} has no journal ({FILE}): give the folder of one, or leave out --journal")
-        return journal
+        return _named(journal)
+    return max(_accounts(run), key=lambda folder: (_goes_on(folder), _last_used(folder)))
+
+
+def account_to_resume(run: Path, journal: Path | None = None) -> Path:
+    """As account_at_work, but the one that is halted or asked to flatten. UserError where several of a run are."""
+    if journal is not None:
+        return _named(journal)
+    waiting = sorted(folder for folder in _accounts(run) if _is_stopped(folder))
+    if len(waiting) > 1:
+        names = ", ".join(map(str, waiting))
+        raise UserError(f"{len(waiting)} accounts of {run} are halted or flattening, {names}: name one (--journal)")
+    return waiting[0] if waiting else account_at_work(run)
+
+
+def going_on_beside(folder: Path) -> list[Path]:
+    """The other accounts of the same run that go on trading, none for an account that lies elsewhere.
+
+    Those that a trader holds, and all that are no replay, since a cron job may take them up; none that is halted.
+    """
+    if folder.absolute().parent.name != PAPER:
+        return []
+    beside = sorted(path.parent for path in folder.parent.glob(f"*/{FILE}") if path.stat().st_size)
+    return [other for other in beside if other != folder and _goes_on(other) and not _is_halted(other)]
+
+
+def is_over(folder: Path) -> bool:
+    """Whether an account is a replay that has reached its end, of which nothing more is traded."""
+    try:
+        with Journal.read(folder) as journal:
+            days, last = journal.facts.get(REPLAY), journal.last_session()
+    except UserError:
+        return False
+    return isinstance(days, list) and last is not None and last.day >= str(days[-1])
+
+
+def _named(journal: Path) -> Path:
+    if not is_there(journal / FILE):
+        raise UserError(f"{journal} has no journal ({FILE}): give the folder of one, or leave out --journal")
+    return journal
+
+
+def _accounts(run: Path) -> list[Path]:
+    """The folders of the paper accounts of a run, at least one. Raises UserError."""
     if not run.is_dir():
         raise UserError(f"{run} does not exist: give a run folder, outputs/base/NAME/DATE_TIME")
     found = [path.parent for path in (run / PAPER).glob(f"*/{FILE}") if path.stat().st_size]  # 0: never begun
@@ -51,15 +98,28 @@ def account_folder(run: Path, journal: Path | None = None) -> Path:
         raise UserError(
             f"{run} has no paper account yet: python -m hfinference paper {run} makes one (or name it with --journal)"
         )
-    return max(found, key=_last_used)
+    return found
 
 
-def traded_beside(folder: Path) -> list[Path]:
-    """The other accounts of the same run with a trader at work; none for an account that lies elsewhere."""
-    if folder.absolute().parent.name != PAPER:
-        return []
-    beside = sorted(path.parent for path in folder.parent.glob(f"*/{FILE}"))
-    return [other for other in beside if other != folder and is_in_use(other)]
+def _goes_on(folder: Path) -> bool:
+    """Whether a trader holds an account, or may take it up by itself. A journal that cannot be read may be any."""
+    try:
+        return is_in_use(folder) or Journal.fact_of(folder, REPLAY) is None
+    except UserError:
+        return True
+
+
+def _is_halted(folder: Path) -> bool:
+    if latch_of(folder):
+        return True
+    try:
+        return halt_of(folder) is not None
+    except UserError:
+        return False
+
+
+def _is_stopped(folder: Path) -> bool:
+    return _is_halted(folder) or flatten_asked(folder) is not None
 
 
 def _last_used(folder: Path) -> float:

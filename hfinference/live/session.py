@@ -91,14 +91,15 @@ class PaperSessions:
                     check_forecast(row, today.rows(slice(-1, None)), self._forecast_before(held))
                     weights_S = self._weights(today, row)
                 elif not missed:
+                    self._desk.close_only()
                     weights_S = np.zeros(len(own.symbols_S))
                 orders = self._desk.decide(journal, today, weights_S)
                 self._gate(orders)
             except Halt as found:
                 halt, orders = found, []
                 self._desk.withdraw()
-            hold = self._tracker.buy_and_hold(self._as_still_traded(today)).simulation.equity_T[-1]
-            self._mark(day, {WEIGHTS: weights_S, HOLD: np.array([hold])}, self._decision(halt, missed, asked))
+            kept = {WEIGHTS: weights_S, HOLD: np.array([self._held(today)])}
+            self._mark(day, kept, self._decision(halt, missed, asked))
             self._memory.keep(universe, self._first_needed(universe), bool(change.factors or change.rewritten))
             for order in orders:
                 journal.plan(order.day, [order])
@@ -121,13 +122,21 @@ class PaperSessions:
         """The clock of the broker; None where it is ours."""
         return self._desk.now()
 
-    def _as_still_traded(self, today: Bars) -> Bars:
-        """With a bar at its last close for a stock that has none today: nobody knows yet whether that was its last."""
-        gone = [s for s, symbol in enumerate(today.symbols_S) if symbol in self._closes and not today.present_TS[-1, s]]
-        arrays = {name: getattr(today, name).copy() for name in ARRAYS} if gone else {}
-        for name, array_TS in arrays.items():
-            array_TS[-1, gone] = 0.0 if name == "volume_TS" else [self._closes[today.symbols_S[s]] for s in gone]
-        return dataclasses.replace(today, **arrays)
+    def _held(self, today: Bars) -> float:
+        """What buying and holding is worth at the last close, in currency.
+
+        Nobody knows yet whether the last bar of a stock that has none today was its last of all: so one more session,
+        on which all of them have a bar at their last close, follows.
+        """
+        gone_S = np.array([symbol in self._closes for symbol in today.symbols_S]) & ~today.present_TS[-1]
+        if not gone_S.any():
+            return float(self._tracker.buy_and_hold(today).simulation.equity_T[-1])
+        last_S = np.array([self._closes.get(symbol, np.nan) for symbol in today.symbols_S])
+        rows = {name: last_S if name != "volume_TS" else np.where(np.isfinite(last_S), 0.0, np.nan) for name in ARRAYS}
+        arrays: dict[str, np.ndarray] = {name: np.vstack([getattr(today, name), row]) for name, row in rows.items()}
+        sessions_T = np.append(today.sessions_T, today.sessions_T[-1:] + 1)
+        longer = dataclasses.replace(today, sessions_T=sessions_T, **arrays)
+        return float(self._tracker.buy_and_hold(longer).simulation.equity_T[-2])
 
     def _first_row(self, own: Bars) -> int:
         """The row of the account's first session."""

@@ -14,13 +14,13 @@ import numpy as np
 from hfinference.live.entries import Adjustment, Fill, HaltRow, Mark, Order, money, shares
 from hfinference.live.exchange import Exchange
 from hfinference.live.journal import Journal
+from hfinference.live.journal_file import REPLAY
 from hfinference.live.latch import flatten_asked
 from hftraining.runs.lock import is_in_use
 from hftraining.trading.metrics import equity_metrics
 
 HOLD = "hold"  # the array of a session: what buying and holding is worth at its close, in currency
 CALENDAR = "calendar"  # the fact of a journal that names its exchange; none in a replay
-REPLAY = "replay"  # the fact of a replay: its first and last day
 MOST_ENTRIES = 200  # fills and adjustments in --json and on the page: the last ones
 
 

@@ -317,10 +317,13 @@ def test_a_stock_that_is_too_young_for_a_forecast_is_held_without_a_halt(trained
         assert "S2" in journal.positions()
 
 
-def test_buying_and_holding_does_not_sell_a_stock_that_lacks_a_bar_of_the_day(trained_run, market, source, tmp_path):
+def test_buying_and_holding_neither_sells_nor_buys_a_stock_that_lacks_a_bar_of_the_day(
+    trained_run, market, source, tmp_path
+):
     arrays = {name: getattr(market, name).copy() for name in ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")}
     for array_TS in arrays.values():
         array_TS[N - 56 : N - 54, 1] = np.nan
+        array_TS[N - 80 : N - 54, 2] = array_TS[N - 53 : N - 51, 2] = np.nan  # comes for a day, then misses two
     source.bars = dataclasses.replace(market, **arrays)
     source.to(N - 1)
     words, days = (f"stocks.path={source.folder}", "stocks.bad_rows=drop"), market.sessions_T[N - 59 : N - 50]

@@ -230,6 +230,23 @@ def test_flatten_closes_all_that_is_held_and_then_halts(world):
     assert world.orders(FIRST + 4) == 12
 
 
+@pytest.mark.parametrize("traded", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_flatten_opens_nothing_that_a_session_before_it_has_decided_with_lag_2(base, tmp_path, traded):
+    world = World(base, tmp_path)
+    for row in range(FIRST, FIRST + traded):
+        world.day(row, "profit_tracker.lag=2")
+    with Journal.read(world.account) as journal:
+        assert len(journal.positions()) == (12 if traded == 3 else 0)
+    flatten(world.account, "holidays")
+    with pytest.raises(Halt, match="flat, holidays"):
+        for row in range(FIRST + traded, FIRST + traded + 4):
+            world.day(row, "profit_tracker.lag=2")
+    given = str(DAYS[FIRST + traded])  # on it is filled what was planned before the flatten
+    with Journal.read(world.account) as journal:
+        bought = [fill for fill in journal.fills() if fill.day > given and fill.shares_nano > 0]
+        assert journal.positions() == {} and bought == []
+
+
 @pytest.mark.slow
 def test_an_account_that_was_halted_says_so_and_sends_nothing_whatever_the_day(world):
     halt(world.account, "until I am back")

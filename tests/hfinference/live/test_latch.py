@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hfinference.__main__ import main
 from hfinference.live.entries import Mark, micro
 from hfinference.live.journal import Journal
+from hfinference.live.journal_file import REPLAY
 from hfinference.live.latch import account_folder, end_flatten, flatten, flatten_asked, halt, halt_of, resume
 from hftraining.core.errors import UserError
 from hftraining.runs.lock import FolderInUse
@@ -162,14 +164,54 @@ def test_the_account_of_a_run_is_the_one_that_was_traded_last(run, folder, capsy
     assert account_folder(run, folder) == folder
 
 
-def test_halt_names_the_other_accounts_of_the_run_that_a_trader_goes_on_with(run, folder, capsys):
-    idle, other = run / "paper/replay_1", run / "paper/alpaca"
-    Journal.open(idle, FACTS).close()
-    with Journal.open(other, FACTS):
+def replay_in(run: Path, name: str, later: float = 10.0) -> Path:
+    """A replay of a run that has ended, used after all its other accounts."""
+    folder = run / "paper" / name
+    with Journal.open(folder, FACTS | {REPLAY: ["2024-05-02", "2024-05-03"]}) as journal:
+        for day in ("2024-05-02", "2024-05-03"):
+            journal.mark(Mark(day, micro(10_000.0), micro(10_000.0)))
+    for path in folder.iterdir():
+        os.utime(path, (time.time() + later, time.time() + later))
+    return folder
+
+
+def test_halt_names_the_other_accounts_of_the_run_that_go_on(run, folder, capsys):
+    replay_in(run, "replay_1")
+    other, waiting = run / "paper/replay_2", run / "paper/alpaca"
+    Journal.open(waiting, FACTS).close()  # which a cron job may take up
+    with Journal.open(other, FACTS | {REPLAY: ["2024-05-02", "2024-05-03"]}):
         code, out, _ = said(capsys, "halt", run, "--journal", folder, "--json")
-    assert code == 0 and json.loads(out.splitlines()[-1])["not_halted"] == [str(other)]
-    assert f"note: a trader goes on with {other}, which --journal {other} halts" in out
+    assert code == 0 and json.loads(out.splitlines()[-1])["not_halted"] == [str(waiting), str(other)]
+    assert f"note: the account {other} is not halted: --journal {other} halts it" in out
     assert not (other / "HALT").exists()
+    halt(waiting)
+    assert json.loads(said(capsys, "halt", run, "--json")[1].splitlines()[-1])["not_halted"] == []
+
+
+@pytest.mark.parametrize("command", ["halt", "flatten"])
+def test_a_replay_after_it_takes_no_halt_and_no_flatten_away_from_the_account_that_trades(run, folder, capsys, command):
+    replay = replay_in(run, "replay_2024-05-02_2024-05-03")
+    assert account_folder(run) == replay  # of which --status speaks
+    code, out, _ = said(capsys, command, run)
+    assert code == 0 and f"account: {folder}\n" in out and "note" not in out
+    assert (folder / command.upper()).exists() and not (replay / command.upper()).exists()
+    code, out, _ = said(capsys, "resume", run)
+    assert code == 0 and f"account: {folder}\n" in out and not (folder / command.upper()).exists()
+    code, out, _ = said(capsys, command, run, "--journal", replay)
+    assert code == 0 and "is a replay that has ended, of which nothing more is traded" in out
+
+
+def test_resume_lifts_no_halt_that_nobody_named_where_two_accounts_of_a_run_are_halted(run, folder, capsys):
+    halt(folder, "until I am back")
+    replay = replay_in(run, "replay_1")
+    with Journal.open(replay, {}) as journal:
+        journal.halt("drawdown", "fell", "2024-05-03")
+    code, out, err = said(capsys, "resume", run)
+    assert code == 2 and err.count("\n") == 1 and not out
+    assert f"2 accounts of {run} are halted or flattening, {folder}, {replay}: name one (--journal" in err
+    assert halt_of(folder).reason == "until I am back" and halt_of(replay).name == "drawdown"
+    assert said(capsys, "resume", run, "--journal", replay)[0] == 0
+    assert halt_of(replay) is None and halt_of(folder)
 
 
 @pytest.mark.parametrize("command", ["halt", "resume", "flatten"])
