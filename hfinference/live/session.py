@@ -18,15 +18,26 @@ from hfinference.live.entries import Mark, Order, micro, money, shares
 from hfinference.live.journal import Journal
 from hfinference.live.latch import end_flatten, flatten_asked
 from hfinference.live.memory import NAMED, BarMemory, Change
-from hfinference.live.risk import Halt, RiskLimits, check_account, check_bars, check_forecast, check_orders
+from hfinference.live.risk import (
+    Halt,
+    RiskLimits,
+    check_account,
+    check_bars,
+    check_features,
+    check_forecast,
+    check_orders,
+)
 from hfinference.live.status import HOLD
 from hfinference.trained import Table, TrainedModel, forecast_of
 from hftraining.core.bars import ARRAYS, Bars
-from hftraining.core.errors import listed
+from hftraining.core.errors import UserError, listed
 from hftraining.core.forecast import Forecast
+from hftraining.core.untrusted import SMALL, digest
 from hftraining.experiment.config import ExperimentConfig
+from hftraining.model.folder import CONFIG
 from hftraining.profit_tracker import ProfitTracker
 
+COLUMNS, MODEL = "columns", "model"  # facts of the journal
 QUANTILES, HEAD, WEIGHTS = "quantiles", "head", "weights"  # arrays of the journal, one a session
 RECENT = 30  # sessions that the gate looks at
 OF_LOSS = ("daily_loss", "drawdown")
@@ -219,3 +230,24 @@ class PaperSessions:
         journal.mark(mark, arrays | kept | self._desk.arrays())
         journal.forget(STATE, day)
         self._marks.append(mark)
+
+
+def check_model(journal: Journal, model: TrainedModel) -> None:
+    """Keep in a new journal what the model is, or compare it: one without its run has no id, and any may be changed.
+
+    Raises UserError for another model, and Halt for other features.
+    """
+    own = digest((model.folder / "model" if model.manifest else model.folder) / CONFIG, SMALL)
+    if MODEL not in journal.facts:
+        journal.set_fact(MODEL, own)  # its config.json names the checksums of all its files
+    if journal.facts[MODEL] != own:
+        raise UserError(
+            f"{journal.path} is of another account: {model.folder} has another model than it began with: bring the "
+            "model back, or begin another (--journal FOLDER)"
+        )
+    if COLUMNS not in journal.facts:
+        journal.set_fact(COLUMNS, list(model.columns))
+    known = journal.facts[COLUMNS]
+    if not isinstance(known, list) or not all(isinstance(name, str) for name in known):
+        raise Halt("journal", f"{journal.path} is damaged ({COLUMNS}): begin another (--journal FOLDER)")
+    check_features(known, model.columns)

@@ -154,9 +154,13 @@ class Status:
 
 
 def status_of(folder: Path, now: datetime | None = None) -> Status:
-    """The status of the account in a folder. Raises UserError where there is no journal, Halt for a damaged one."""
+    """The status of the account in a folder. Raises UserError where there is no journal, Halt for a damaged one.
+
+    One whose entries contradict each other is damaged, too: no figure is shown of it.
+    """
     now = now or datetime.now(UTC)
     with Journal.read(folder) as journal, journal.reading():
+        journal.check()
         marks, fills, adjustments = journal.sessions(), journal.fills(), journal.adjustments()
         hold = {day: float(array.item()) for day, array in journal.arrays(HOLD).items() if array.size == 1}
         last = marks[-1] if marks else None

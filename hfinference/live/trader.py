@@ -23,8 +23,8 @@ from hfinference.live.entries import micro, money
 from hfinference.live.exchange import Exchange
 from hfinference.live.journal import Journal
 from hfinference.live.latch import PAPER
-from hfinference.live.risk import Halt, check_bars, check_clock, check_day, check_features, limits_and_others
-from hfinference.live.session import PaperSessions
+from hfinference.live.risk import Halt, check_bars, check_clock, check_day, limits_and_others
+from hfinference.live.session import PaperSessions, check_model
 from hfinference.live.status import CALENDAR, HOLD, REPLAY
 from hfinference.live.trips import trips_frame
 from hfinference.overrides import rules_of
@@ -45,7 +45,7 @@ SETTLES = timedelta(minutes=30)  # after a close, before the bars of the day are
 RETRY, MOST_RETRY = timedelta(minutes=10), timedelta(hours=2)  # where the source lacks them; each wait is twice as long
 SENDS = timedelta(minutes=1)  # between two looks at what could not be sent
 LEAST_TIME = timedelta(minutes=15)  # before the next open, until which they are waited for
-COLUMNS, DIFFERENCE = "columns", "backtest_difference"  # facts of the journal
+DIFFERENCE = "backtest_difference"  # a fact of the journal
 HALF_A_CENT = 0.005
 
 
@@ -152,7 +152,7 @@ class LiveTrader:
         place = outputs_of(self._model.folder, self._model.manifest) or Path("outputs")
         facts = self._facts(bars, config) | {REPLAY: [first, last]}
         with Journal.open(folder, facts, now=lambda: _text(clock.now())) as journal, _latched(journal):
-            self._check_model(journal)
+            check_model(journal, self._model)
             if _is_at(journal, last) and DIFFERENCE in journal.facts:
                 return self._account(journal, notes, True)
             with counted(asked, folder, place) as row:
@@ -203,7 +203,7 @@ class LiveTrader:
         facts, desk = self._facts(bars, config) | {CALENDAR: exchange.name}, self._desk(bars, config, exchange)
         begin, now = desk.opening if desk else dict, lambda: _text(self._clock.now())
         with Journal.open(folder, facts, now=now, begin=begin) as journal, _latched(journal):
-            self._check_model(journal)
+            check_model(journal, self._model)
             _refuse_latched(journal)
             sessions: PaperSessions | None = None
             while True:
@@ -284,7 +284,7 @@ class LiveTrader:
         return bars, self._config
 
     def _own_folder(self, name: str, live: bool = False) -> Path:
-        """RUN/paper/NAME, where RUN is the folder of the run, also if its model folder was given."""
+        """RUN/paper/NAME, where RUN is the folder that was given: that of a run, or of a model, whose rules differ."""
         return self._model.folder / PAPER / (f"{name}_{self._other}" if self._other and not live else name)
 
     def _facts(self, bars: RunBars, config: ExperimentConfig) -> dict[str, Any]:
@@ -305,14 +305,6 @@ class LiveTrader:
             "universe": list(bars.universe.symbols_S),
             **rules,
         }
-
-    def _check_model(self, journal: Journal) -> None:
-        if COLUMNS not in journal.facts:
-            journal.set_fact(COLUMNS, list(self._model.columns))
-        known = journal.facts[COLUMNS]
-        if not isinstance(known, list) or not all(isinstance(name, str) for name in known):
-            raise Halt("journal", f"{journal.path} is damaged ({COLUMNS}): begin another (--journal FOLDER)")
-        check_features(known, self._model.columns)
 
     def _desk(self, bars: RunBars, config: ExperimentConfig, exchange: Exchange) -> AlpacaDesk | None:
         """The desk of a broker; None for the embedded one. Raises ConfigError for what the broker cannot do."""

@@ -19,11 +19,15 @@ ORDER = ("day", "symbol", "side", "shares", "status", "reason")
 
 
 class Table(NamedTuple):
-    """heads: one a column. rows: of texts as people read them, which a stranger may have written."""
+    """heads: one a column. rows: of texts as people read them, which a stranger may have written.
+
+    total: how many there are in the journal, where the rows are the last ones.
+    """
 
     title: str
     heads: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    total: int = 0
 
 
 def headline(status: Status) -> str:
@@ -77,7 +81,7 @@ def show(status: Status) -> None:
         )  # fmt: skip
     table.add_row("cash", filled(MONEY, status.cash))
     console.print(table)
-    for title, heads, lines in tables_of(status):
+    for title, heads, lines, total in tables_of(status):
         if not lines:
             continue
         console.print(f"\n{title}")
@@ -85,7 +89,7 @@ def show(status: Status) -> None:
         for line in lines[:MOST_ROWS]:
             table.add_row(*map(_safe, line))
         if len(lines) > MOST_ROWS:
-            table.add_row(f"... {len(lines) - MOST_ROWS:,} more")
+            table.add_row(f"... {max(total, len(lines)) - MOST_ROWS:,} more")
         console.print(table)
 
 
@@ -115,7 +119,7 @@ def tables_of(status: Status) -> list[Table]:
 def _without_empty(table: Table) -> Table:
     kept = [n for n in range(len(table.heads)) if not table.rows or any(row[n] for row in table.rows)]
     rows = [tuple(row[n] for n in kept) for row in table.rows]
-    return Table(table.title, tuple(table.heads[n] for n in kept), rows)
+    return Table(table.title, tuple(table.heads[n] for n in kept), rows, table.total)
 
 
 def _positions(status: Status) -> Table:
@@ -138,7 +142,7 @@ def _fills(status: Status) -> Table:
          filled(MONEY, money(f.value)), filled(MONEY, money(f.commission_micro)), f.reason.replace("_", " "))
         for f in reversed(status.fills)
     ]  # fmt: skip
-    return Table("Fills", ("day", "symbol", "shares", "price", "value", "commission", "reason"), rows)
+    return Table("Fills", ("day", "symbol", "shares", "price", "value", "commission", "reason"), rows, status.n_fills)
 
 
 def _adjustments(status: Status) -> Table:
@@ -147,7 +151,7 @@ def _adjustments(status: Status) -> Table:
          filled("{:+,.2f}", money(a.cash_micro)), a.reason)
         for a in reversed(status.adjustments)
     ]  # fmt: skip
-    return Table("Other changes", ("day", "symbol", "shares", "cash", "reason"), rows)
+    return Table("Other changes", ("day", "symbol", "shares", "cash", "reason"), rows, status.n_adjustments)
 
 
 def _halts(status: Status) -> Table:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sqlite3
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from hfinference.live.exchange import Exchange
 from hfinference.live.journal import Journal
 from hfinference.live.latch import flatten, halt
 from hfinference.live.page import write_status
-from hfinference.live.status import HOLD, REPLAY, status_of
+from hfinference.live.risk import Halt
+from hfinference.live.status import HOLD, MOST_ENTRIES, REPLAY, status_of
 from hfinference.live.words import headline, show, tables_of
 from hftraining.core.errors import UserError
 from tests.browser import drawn, laid_out, needs_browser
@@ -137,6 +139,18 @@ def test_a_column_that_says_nothing_in_any_row_is_left_out(tmp_path):
     assert "reason" in tables_of(status_of(tmp_path, NOW))[1].heads
 
 
+def test_of_many_entries_the_last_are_shown_and_all_are_counted(tmp_path, capsys):
+    with Journal.open(tmp_path, FACTS) as journal, journal.transaction():
+        for n in range(MOST_ENTRIES + 5):
+            journal.adjust(Adjustment(f"a{n}", "2024-05-03", "AAPL", 0, micro(-0.5), "borrow"))
+        journal.mark(Mark("2024-05-03", journal.cash(), journal.cash()))
+    status = status_of(tmp_path, NOW)
+    show(status)
+    assert f"... {MOST_ENTRIES + 5 - 12} more" in capsys.readouterr().out
+    page = write_status(tmp_path / "status.html", status).read_text()
+    assert f"The last {MOST_ENTRIES} of {MOST_ENTRIES + 5}; all are in the journal." in page
+
+
 def test_without_a_benchmark_or_a_calendar_there_is_a_gap_and_no_guess(tmp_path):
     with Journal.open(tmp_path, {"capital_micro": micro(100.0)}) as journal:
         journal.mark(Mark("2024-05-03", micro(100.0), micro(110.0), {"A": math.nan}))
@@ -171,6 +185,14 @@ def test_a_page_needs_no_other_file_and_nothing_from_the_net(tmp_path):
     assert [path.name for path in page.parent.iterdir()] == ["any name.html"]
     own = re.sub(r"<script>.*?</script>", "", page.read_text(), flags=re.S)
     assert not re.search(r'(src|href)="(?!data:)', own)
+
+
+def test_a_journal_whose_cash_is_not_what_its_fills_make_shows_no_figure(tmp_path):
+    traded(tmp_path).close()
+    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+        connection.execute("UPDATE fills SET value_micro = value_micro + 1 WHERE fill_id = 'f-id-A'")
+    with pytest.raises(Halt, match="is not what its fills make"):
+        status_of(tmp_path, NOW)
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path):

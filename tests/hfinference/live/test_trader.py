@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from hfinference import backtest_model, load_model
 from hfinference.__main__ import main
 from hfinference.live.entries import money
 from hfinference.live.journal import Journal
+from hftraining.core.errors import UserError
 from hftraining.runs.ledger import Ledger
 from tests.commands import last_object
 from tests.hfinference.live.paper import content, replayed
@@ -114,6 +116,19 @@ def test_a_replay_of_days_of_the_training_is_refused_unless_it_is_asked_for(base
     assert not any(tmp_path.iterdir())
     assert main([*arguments, "--journal", str(tmp_path), "--in-sample"]) == 0
     assert "in sample" in capsys.readouterr().out
+
+
+def test_an_account_goes_on_with_no_other_model_also_in_the_folder_of_its_own(base, days, tmp_path):
+    run = Path(shutil.copytree(base, tmp_path / "run"))
+    first = replayed(run, days[0], np.busday_offset(days[0], 4), tmp_path / "journal")
+    before = content(tmp_path / "journal")
+    model = load_model(run)
+    with torch.no_grad():
+        next(model.predictor.model.parameters()).mul_(1.5)
+    model.save(run / "model")
+    with pytest.raises(UserError, match="run has another model than it began with: bring the model back, or begin"):
+        replayed(run, days[0], np.busday_offset(days[0], 4), tmp_path / "journal")
+    assert content(tmp_path / "journal") == before and first.is_done
 
 
 @pytest.mark.slow
