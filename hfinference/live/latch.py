@@ -4,14 +4,15 @@ A file named HALT in the folder of the journal halts, whoever made it; one named
 nothing. The trader looks for both before it decides and sends, so that neither needs its lock.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hfinference.live.entries import HaltRow
 from hfinference.live.journal import Journal
-from hfinference.live.journal_file import FILE, LATCH, REPLAY, latch_of, named, take_away
+from hfinference.live.journal_file import FILE, LATCH, REPLAY, latch_of, take_away
 from hfinference.live.risk import Halt, RiskLimits, check_clock
 from hftraining.core.errors import UserError, in_a_line
 from hftraining.core.files import sync, write_text_atomically
@@ -131,12 +132,14 @@ def _last_used(folder: Path) -> float:
 def halt(folder: Path, reason: str = "") -> HaltRow:
     """Halt an account by its file; returns the halt that lasts, which is an earlier one where there is one.
 
+    Raises UserError where the file cannot be made.
+
     Needs no lock, and room for a file name alone: on a full disk the reason is lost, not the halt.
     """
     if before := latch_of(folder):
         return before
     path = folder / LATCH
-    with named(folder):
+    with _by_this_user(path, "NOT halted"):
         try:
             write_text_atomically(path, f"{in_a_line(reason) or 'asked for with the command halt'}\n")
         except OSError:
@@ -157,9 +160,20 @@ def flatten(folder: Path, reason: str = "") -> str:
     """Ask for closing orders only, from the next decision on; returns the reason, the first one where asked before."""
     if before := flatten_asked(folder):
         return before
-    with named(folder):
+    with _by_this_user(folder / FLATTEN, "NOT flattened"):
         write_text_atomically(folder / FLATTEN, f"{in_a_line(reason) or 'asked for with the command flatten'}\n")
     return flatten_asked(folder) or ""
+
+
+@contextmanager
+def _by_this_user(path: Path, what: str) -> Iterator[None]:
+    """A file that cannot be made is a UserError that says so: the trader may be another user's, and goes on."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{what}: {path} cannot be made ({error.strerror}): make it as the user who trades, or end the trader"
+        ) from None
 
 
 def flatten_asked(folder: Path) -> str | None:

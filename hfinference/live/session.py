@@ -7,6 +7,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -144,9 +145,9 @@ class PaperSessions:
             return float(self._tracker.buy_and_hold(today).simulation.equity_T[-1])
         last_S = np.array([self._closes.get(symbol, np.nan) for symbol in today.symbols_S])
         rows = {name: last_S if name != "volume_TS" else np.where(np.isfinite(last_S), 0.0, np.nan) for name in ARRAYS}
-        arrays: dict[str, np.ndarray] = {name: np.vstack([getattr(today, name), row]) for name, row in rows.items()}
-        sessions_T = np.append(today.sessions_T, today.sessions_T[-1:] + 1)
-        longer = dataclasses.replace(today, sessions_T=sessions_T, **arrays)
+        arrays: dict[str, Any] = {name: np.vstack([getattr(today, name), row]) for name, row in rows.items()}
+        arrays["sessions_T"] = np.append(today.sessions_T, today.sessions_T[-1:] + 1)
+        longer = dataclasses.replace(today, **arrays)
         return float(self._tracker.buy_and_hold(longer).simulation.equity_T[-2])
 
     def _first_row(self, own: Bars) -> int:

@@ -22,10 +22,11 @@ from hfinference.live.embedded import LAYOUT, EmbeddedDesk
 from hfinference.live.entries import micro, money
 from hfinference.live.exchange import Exchange
 from hfinference.live.journal import Journal
+from hfinference.live.journal_file import REPLAY
 from hfinference.live.latch import PAPER
 from hfinference.live.risk import Halt, check_bars, check_clock, check_day, limits_and_others
 from hfinference.live.session import PaperSessions, check_model
-from hfinference.live.status import CALENDAR, HOLD, REPLAY
+from hfinference.live.status import CALENDAR, HOLD
 from hfinference.live.trips import trips_frame
 from hfinference.overrides import rules_of
 from hfinference.seen_days import SeenDays, rows_between

@@ -14,6 +14,7 @@ from hfinference.live.entries import Mark, micro
 from hfinference.live.journal import Journal
 from hfinference.live.journal_file import REPLAY
 from hfinference.live.latch import account_folder, end_flatten, flatten, flatten_asked, halt, halt_of, resume
+from hfinference.live.risk import Halt
 from hftraining.core.errors import UserError
 from hftraining.runs.lock import FolderInUse
 
@@ -235,6 +236,14 @@ def test_a_full_disk_loses_the_reason_and_not_the_halt(folder):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert found.name == "by_hand" and (folder / "HALT").read_text() == ""
     assert [path.name for path in folder.iterdir() if path.name.endswith(".tmp")] == []
+
+
+@pytest.mark.parametrize("ask", [halt, flatten])
+def test_a_halt_that_cannot_be_made_does_not_say_that_anything_is_halted(ask):
+    name = ask.__name__
+    with pytest.raises(UserError, match=f"^NOT {name}.*: /proc/self/{name.upper()} cannot be made") as found:
+        ask(Path("/proc/self"))  # in which nobody can make a file
+    assert not isinstance(found.value, Halt)
 
 
 def test_a_folder_named_halt_or_flatten_is_asked_for_as_a_file_is_and_removed_by_nobody_else(run, folder, capsys):

@@ -14,10 +14,11 @@ from hfinference.__main__ import main
 from hfinference.live.entries import Adjustment, Fill, Mark, Order, micro, nano
 from hfinference.live.exchange import Exchange
 from hfinference.live.journal import Journal
+from hfinference.live.journal_file import REPLAY
 from hfinference.live.latch import flatten, halt
 from hfinference.live.page import write_status
 from hfinference.live.risk import Halt
-from hfinference.live.status import HOLD, MOST_ENTRIES, REPLAY, status_of
+from hfinference.live.status import HOLD, MOST_ENTRIES, status_of
 from hfinference.live.words import headline, show, tables_of
 from hftraining.core.errors import UserError
 from tests.browser import drawn, laid_out, needs_browser
