@@ -88,12 +88,11 @@ def _job(composed: "DictConfig") -> "float | str | Ending | None":
         if composed.search is not None:
             name = in_a_line(str(composed.search.name), 100)
             raise ConfigError(f"search={name} is a sweep: python train.py -m search=...")
+        config = _config(composed, list(hydra.overrides.task))
+        from hftraining.experiment.finetune import run
         from hftraining.experiment.ranks import with_ranks
 
-        config = with_ranks(_config(composed, list(hydra.overrides.task)))
-        from hftraining.experiment.finetune import run
-
-        finished = run(config, sys.argv)
+        finished = run(with_ranks(config), sys.argv)
         if hydra.mode == RunMode.MULTIRUN:
             from hftraining.sweep.multirun import note_run
 

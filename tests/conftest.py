@@ -15,6 +15,7 @@ import pytest
 from hftraining.core import secret
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import typed_config
+from hftraining.runs.ledger import Ledger
 from tests.bars_of import make_bars, write_csv_files
 from tests.runs_of import FAST, QUICK, placed, run, trained
 
@@ -70,6 +71,22 @@ def base(folder, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("base")
     settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", *placed(output)]
     return Path(trained(typed_config(composed(settings)))["folder"])
+
+
+@pytest.fixture(autouse=True)
+def shared_runs_are_not_written_into(request) -> Iterator[None]:
+    """A file or a row of the ledger beside a shared run would change what later tests of the same process find."""
+    shared = [request.getfixturevalue(name) for name in ("base", "reference") if name in request.fixturenames]
+    places = [(run if isinstance(run, Path) else Path(run["folder"])).parents[2] for run in shared]
+    before = [written(place) for place in places]
+    yield
+    assert [written(place) for place in places] == before
+
+
+def written(place: Path) -> tuple[int, list[Path]]:
+    """The rows of the ledger of some outputs, and all files but those of SQLite."""
+    files = sorted(path for path in place.rglob("*") if not path.name.startswith("ledger."))
+    return len(Ledger(place / "ledger.sqlite").entries()), files
 
 
 @pytest.fixture(scope="session")

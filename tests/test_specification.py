@@ -29,7 +29,7 @@ FEW = ("training.batch_size=2", "training.warmup_steps=2", "training.learning_ra
 def project(tmp_path) -> Path:
     """A checkout of the project, so that outputs go where a user's go."""
     for name in ("hftraining", "conf", "hydra_plugins"):
-        shutil.copytree(ROOT / name, tmp_path / "project" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / "project" / name)  # with what numba has compiled
     return tmp_path / "project"
 
 

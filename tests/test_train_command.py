@@ -187,6 +187,14 @@ def test_help_and_tab_completion_import_nothing_heavy(tmp_path):
     assert "model=large" in out and "model=small" in out
 
 
+@pytest.mark.parametrize("wrong", ["profit_tracker.lag=0", "training.nonsense=1", "model=nonsense"])
+def test_a_config_that_is_refused_is_refused_before_anything_heavy_is_imported(tmp_path, wrong):
+    code, _, err = python("-X", "importtime", TRAIN, wrong, cwd=tmp_path)
+    imported = set(re.findall(r"\|\s+(\w+)$", err, re.MULTILINE))
+    assert code == 2 and "hydra" in imported
+    assert not imported & {"torch", "pandas", "numba", "arch", "scipy", "optuna", "yfinance", "plotly"}
+
+
 def fields_of_help(out: str) -> dict:
     text = out[out.index("Fields (field=value):") :].partition("\n\n")[0]
     return yaml.safe_load("\n".join(text.splitlines()[1:]))  # what a field means is a comment of YAML, too

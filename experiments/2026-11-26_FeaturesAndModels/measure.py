@@ -1,7 +1,8 @@
 """Which features, which model: `python measure.py DATA KEPT learn|table [--data us300] [--features basic,wide] ...`.
 
-learn trains what is asked and not yet kept, `--workers` processes at once; table scores all that is kept, writes
-scores.csv, and prints the tables of README.md. Run it from the project's root with PYTHONPATH=. and one thread each.
+learn trains what is asked and not yet kept, `--workers` processes at once; table scores all that is kept, puts it into
+scores.csv in place of what that has of the same models, and prints the tables of README.md. Run it from the project's
+root with PYTHONPATH=. and one thread each.
 
 Legend: T sessions, S symbols, H horizons.
 """
@@ -29,6 +30,7 @@ from hftraining.trading.metrics import daily_returns
 HERE = Path(__file__).resolve().parent
 LAG, DRAWS, SEED = 1, 2000, 1
 MIDDLE = LEVELS.index(0.5)
+MEAN = r"^mean of [^:]*: "
 
 
 def score(bars: Bars, forecast: Forecast, first: str) -> dict[str, float]:
@@ -74,13 +76,30 @@ def table(data: Path, kept: Path, tasks: list[Task]) -> pd.DataFrame:
             if seed in variants.get("lightgbm", {}):
                 variants.setdefault("small+lightgbm", {})[seed] = _mean_of([parts, variants["lightgbm"][seed]])
         for variant in [known for known, seeds in variants.items() if len(seeds) > 1]:
-            variants[f"mean of seeds: {variant}"] = {0: _mean_of(list(variants[variant].values()))}
+            variants[f"mean of {len(variants[variant])}: {variant}"] = {0: _mean_of(list(variants[variant].values()))}
         bars, first = bars_of(data, name), f"{SETS[name].years[0]}-01-01"
         for variant, seeds in variants.items():
             for seed, (forecast, seconds) in seeds.items():
                 row = {"data": name, "features": features, "variant": variant, "seed": seed}
                 rows.append(row | score(bars, forecast, first) | {"seconds": seconds})
     return pd.DataFrame(rows)
+
+
+def joined(scores: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """These scores with those that were known before, in the order of sets, features and models.
+
+    Of a mean of seeds the new one counts, whatever the number of its seeds.
+    """
+    both = pd.concat([scores, known])
+    which = both.assign(variant=both.variant.str.replace(MEAN, "mean: ", regex=True))
+    both = both[~which.duplicated(["data", "features", "variant", "seed"])]
+    order = [*VARIANTS, "small+lightgbm"]
+    ranks = {
+        "data": [*SETS].index,
+        "features": ["basic", "wide"].index,
+        "variant": lambda name: order.index(name) if name in order else 100 + order.index(name.split(": ")[1]),
+    }
+    return both.sort_values(["data", "features", "variant", "seed"], key=lambda c: c.map(ranks.get(c.name, int)))
 
 
 def _mean_of(parts: list[tuple[Forecast, float]]) -> tuple[Forecast, float]:
@@ -134,8 +153,9 @@ def main() -> None:
             for done in [pool.submit(learn_one, task, given.folder, given.kept) for task in tasks]:
                 done.result()
         return
-    scores = table(given.folder, given.kept, tasks)
-    scores.to_csv(HERE / "scores.csv", index=False, float_format="%.6g")
+    path = HERE / "scores.csv"
+    scores = joined(table(given.folder, given.kept, tasks), pd.read_csv(path))
+    scores.to_csv(path, index=False, float_format="%.6g")
     print(in_words(scores))
 
 

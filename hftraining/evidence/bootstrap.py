@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from arch.bootstrap import optimal_block_length
 from numba import njit
 
 from hftraining.trading.metrics import NO_SPREAD
@@ -71,6 +70,8 @@ def block_length(series_T: np.ndarray) -> float:
     """
     if not series_T.std() > NO_SPREAD:
         return 1.0
+    from arch.bootstrap import optimal_block_length  # two seconds, which only who judges should wait for
+
     length = float(optimal_block_length(series_T)["stationary"].iloc[0])
     return max(1.0, length) if math.isfinite(length) else 1.0
 

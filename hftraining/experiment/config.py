@@ -7,10 +7,11 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hftraining.core.errors import ConfigError, did_you_mean, in_a_line
@@ -236,13 +237,19 @@ def typed_config(values: Any) -> ExperimentConfig:
         plain = OmegaConf.to_container(values, resolve=False) if OmegaConf.is_config(values) else values
         if isinstance(plain, dict):
             refuse_secrets(plain)
-        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), plain)
+        merged = OmegaConf.merge(_schema(), plain)  # which copies it
         config = OmegaConf.to_object(merged)
         assert isinstance(config, ExperimentConfig)
         _check_texts_and_lists(config)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(in_a_line(explain(error))) from error
     return config
+
+
+@cache
+def _schema() -> DictConfig:
+    """The dataclasses as OmegaConf sees them: made once, since a sweep checks dozens of configs before it begins."""
+    return OmegaConf.structured(ExperimentConfig)
 
 
 def _check_texts_and_lists(config: Any, prefix: str = "") -> None:

@@ -139,6 +139,7 @@ def test_how_often_the_report_is_printed_changes_no_bit(folder, reference, tmp_p
     assert fingerprint(run(folder, tmp_path, "profit_tracker.report_every=3")) == fingerprint(reference)
 
 
+@pytest.mark.long  # tests/experiment/test_walk_forward.py kills two workers, and comes to the bytes of one
 def test_workers_that_share_the_folds_change_no_bit(folder, tmp_path):
     """On the same threads, which training.threads sets."""
     one, two = (run(folder, tmp_path / str(n), "walk_forward=35", f"walk_forward.workers={n}") for n in (1, 2))

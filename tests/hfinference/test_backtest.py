@@ -1,7 +1,6 @@
 """Backtests: the numbers of the run again, other rules, days and stocks, what counts, and what is refused."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +14,6 @@ from hftraining.runs.ledger import Ledger
 from tests.bars_of import make_bars, write_csv_files
 from tests.commands import last_object
 from tests.runs_of import hashes, run_of_kind, tune
-
-
-@pytest.fixture(scope="module")
-def own(base, tmp_path_factory) -> Path:
-    """A run whose ledger and outputs may be added to."""
-    outputs = tmp_path_factory.mktemp("own") / "outputs"
-    shutil.copytree(base.parents[2], outputs)
-    folder = outputs / base.relative_to(base.parents[2])
-    text = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(text.replace(str(base.parents[2]), str(outputs)))
-    return folder
 
 
 def into(folder: Path) -> Path:

@@ -251,8 +251,8 @@ def test_bars_that_end_before_the_training_does_are_refused(base, tmp_path, caps
     assert "these bars end on 2015-10-07, and the model was trained on days until" in capsys.readouterr().err
 
 
-def test_a_backtest_of_later_days_says_in_its_trades_what_the_forecast_ordered(base, tmp_path):
-    day = forecast_next(base, "2016-10-31", words=TILT, start="2016-10-31")
-    found = backtest_model(base, "2016-10-31", outputs=tmp_path, words=TILT)
+def test_a_backtest_of_later_days_says_in_its_trades_what_the_forecast_ordered(own, tmp_path):
+    day = forecast_next(own, "2016-10-31", words=TILT, start="2016-10-31")
+    found = backtest_model(own, "2016-10-31", outputs=tmp_path, words=TILT)
     bought = found.trades[found.trades["entry_date"] == "2016-11-01"].set_index("symbol")
     assert day.session == "2016-11-01" and set(bought.index) == set(day.table.index[day.table["order"] > 0])

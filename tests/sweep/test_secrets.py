@@ -112,7 +112,27 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("arguments", REFUSED.values(), ids=list(REFUSED))
+# Of each of these another one goes the same way, which every run of the suite takes.
+ALIKE = {
+    "environment, into a folder of Hydra",
+    "environment, through another resolver",
+    "environment, through the storage into a name",
+    "environment, as a storage that is no URL",
+    "password",
+    "password with every sign, as it is",
+    "password with a comma and blanks",
+    "query: sslpassword",
+    "query: options",
+    "quoted",
+    "printed by Hydra",
+    "a URL of a launcher",
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param(REFUSED[name], id=name, marks=[pytest.mark.long] * (name in ALIKE)) for name in REFUSED],
+)
 def test_a_secret_of_a_command_that_is_refused_is_nowhere(tmp_path, arguments):
     if any("postgresql" in text or "A_URL" in text for text in arguments):
         pytest.importorskip("psycopg")
