@@ -25,7 +25,7 @@ from hftraining.experiment.config import ExperimentConfig, load_config, typed_co
 from hftraining.experiment.finetune import run
 from hftraining.experiment.finished import finished_result
 from hftraining.experiment.ground import steps_of_epochs
-from hftraining.experiment.inherit import inherit, signature_of
+from hftraining.experiment.inherit import inherit, signature_of, with_precision_of
 from hftraining.experiment.processes import Outcome, attempt, exit_code, report, run_all
 from hftraining.model.base import Forecaster
 from hftraining.runs.folder import runs_in
@@ -111,9 +111,8 @@ class BaseModelTrainer:
         """The config or, with resume, that of the newest run with the same signature, to be resumed."""
         if not self.resume:
             return config
-        signature = signature_of(config, base)[1]
         for folder in reversed(runs_in(self.output_dir / kind / config.name)):
-            if read_manifest(folder)["signature"] == signature:
+            if read_manifest(folder)["signature"] == signature_of(with_precision_of(config, folder), base)[1]:
                 earlier = load_config(folder / "config.yaml")
                 if earlier.stocks.path != config.stocks.path:  # the signature does not say which bars
                     continue

@@ -17,7 +17,7 @@ from hftraining.core.errors import ConfigError
 from hftraining.model.base import Forecaster
 from tests import commands
 from tests.commands import ROOT, ended, wait_for
-from tests.runs_of import FAST, QUICK, own_ledger
+from tests.runs_of import FAST, QUICK, begun, own_ledger
 
 SMALL = tuple(
     text for text in QUICK if not text.startswith(("model=", "stocks=", "training.batch", "training.symbols"))
@@ -356,3 +356,14 @@ def test_runs_whose_parent_is_killed_save_and_end(folder, tmp_path):
         time.sleep(0.1)
     statuses = {entry.status for entry in own_ledger().entries(kind="finetuned")}
     assert statuses <= {"interrupted", "done"}
+
+
+@pytest.mark.parametrize("asked", ["fp32", "auto"])
+def test_resume_finds_the_run_that_a_precision_of_auto_has_begun(tmp_path, asked):
+    outputs = (f"output_dir={tmp_path}", f"stocks.snapshots={tmp_path}/snapshots", "objective.relative=none")
+    folder = begun(tmp_path, "stocks=sample", *outputs)
+    settings = [f"training.precision={asked}"]
+    trainer = BaseModelTrainer(data="sample", output_dir=tmp_path, settings=settings, resume=True)
+    config = trainer.base_config()
+    assert (config.resume, config.training.precision) == (str(folder), "fp32")
+    assert trainer.base_config(max_steps=7).resume is None

@@ -11,7 +11,7 @@ from hftraining.core.errors import ConfigError
 from hftraining.core.values import canonical, flatten
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
-from hftraining.experiment.config import ExperimentConfig, typed_config
+from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
 from hftraining.market.config import StocksConfig
 from hftraining.market.prices import as_named
 from hftraining.model.config import HEADLESS
@@ -122,6 +122,15 @@ def signature_of(
     delta = dict(sorted(delta.items()))
     counted = {name: value for name, value in delta.items() if config.model.kind not in HEADLESS or _is_read(name)}
     return delta, signature(counted)
+
+
+def with_precision_of(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
+    """The config, with what its training.precision=auto has come to in the run of a folder, if it has one."""
+    path = folder / "config.yaml"
+    if config.training.precision != "auto" or not path.is_file():
+        return config
+    precision = load_config(path).training.precision
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, precision=precision))
 
 
 def unread(config: ExperimentConfig) -> list[str]:

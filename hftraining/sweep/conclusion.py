@@ -149,7 +149,7 @@ def _train(chosen: FrozenTrial, config: ExperimentConfig, study: Study, folder: 
         if there := read_result(folder / called):
             runs.append(FinishedRun(folder / called, finished_result(folder / called, config.evidence) or there))
             continue
-        called, seeded.resume = place_of(folder, called, seeded, study.definition["data"])
+        called, seeded = place_of(folder, called, seeded, study.definition["data"])
         runs.append(run_experiment(seeded, kind="sweeps", name=search.name, called=called, sealed=number > 0))
     return runs
 

@@ -18,7 +18,7 @@ from hftraining.core.errors import ConfigError, UserError, status_of
 from hftraining.core.metrics import higher_is_better
 from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import ExperimentConfig, unknown_key
-from hftraining.experiment.inherit import signature_of
+from hftraining.experiment.inherit import signature_of, with_precision_of
 from hftraining.experiment.ledger_row import open_ledger, remember
 from hftraining.experiment.run import run_experiment
 from hftraining.experiment.splits import splits_of
@@ -60,11 +60,11 @@ class TrialRunner:
         with self._as_one_trial(config, number, facts) as whole:
             for place, (ending, part) in enumerate(parts):
                 progress = _Progress(self.search, part, place, done, watch)
-                called, to_resume = place_of(self.folder, f"trial-{number:04d}{ending}", part, data)
+                called, part = place_of(self.folder, f"trial-{number:04d}{ending}", part, data)
                 facts["folders"].append(called)
                 try:
                     finished = run_experiment(
-                        dataclasses.replace(part, resume=to_resume),
+                        part,
                         argv,
                         kind="sweeps",
                         name=self.search.name,
@@ -124,22 +124,23 @@ class TrialRunner:
         ledger.finish(row, status="done", valid=daily_returns_of([self.folder / name for name in facts["folders"]]))
 
 
-def place_of(parent: Path, called: str, config: ExperimentConfig, fingerprint: str) -> tuple[str, str | None]:
-    """The folder of a training in the folder of a sweep: its name and, if a killed worker began it, its path to resume.
+def place_of(parent: Path, called: str, config: ExperimentConfig, fingerprint: str) -> tuple[str, ExperimentConfig]:
+    """The folder of a training in the folder of a sweep: its name, and the config, which resumes what a killed worker
+    began there.
 
     A folder of other code, another config or other bars (by their fingerprint), as an earlier study of the same name
     leaves, is not touched: the new one gets _2 at its end.
     """
-    wanted = (signature_of(config)[1], source_digest(), fingerprint)
     for name in itertools.chain([called], (f"{called}_{number}" for number in itertools.count(2))):
         folder = parent / name
         if not folder.exists():
-            return name, None
+            return name, dataclasses.replace(config, resume=None)
         if not (folder / "run.json").is_file() or is_in_use(folder):
             continue
-        facts = read_manifest(folder)
-        if (facts["signature"], facts["code"].get("digest"), facts["data"]["fingerprint"]) == wanted:
-            return name, str(folder)
+        facts, begun = read_manifest(folder), with_precision_of(config, folder)
+        found = facts["signature"], facts["code"].get("digest"), facts["data"]["fingerprint"]
+        if found == (signature_of(begun)[1], source_digest(), fingerprint):
+            return name, dataclasses.replace(begun, resume=str(folder))
     raise AssertionError("there is always a further name")
 
 

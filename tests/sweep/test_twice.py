@@ -51,7 +51,7 @@ def killed(folder, tmp_path) -> tuple[Path, str]:
 def test_a_trial_goes_on_in_the_folder_of_its_dead_worker_and_its_pruner_sees_all_probes(killed, folder, tmp_path):
     trial, fingerprint = killed
     config = compose_config(*QUICK, f"stocks.path={folder}", *placed(tmp_path))
-    called, config.resume = place_of(trial.parent, "trial-0000", config, fingerprint)
+    called, config = place_of(trial.parent, "trial-0000", config, fingerprint)
     assert (called, config.resume) == ("trial-0000", str(trial))
     steps: list[int] = []
 
@@ -79,13 +79,22 @@ def test_a_folder_of_another_config_code_or_bars_or_one_in_use_is_left_alone(kil
         edit_run_json(trial, lambda facts: facts["code"].update(digest="0" * 16))
     if what == "in use":
         lock = FolderLock(trial)
-    found = place_of(trial.parent, "trial-0000", config, "0" * 16 if what == "bars" else fingerprint)
+    called, own = place_of(trial.parent, "trial-0000", config, "0" * 16 if what == "bars" else fingerprint)
     if lock:
         lock.release()
-    assert found == ("trial-0000_2", None)
+    assert (called, own.resume) == ("trial-0000_2", None)
     shutil.copytree(trial, trial.with_name("trial-0000_2"))
     if what == "in use":
-        assert place_of(trial.parent, "trial-0000", config, fingerprint)[1] == str(trial)
+        assert place_of(trial.parent, "trial-0000", config, fingerprint)[1].resume == str(trial)
+
+
+def test_a_trial_goes_on_with_what_its_precision_auto_has_come_to(killed, folder, tmp_path):
+    trial, fingerprint = killed
+    config = compose_config(*QUICK, f"stocks.path={folder}", *placed(tmp_path), "training.precision=auto")
+    called, own = place_of(trial.parent, "trial-0000", config, fingerprint)
+    assert (called, own.resume, own.training.precision) == ("trial-0000", str(trial), "fp32")
+    config.training.learning_rate *= 2
+    assert place_of(trial.parent, "trial-0000", config, fingerprint)[1] == config
 
 
 def test_half_a_line_at_the_end_of_a_journal_is_cut_off_before_anything_is_appended(tmp_path):
