@@ -208,3 +208,12 @@ def begun(outputs: Path, *overrides: str) -> Path:
     facts = facts_here() | {"signature": signature(delta), "seed": values["seed"]}
     with RunRecord.create(outputs, "base", values["name"], values, delta, facts) as record:
         return record.folder
+
+
+def own_outputs(run: Path, place: Path) -> Path:
+    """A run in a copy of its outputs, with their ledger, which may be added to."""
+    outputs = shutil.copytree(run.parents[2], place / "outputs")
+    folder = outputs / run.relative_to(run.parents[2])
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace(str(run.parents[2]), str(outputs)))
+    return folder

@@ -97,11 +97,11 @@ def test_a_strange_folder_ends_in_one_line_before_anything_is_made(base, tmp_pat
     assert {path.name for path in (tmp_path / "outputs").iterdir()} <= {"run", "elsewhere"}
 
 
-def test_a_run_that_is_sound_is_only_read(base, tmp_path, monkeypatch):
+def test_a_run_that_is_sound_is_only_read(own, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = hashes(base)
-    assert main(["forecast", str(base)]) == 0 and main(["backtest", str(base), "--outputs", str(tmp_path)]) == 0
-    assert hashes(base) == before
+    before = hashes(own)
+    assert main(["forecast", str(own)]) == 0 and main(["backtest", str(own), "--outputs", str(tmp_path)]) == 0
+    assert hashes(own) == before
 
 
 @pytest.mark.parametrize("command", ["forecast", "backtest"])
