@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -252,6 +252,12 @@ def _finite(text: str) -> float:
     return value
 
 
+def yaml_text(values: Mapping[str, Any], *, sort_keys: bool = False) -> str:
+    """Plain values as YAML that read_yaml gives back: what it would read as a number, as 2e812300, stands in quotes."""
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=sort_keys, allow_unicode=True)
+    return text
+
+
 class _Loader(yaml.SafeLoader):
     """Plain values only. A refusal is raised before anything is built."""
 
@@ -305,22 +311,24 @@ class _Loader(yaml.SafeLoader):
         raise yaml.constructor.ConstructorError(None, None, problem, place.start_mark)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Knows the numbers of YAML 1.1 and those of _Loader."""
+
+
 def _rules() -> None:
     """OmegaConf's rules for scalars, without its constructors of paths."""
-    _Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(
-            r"""^(?:
+    numbers = re.compile(
+        r"""^(?:
             [-+]?[0-9]+(?:_[0-9]+)*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
             |[-+]?[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+)
             |\.[0-9]+(?:_[0-9]+)*(?:[eE][-+][0-9]+)?
             |[-+]?[0-9]+(?:_[0-9]+)*(?::[0-5]?[0-9])+\.[0-9_]*
             |[-+]?\.(?:inf|Inf|INF)
             |\.(?:nan|NaN|NAN))$""",
-            re.X,
-        ),
-        list("-+0123456789."),
+        re.X,
     )
+    for knows in (_Loader, _Dumper):
+        knows.add_implicit_resolver("tag:yaml.org,2002:float", numbers, list("-+0123456789."))
     text_instead = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", "tag:yaml.org,2002:yaml")
     _Loader.yaml_implicit_resolvers = {
         first: [(tag, rule) for tag, rule in resolvers if tag not in text_instead]

@@ -160,10 +160,11 @@ class ExperimentConfig:
     def _check_muon(self) -> None:
         """Refuse an optimiser of hidden matrices where none is trained: it would be that of the rest."""
         kind, methods = self.model.kind, self.training.methods
-        lacks = kind == "linear" or (kind == "mlp" and self.model.num_layers == 1)
-        if self.training.optimizer == "muon" and (lacks or methods == ["head"]):
-            what = f"a model.kind={kind} of this size has" if lacks else f"training.methods={methods} trains"
-            raise ValueError(f"training.optimizer=muon: {what} no hidden matrices: use training.optimizer=adamw")
+        if self.training.optimizer != "muon" or any(trains_hidden(self.model, method) for method in methods or [""]):
+            return
+        lacks = not trains_hidden(self.model)
+        what = f"a model.kind={kind} of this size has" if lacks else f"training.methods={methods} trains"
+        raise ValueError(f"training.optimizer=muon: {what} no hidden matrices: use training.optimizer=adamw")
 
     def _check_walk(self) -> None:
         """Refuse a walk-forward that cannot be trained as asked."""
@@ -218,6 +219,15 @@ class ExperimentConfig:
                 f"{model.hidden_size} and num_layers={model.num_layers} would need about {about:.0e} bytes a step: "
                 "choose smaller ones"
             )
+
+
+def trains_hidden(model: ModelConfig, method: str = "") -> bool:
+    """Whether matrices between first layers and heads are trained, by a method of fine-tuning where one is named.
+
+    A model that brings its own learning has none either, and reads no optimiser.
+    """
+    has = model.kind != "linear" and not (model.kind == "mlp" and model.num_layers == 1)
+    return has and method != "head" and not (method == "lora" and model.kind == "lstm")  # whose recurrence lora leaves
 
 
 def needs_absolute(kind: str, relative: str) -> str:

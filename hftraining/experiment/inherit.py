@@ -11,7 +11,7 @@ from hftraining.core.errors import ConfigError
 from hftraining.core.values import canonical, flatten
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
-from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
+from hftraining.experiment.config import ExperimentConfig, load_config, trains_hidden, typed_config
 from hftraining.market.config import StocksConfig
 from hftraining.market.prices import as_named
 from hftraining.model.config import HEADLESS
@@ -96,6 +96,8 @@ def candidate_config(config: ExperimentConfig, base: BaseRun, method: str) -> Ex
     training = dataclasses.replace(config.training, methods=[method], lora_rank=type(config.training)().lora_rank)
     if method == "lora":
         training.lora_rank = config.training.lora_rank
+    if not trains_hidden(config.model, method):
+        training.optimizer = type(config.training)().optimizer
     if method == "scratch":
         theirs = base.config["training"]
         training.learning_rate, training.weight_decay = theirs["learning_rate"], theirs["weight_decay"]

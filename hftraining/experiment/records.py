@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
-
 from hftraining.core.errors import UserError
 from hftraining.core.files import write_json_atomically, write_text_atomically
 from hftraining.core.metrics import Unit
+from hftraining.core.untrusted import yaml_text
 from hftraining.core.values import plain
 from hftraining.experiment.compose import override
 from hftraining.reports.compare import HELD, LOSS, SHARPE, Comparison, compare_runs
@@ -195,7 +194,7 @@ def _config_diffs(comparison: Comparison) -> str:
         fields = {name: value for name, value in config_diff.items() if name not in NOT_REPEATED}
         seeds = list(dict.fromkeys(run.seed for run in group.runs))
         diffs[group.label] = {"title": group.title, "seeds": seeds, "config_diff": fields}
-    return yaml.safe_dump(plain(diffs), sort_keys=False, allow_unicode=True)
+    return yaml_text(plain(diffs))
 
 
 def _list(path: Path, day: date, folder: str, words: str, outcome: str) -> None:

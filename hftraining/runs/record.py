@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
-import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from hftraining.core.errors import UserError
 from hftraining.core.files import remove_left_over, replacing, sync, write_json_atomically, write_text_atomically
 from hftraining.core.secret import MaskedFormatter
-from hftraining.core.untrusted import MB, is_printable, is_there, parse_json, read_bytes, read_yaml, shown
+from hftraining.core.untrusted import MB, is_printable, is_there, parse_json, read_bytes, read_yaml, shown, yaml_text
 from hftraining.core.values import flatten, plain, without_nan
 from hftraining.runs.board import Board
 from hftraining.runs.lock import FolderLock, is_in_use
@@ -337,7 +336,7 @@ def _remove_half_begun(parent: Path) -> None:
 
 
 def _yaml(values: dict) -> str:
-    return yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
+    return yaml_text(plain(values))
 
 
 def _line(row: Mapping[str, Any]) -> str:

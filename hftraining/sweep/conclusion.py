@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml  # type: ignore[import-untyped,unused-ignore]
 from optuna.trial import FrozenTrial, TrialState
 
 from hftraining.core.errors import ConfigError
 from hftraining.core.files import replacing, write_json_atomically, write_text_atomically
+from hftraining.core.untrusted import yaml_text
 from hftraining.evidence.deflation import probability_of_backtest_overfitting
 from hftraining.experiment.compose import Composer
 from hftraining.experiment.config import ExperimentConfig
@@ -133,7 +133,7 @@ def best_yaml(config: ExperimentConfig, comment: str) -> str:
         for key in path:
             place = place.setdefault(key, {})
         place[last] = value
-    return f"# @package _global_\n# {comment}\n{yaml.safe_dump(nested, sort_keys=True) if nested else ''}"
+    return f"# @package _global_\n# {comment}\n{yaml_text(nested, sort_keys=True) if nested else ''}"
 
 
 def _train(chosen: FrozenTrial, config: ExperimentConfig, study: Study, folder: Path) -> list[FinishedRun]:

@@ -94,6 +94,10 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
             "init_from=outputs/base/x training.methods=[head] training.optimizer=muon",
             r"training.methods=\['head'\] trains no hidden matrices",
         ),
+        (
+            "init_from=outputs/base/x model=lstm training.methods=[head,lora] training.optimizer=muon",
+            r"training.methods=\['head', 'lora'\] trains no hidden matrices",
+        ),
         ("model=ridge training.best_metric=eval/profit_loss", "model.kind=ridge has no position head"),
         (
             "objective=profit portfolio=head training.best_metric=eval/ic",

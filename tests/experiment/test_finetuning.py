@@ -365,6 +365,12 @@ def test_a_base_that_cannot_be_used_is_refused_in_one_line(base, tmp_path, spoil
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
+def test_a_method_that_trains_no_hidden_matrix_has_adamw_where_the_others_have_muon(base, tmp_path):
+    config, known = tuned_config(base, tmp_path, "training.optimizer=muon"), BaseRun.open(base)
+    found = {method: candidate_config(config, known, method).training.optimizer for method in config.training.methods}
+    assert found == {"full": "muon", "head": "adamw", "lora": "muon", "scratch": "muon"}
+
+
 def test_a_base_that_looks_across_its_stocks_is_not_tuned_without_them(base, tmp_path):
     copy = own_copy(base, tmp_path / "copy")
     path = copy / "config.yaml"

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from hfinference import load_model
 from hftraining.core.errors import ConfigError, UserError
 from hftraining.core.tensor_file import shapes_of
-from hftraining.core.untrusted import YAML_MOST, read_json, read_yaml, refuse_links
+from hftraining.core.untrusted import YAML_MOST, read_json, read_yaml, refuse_links, yaml_text
 from hftraining.experiment.best import overrides_of
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import load_config, typed_config
@@ -229,6 +229,17 @@ def test_configs_are_read_as_omegaconf_reads_them(templates, tmp_path):
     (tmp_path / "tricky.yaml").write_text(tricky)
     for path in (*paths, tmp_path / "tricky.yaml"):
         assert repr(read_yaml(path)) == repr(OmegaConf.to_container(OmegaConf.load(path)) or {}), path
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2e812300", "12e3", "1_0e5", "017", "0x1f", "123", "1.5", ".inf", "null", "~", "yes", "2012-01-01", "1:30.5"],
+)
+def test_text_that_looks_like_something_else_is_written_so_that_it_is_read_as_text(tmp_path, text):
+    """A signature of hexadecimal digits may be 2e812300, which OmegaConf reads as an infinite number."""
+    values = {"text": text, text: [text, 3, 1e-5, 2e12, True, None]}
+    (path := tmp_path / "a.yaml").write_text(yaml_text(values))
+    assert repr(read_yaml(path)) == repr(values) == repr(OmegaConf.to_container(OmegaConf.load(path)))
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
