@@ -15,7 +15,7 @@ import pandas as pd
 from hfinference.bars_of_run import RunBars, bars_of_run
 from hfinference.judged import PERIOD, Asked, judged_folder
 from hfinference.overrides import rules_of
-from hfinference.seen_days import SeenDays, rows_between
+from hfinference.seen_days import SeenDays, first_test_day, notes_of_walk, rows_between
 from hfinference.trained import Table, TrainedModel, forecast_of, load_model, threads_of
 from hftraining.core.bars import Bars
 from hftraining.core.errors import UserError
@@ -165,7 +165,8 @@ def staged(
     seen = SeenDays.of(model)
     rows = rows_between(bars.universe.sessions_T, start or seen.test_first, end, LEAST_SESSIONS)
     sentence = seen.check(bars.universe.sessions_T, rows, in_sample)
-    warnings += [*bars.notes, *seen.notes(bars.universe.sessions_T, rows), *bars.universe.warnings]
+    seen_before = seen.notes(bars.universe.sessions_T, rows)
+    warnings += [*bars.notes, *notes_of_walk(model), *seen_before, *bars.universe.warnings]
     table = Table(bars.universe)
     with phase(f"forecasts of {len(bars.symbols):,} stocks"):
         forecast = forecast_of(model.predictor, table, bars.symbols, rows)
@@ -280,7 +281,7 @@ def asked_of(model: TrainedModel, config: ExperimentConfig, bars: Bars, whole: B
         made_of=[source],
         whole=whole,
         further=_further(model, (str(bars.sessions_T[0]), str(bars.sessions_T[-1]))),
-        test_first=SeenDays.of(model).test_first,
+        test_first=first_test_day(model),
         in_sample=in_sample,
     )
 

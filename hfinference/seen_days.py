@@ -8,7 +8,8 @@ import numpy as np
 from hfinference.trained import TrainedModel
 from hftraining.core.errors import UserError
 from hftraining.core.values import printable
-from hftraining.model.ensemble import members_of
+from hftraining.model.ensemble import Ensemble, members_of
+from hftraining.runs.result import read_result
 
 SLACK = np.timedelta64(7, "D")  # a start or end may fall on a weekend or holiday just outside the bars
 
@@ -84,6 +85,34 @@ class SeenDays:
             return slice(0, 0)
         first, last = (np.datetime64(day) for day in self.own)
         return slice(int(np.searchsorted(sessions_T, first)), int(np.searchsorted(sessions_T, last, side="right")))
+
+
+def notes_of_walk(model: TrainedModel) -> list[str]:
+    """What a reader has to know of a walk-forward's model: a sentence, none for what was trained once."""
+    every = _walks(model)
+    if not every:
+        return []
+    until = f", trained until {model.days['train'][1]}" if "train" in model.days else ""
+    return [
+        f"the run was trained anew every {every:,} sessions, and this is the model of its last fold alone{until}: what "
+        "it earns is not what the run was scored by"
+    ]
+
+
+def first_test_day(model: TrainedModel) -> str | None:
+    """The first test day of a run, ISO, from which on a look is an opening; None where it is not known.
+
+    The model of a walk-forward knows the test days of its last fold, and those of the run begin with an earlier one.
+    """
+    own = SeenDays.of(model).test_first
+    result = read_result(model.folder) if own and _walks(model) else None
+    folds = [fold.first for fold in result.folds or [] if fold.period == "test" and fold.first] if result else []
+    return min([own, *folds]) if own else None
+
+
+def _walks(model: TrainedModel) -> int:
+    """After how many sessions the run was trained anew; 0 for what was trained once, and for several runs as one."""
+    return 0 if model.config is None or isinstance(model.predictor, Ensemble) else model.config.walk_forward.every
 
 
 def rows_between(sessions_T: np.ndarray, start: str | None, end: str | None, least: int) -> slice:

@@ -29,7 +29,7 @@ from hfinference.live.session import PaperSessions, check_model
 from hfinference.live.status import CALENDAR, HOLD
 from hfinference.live.trips import trips_frame
 from hfinference.overrides import rules_of
-from hfinference.seen_days import SeenDays, rows_between
+from hfinference.seen_days import SeenDays, notes_of_walk, rows_between
 from hfinference.trained import Table, forecast_of, load_model, threads_of
 from hftraining.core.errors import UserError
 from hftraining.core.values import canonical, flatten, printable
@@ -146,7 +146,7 @@ class LiveTrader:
         days_T = bars.universe.sessions_T
         rows, seen = rows_between(days_T, start, end, LEAST_SESSIONS), SeenDays.of(self._model)
         in_sample = seen.check(days_T, rows, self._in_sample)
-        notes = *bars.notes, *seen.notes(days_T, rows), *([in_sample] if in_sample else [])
+        notes = *bars.notes, *notes_of_walk(self._model), *seen.notes(days_T, rows), *([in_sample] if in_sample else [])
         first, last = str(days_T[rows.start]), str(days_T[rows.stop - 1])
         folder = self._folder or self._own_folder(f"replay_{first}_{last}")
         clock, asked = ReplayClock(), asked_of(self._model, config, bars.traded.rows(rows), bars.traded, in_sample)
@@ -212,7 +212,7 @@ class LiveTrader:
                     sessions = sessions or self._sessions(journal, config, desk)
                     self._catch_up(sessions, journal, bars, exchange)
                     if once:
-                        return self._account(journal, bars.notes, False)
+                        return self._account(journal, [*bars.notes, *notes_of_walk(self._model)], False)
                     due = exchange.next_close(self._clock.now()) + SETTLES
                     self._say(f"waiting until {_text(due)}")
                     self._wait(journal, due, sessions)
