@@ -214,13 +214,14 @@ class Journal(JournalFile):
         return self._rows("adjustments", Adjustment, "ORDER BY rowid", ())
 
     def sessions(self) -> list[Mark]:
-        """The marks, by day."""
-        return self._marks("ORDER BY day")
+        """The marks, by day. Only the last has its closes: nobody needs the others, which take longer than all else."""
+        rows = self._rows("sessions", Mark, "ORDER BY day")
+        return [*(replace(row, closes={}) for row in rows[:-1]), *(self._whole(row) for row in rows[-1:])]
 
     def last_session(self) -> Mark | None:
         """The last mark, None before the first."""
-        found = self._marks("ORDER BY day DESC LIMIT 1")
-        return found[0] if found else None
+        found = self._rows("sessions", Mark, "ORDER BY day DESC LIMIT 1")
+        return self._whole(found[0]) if found else None
 
     def positions(self) -> dict[str, int]:
         """symbol -> signed nano-shares, of those that are not 0."""
@@ -255,9 +256,8 @@ class Journal(JournalFile):
                 f"{cash / 1e6:,.6f}: {ANOTHER}",
             )
 
-    def _marks(self, order: str) -> list[Mark]:
-        rows = self._rows("sessions", Mark, order)
-        return [replace(row, closes=self._closes(row)) for row in rows]
+    def _whole(self, row: Mark) -> Mark:
+        return replace(row, closes=self._closes(row))
 
     def _closes(self, row: Mark) -> dict[str, float]:
         found = self._parsed(str(row.closes), f"the closes of {shown(row.day)}")

@@ -230,7 +230,7 @@ class PaperSessions:
         kept = {QUANTILES: self._quantiles[-1], HEAD: self._heads[-1]}
         journal.mark(mark, arrays | kept | self._desk.arrays())
         journal.forget(STATE, day)
-        self._marks.append(mark)
+        self._marks.append(dataclasses.replace(mark, closes={}))
 
 
 def check_model(journal: Journal, model: TrainedModel) -> None:
