@@ -13,6 +13,7 @@ TEXTS = frozenset(
     {"day", "symbol", "side", "status", "reason", "since", "session", "name", "lifted", "decision"}
 )  # not numbers
 EQUITY_CHART = "equity-chart"
+BEGIN = b"<!doctype html"  # of every page
 
 
 def check_place(path: Path) -> None:
@@ -21,12 +22,15 @@ def check_place(path: Path) -> None:
         raise UserError(f"{path}: there is no folder {path.parent}")
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file, such as {path / 'status.html'}")
+    if path.is_file() and not path.read_bytes()[: len(BEGIN)].lower().startswith(BEGIN):
+        raise UserError(f"{path} is there, and no page, which alone would be replaced: name another file")
 
 
 def write_status(path: Path, status: Status) -> Path:
     """Write the page of a status, in place of an earlier one; returns the path. Raises UserError as check_place."""
     check_place(path)
-    halted = [f"Halted ({status.halted.name}): {status.halted.reason}"] if status.halted else []
+    alarms = [status.in_sample] if status.in_sample else []
+    alarms += [f"Halted ({status.halted.name}): {status.halted.reason}"] if status.halted else []
     return write_whole_page(
         path,
         "paper.html",
@@ -34,8 +38,8 @@ def write_status(path: Path, status: Status) -> Path:
         title=f"Paper account {status.folder.name}",
         headline=headline(status),
         status=status,
-        alarms=halted,
-        facts=[(name, text) for name, text in facts_of(status) if not name.startswith("halted")],
+        alarms=alarms,
+        facts=[(name, text) for name, text in facts_of(status) if not name.startswith(("halted", "in sample"))],
         equity=filled(MONEY, status.equity),
         held=filled(MONEY, status.held),
         cash=filled(MONEY, status.cash),

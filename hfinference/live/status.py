@@ -16,11 +16,13 @@ from hfinference.live.exchange import Exchange
 from hfinference.live.journal import Journal
 from hfinference.live.journal_file import REPLAY
 from hfinference.live.latch import flatten_asked
+from hftraining.core.errors import in_a_line
 from hftraining.runs.lock import is_in_use
 from hftraining.trading.metrics import equity_metrics
 
 HOLD = "hold"  # the array of a session: what buying and holding is worth at its close, in currency
 CALENDAR = "calendar"  # the fact of a journal that names its exchange; none in a replay
+NOTES, IN_SAMPLE = "notes", "in_sample"  # facts: what a reader has to know, in sentences
 MOST_ENTRIES = 200  # fills and adjustments in --json and on the page: the last ones
 
 
@@ -43,7 +45,8 @@ class Status:
     the capital is worth at each close of marks_T, NaN where it is not known. fills, adjustments: the last ones, of
     n_fills and n_adjustments. flatten: why closing orders only are asked for, None where they are not.
     next_session: the first that opens after `at`. behind: sessions that have closed by then and are not marked; both
-    None in a replay. replay: its first and last day.
+    None in a replay. replay: its first and last day. in_sample: a sentence where the model was trained on these days.
+    notes: sentences of the trader, when it began.
     """
 
     folder: Path
@@ -67,6 +70,8 @@ class Status:
     next_open: datetime | None
     behind: int | None = None
     replay: tuple[str, str] | None = None
+    in_sample: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def last(self) -> Mark | None:
@@ -121,6 +126,8 @@ class Status:
             "state": self.state,
             "running": self.is_running,
             "replay": self.replay,
+            "in_sample": self.in_sample,
+            "notes": list(self.notes),
             "account": {
                 "capital": self.capital,
                 "cash": self.cash,
@@ -188,8 +195,16 @@ def status_of(folder: Path, now: datetime | None = None) -> Status:
             next_session=following,
             next_open=exchange.open_of(following) if exchange and following else None,
             replay=_replay_of(journal.facts),
+            in_sample=next(iter(_texts(journal.facts.get(IN_SAMPLE))), None),
+            notes=_texts(journal.facts.get(NOTES)),
             behind=exchange.behind(date.fromisoformat(last.day), now) if exchange and last else None,
         )
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    """The sentences of a fact, which a stranger may have written."""
+    given = found if isinstance(found, list) else [found]
+    return tuple(in_a_line(text) for text in given if isinstance(text, str) and text)
 
 
 def _replay_of(facts: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -26,7 +26,7 @@ from hfinference.live.journal_file import REPLAY
 from hfinference.live.latch import PAPER
 from hfinference.live.risk import Halt, check_bars, check_clock, check_day, limits_and_others
 from hfinference.live.session import PaperSessions, check_model
-from hfinference.live.status import CALENDAR, HOLD
+from hfinference.live.status import CALENDAR, HOLD, IN_SAMPLE, NOTES
 from hfinference.live.trips import trips_frame
 from hfinference.overrides import rules_of
 from hfinference.seen_days import SeenDays, notes_of_walk, rows_between
@@ -146,7 +146,7 @@ class LiveTrader:
         days_T = bars.universe.sessions_T
         rows, seen = rows_between(days_T, start, end, LEAST_SESSIONS), SeenDays.of(self._model)
         in_sample = seen.check(days_T, rows, self._in_sample)
-        notes = *bars.notes, *notes_of_walk(self._model), *seen.notes(days_T, rows), *([in_sample] if in_sample else [])
+        notes = *bars.notes, *notes_of_walk(self._model), *seen.notes(days_T, rows)
         first, last = str(days_T[rows.start]), str(days_T[rows.stop - 1])
         folder = self._folder or self._own_folder(f"replay_{first}_{last}")
         clock, asked = ReplayClock(), asked_of(self._model, config, bars.traded.rows(rows), bars.traded, in_sample)
@@ -154,6 +154,7 @@ class LiveTrader:
         facts = self._facts(bars, config) | {REPLAY: [first, last]}
         with Journal.open(folder, facts, now=lambda: _text(clock.now())) as journal, _latched(journal):
             check_model(journal, self._model)
+            notes = _kept(journal, notes, in_sample)
             if _is_at(journal, last) and DIFFERENCE in journal.facts:
                 return self._account(journal, notes, True)
             with counted(asked, folder, place) as row:
@@ -205,6 +206,7 @@ class LiveTrader:
         begin, now = desk.opening if desk else dict, lambda: _text(self._clock.now())
         with Journal.open(folder, facts, now=now, begin=begin) as journal, _latched(journal):
             check_model(journal, self._model)
+            notes = _kept(journal, [*bars.notes, *notes_of_walk(self._model)])
             _refuse_latched(journal)
             sessions: PaperSessions | None = None
             while True:
@@ -212,7 +214,7 @@ class LiveTrader:
                     sessions = sessions or self._sessions(journal, config, desk)
                     self._catch_up(sessions, journal, bars, exchange)
                     if once:
-                        return self._account(journal, [*bars.notes, *notes_of_walk(self._model)], False)
+                        return self._account(journal, notes, False)
                     due = exchange.next_close(self._clock.now()) + SETTLES
                     self._say(f"waiting until {_text(due)}")
                     self._wait(journal, due, sessions)
@@ -357,6 +359,14 @@ def _latched(journal: Journal) -> Iterator[None]:
             last = journal.last_session()
             journal.halt(halt.name, str(halt), last.day if last else "")
         raise
+
+
+def _kept(journal: Journal, notes: Sequence[str], in_sample: str = "") -> tuple[str, ...]:
+    """All of them; the journal keeps them for its status."""
+    for name, value in ((NOTES, list(notes)), (IN_SAMPLE, in_sample)):
+        if journal.facts.get(name, type(value)()) != value:
+            journal.set_fact(name, value)
+    return (*notes, in_sample) if in_sample else tuple(notes)
 
 
 def _refuse_latched(journal: Journal) -> None:

@@ -47,6 +47,8 @@ def facts_of(status: Status) -> list[tuple[str, str]]:
     found = [("state", status.state + (", a trader runs" if status.is_running else ", no trader runs"))]
     if status.replay:
         found.append(("replay", f"of {status.replay[0]} to {status.replay[1]}"))
+    found += [("in sample", status.in_sample.removeprefix("in sample: "))] if status.in_sample else []
+    found += [("note", note) for note in status.notes]
     if halted:
         found.append((f"halted ({halted.name})", f"since {_time(halted.at)}: {halted.reason}"))
     if status.flatten is not None:

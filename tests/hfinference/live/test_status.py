@@ -198,10 +198,11 @@ def test_a_journal_whose_cash_is_not_what_its_fills_make_shows_no_figure(tmp_pat
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
     traded(tmp_path).close()
-    status = status_of(tmp_path, NOW)
-    for path in (tmp_path / "none/status.html", tmp_path):
+    status, before = status_of(tmp_path, NOW), (tmp_path / "journal.sqlite").read_bytes()
+    for path in (tmp_path / "none/status.html", tmp_path, tmp_path / "journal.sqlite"):
         with pytest.raises(UserError):
             write_status(path, status)
+    assert (tmp_path / "journal.sqlite").read_bytes() == before
     with pytest.raises(UserError, match="has no journal"):
         status_of(tmp_path / "none")
 

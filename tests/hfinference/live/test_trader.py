@@ -116,6 +116,11 @@ def test_a_replay_of_days_of_the_training_is_refused_unless_it_is_asked_for(base
     assert not any(tmp_path.iterdir())
     assert main([*arguments, "--journal", str(tmp_path), "--in-sample"]) == 0
     assert "in sample" in capsys.readouterr().out
+    said = f"in sample: the model was trained on days from {first} to {last}"
+    assert said[1:] in (tmp_path / "status.html").read_text()
+    assert main(["paper", str(base), "--status", "--journal", str(tmp_path), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert said in out and last_object(out)["in_sample"].startswith(said)
 
 
 def test_an_account_goes_on_with_no_other_model_also_in_the_folder_of_its_own(base, days, tmp_path):
