@@ -85,18 +85,18 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def begun(base, tmp_path_factory) -> Path:
+def begun(own, tmp_path_factory) -> Path:
     """The folder of a world whose account has traded one session."""
-    made = World(base, tmp_path_factory.mktemp("world"))
+    made = World(own, tmp_path_factory.mktemp("world"))
     made.day(FIRST)
     assert made.orders(FIRST) == 12
     return made.files.parent
 
 
 @pytest.fixture
-def world(base, begun, tmp_path) -> World:
+def world(own, begun, tmp_path) -> World:
     """A copy of it."""
-    return World(base, Path(shutil.copytree(begun, tmp_path / "world")))
+    return World(own, Path(shutil.copytree(begun, tmp_path / "world")))
 
 
 def halts(world: World, name: str, act: Callable[[], object], row: int) -> Halt:
@@ -231,8 +231,8 @@ def test_flatten_closes_all_that_is_held_and_then_halts(world):
 
 
 @pytest.mark.parametrize("traded", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_flatten_opens_nothing_that_a_session_before_it_has_decided_with_lag_2(base, tmp_path, traded):
-    world = World(base, tmp_path)
+def test_flatten_opens_nothing_that_a_session_before_it_has_decided_with_lag_2(own, tmp_path, traded):
+    world = World(own, tmp_path)
     for row in range(FIRST, FIRST + traded):
         world.day(row, "profit_tracker.lag=2")
     with Journal.read(world.account) as journal:

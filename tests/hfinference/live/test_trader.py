@@ -31,8 +31,8 @@ BOOKS = {
 
 
 @pytest.fixture(scope="module")
-def days(base):
-    first = load_model(base).days["test"][0]
+def days(own):
+    first = load_model(own).days["test"][0]
     return first, str(np.busday_offset(first, 40, roll="forward"))
 
 
@@ -56,9 +56,9 @@ def same_account(paper, backtest):
     "words",
     [BOOKS[name] if n == 0 else pytest.param(BOOKS[name], marks=pytest.mark.slow) for n, name in enumerate(BOOKS)],
 )
-def test_a_replay_is_the_backtest_of_its_days_to_the_cent(base, days, tmp_path, words):
-    paper = replayed(base, *days, tmp_path / "journal", *words)
-    backtest = backtest_model(base, *days, words=words, outputs=tmp_path)
+def test_a_replay_is_the_backtest_of_its_days_to_the_cent(own, days, tmp_path, words):
+    paper = replayed(own, *days, tmp_path / "journal", *words)
+    backtest = backtest_model(own, *days, words=words, outputs=tmp_path)
     same_account(paper, backtest)
     with Journal.read(tmp_path / "journal") as journal:
         journal.check()
@@ -69,62 +69,62 @@ def test_a_replay_is_the_backtest_of_its_days_to_the_cent(base, days, tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_replay_of_some_of_the_stocks_sees_the_others_as_the_market_as_the_backtest_does(base, days, tmp_path):
+def test_a_replay_of_some_of_the_stocks_sees_the_others_as_the_market_as_the_backtest_does(own, days, tmp_path):
     words = ("portfolio=tilt", "profit_tracker=default")
-    paper = replayed(base, *days, tmp_path / "journal", *words, stocks=["S2", "S0"])
-    same_account(paper, backtest_model(base, *days, words=words, stocks=["S2", "S0"], outputs=tmp_path))
+    paper = replayed(own, *days, tmp_path / "journal", *words, stocks=["S2", "S0"])
+    same_account(paper, backtest_model(own, *days, words=words, stocks=["S2", "S0"], outputs=tmp_path))
     with Journal.read(tmp_path / "journal") as journal:
         assert journal.facts["symbols"] == ["S2", "S0"] and journal.facts["universe"] == ["S0", "S1", "S2"]
 
 
-def test_the_same_replay_again_gives_the_same_and_writes_nothing(base, days, tmp_path):
-    first = replayed(base, *days, tmp_path)
+def test_the_same_replay_again_gives_the_same_and_writes_nothing(own, days, tmp_path):
+    first = replayed(own, *days, tmp_path)
     before = content(tmp_path)
-    again = replayed(base, *days, tmp_path)
+    again = replayed(own, *days, tmp_path)
     pd.testing.assert_frame_equal(first.equity, again.equity)
     pd.testing.assert_frame_equal(first.trades, again.trades)
     assert content(tmp_path) == before and again.is_done
 
 
-def test_a_replay_is_the_trial_of_the_backtest_with_the_same_settings(base, days, tmp_path):
-    ledger, costs = Ledger(Path(load_model(base).config.evidence.ledger)), "profit_tracker.commission=0.003"
+def test_a_replay_is_the_trial_of_the_backtest_with_the_same_settings(own, days, tmp_path):
+    ledger, costs = Ledger(Path(load_model(own).config.evidence.ledger)), "profit_tracker.commission=0.003"
     before = len(ledger.entries())
-    replayed(base, *days, tmp_path / "a", costs)
+    replayed(own, *days, tmp_path / "a", costs)
     row = ledger.entries()[-1]
     assert len(ledger.entries()) == before + 1 and (row.status, row.kind) == ("done", "backtest") and row.test_window
-    backtest_model(base, *days, words=[costs], outputs=tmp_path)
+    backtest_model(own, *days, words=[costs], outputs=tmp_path)
     assert len(ledger.entries()) == before + 1 and ledger.entries()[-1].uuid == row.uuid
-    replayed(base, *days, tmp_path / "b", "profit_tracker.commission=0.01")
+    replayed(own, *days, tmp_path / "b", "profit_tracker.commission=0.01")
     assert len(ledger.entries()) == before + 2
     assert own_ledger().entries() == []
 
 
-def test_the_command_says_what_the_account_has_and_its_last_line_is_an_object(base, days, tmp_path, capsys):
-    arguments = ["paper", str(base), "--replay", *days, "--journal", str(tmp_path / "journal"), "--json"]
+def test_the_command_says_what_the_account_has_and_its_last_line_is_an_object(own, days, tmp_path, capsys):
+    arguments = ["paper", str(own), "--replay", *days, "--journal", str(tmp_path / "journal"), "--json"]
     assert main(arguments) == 0
     found = last_object(capsys.readouterr().out)
-    backtest = backtest_model(base, *days, outputs=tmp_path)
+    backtest = backtest_model(own, *days, outputs=tmp_path)
     assert found["final_equity"] == pytest.approx(backtest.final_equity, abs=CENT)
     assert found["done"] and found["backtest_difference"] < CENT and Path(found["page"]).is_file()
     assert main([*arguments[:-1], "--status"]) == 0 and "2016" in capsys.readouterr().out
 
 
-def test_a_replay_of_days_of_the_training_is_refused_unless_it_is_asked_for(base, tmp_path, capsys):
-    first, last = load_model(base).days["train"]
-    arguments = ["paper", str(base), "--replay", str(np.busday_offset(last, -5, roll="backward")), last]
+def test_a_replay_of_days_of_the_training_is_refused_unless_it_is_asked_for(own, tmp_path, capsys):
+    first, last = load_model(own).days["train"]
+    arguments = ["paper", str(own), "--replay", str(np.busday_offset(last, -5, roll="backward")), last]
     assert main([*arguments, "--journal", str(tmp_path)]) == 2 and first in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
     assert main([*arguments, "--journal", str(tmp_path), "--in-sample"]) == 0
     assert "in sample" in capsys.readouterr().out
     said = f"in sample: the model was trained on days from {first} to {last}"
     assert said[1:] in (tmp_path / "status.html").read_text()
-    assert main(["paper", str(base), "--status", "--journal", str(tmp_path), "--json"]) == 0
+    assert main(["paper", str(own), "--status", "--journal", str(tmp_path), "--json"]) == 0
     out = capsys.readouterr().out
     assert said in out and last_object(out)["in_sample"].startswith(said)
 
 
-def test_an_account_goes_on_with_no_other_model_also_in_the_folder_of_its_own(base, days, tmp_path):
-    run = Path(shutil.copytree(base, tmp_path / "run"))
+def test_an_account_goes_on_with_no_other_model_also_in_the_folder_of_its_own(own, days, tmp_path):
+    run = Path(shutil.copytree(own, tmp_path / "run"))
     first = replayed(run, days[0], np.busday_offset(days[0], 4), tmp_path / "journal")
     before = content(tmp_path / "journal")
     model = load_model(run)
@@ -137,9 +137,9 @@ def test_an_account_goes_on_with_no_other_model_also_in_the_folder_of_its_own(ba
 
 
 @pytest.mark.slow
-def test_settings_make_another_journal_and_the_same_ones_the_same(base, days, tmp_path):
+def test_settings_make_another_journal_and_the_same_ones_the_same(own, days, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(base, run)
+    shutil.copytree(own, run)
     for words in ((), ("profit_tracker.commission=0.004",), ("profit_tracker.commission=0.004",)):
         replayed(run, *days, None, *words)
     names = sorted(path.name for path in (run / "paper").iterdir())

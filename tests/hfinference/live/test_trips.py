@@ -10,10 +10,10 @@ from hfinference.live.trips import trips_frame
 
 
 @pytest.mark.parametrize("portfolio", ["edge", "sign"])
-def test_the_trips_of_a_replay_are_the_engines_trades(base, tmp_path, portfolio):
+def test_the_trips_of_a_replay_are_the_engines_trades(own, tmp_path, portfolio):
     words = f"portfolio={portfolio}", "profit_tracker=default", "profit_tracker.borrow_rate=0"
-    days = load_model(base).days["test"]
-    account = LiveTrader(base, words=words, journal=tmp_path / "j").start_paper_trading((str(days[0]), str(days[1])))
+    days = load_model(own).days["test"]
+    account = LiveTrader(own, words=words, journal=tmp_path / "j").start_paper_trading((str(days[0]), str(days[1])))
     with Journal.read(tmp_path / "j") as journal:
         ours = trips_frame(journal)
     by = ["symbol", "entry_date", "shares"]
