@@ -57,9 +57,10 @@ ONLY_KNOWN_BY = {
 COMMANDS = "hfinference/commands/"
 MAY_IMPORT_LATE = {"train.py", "hftraining/__main__.py", "hydra_plugins/hftraining_sweeper.py"}
 # LightGBM, skfolio, Ray and alpaca-py are optional extras. Importing yfinance takes half a second, which offline runs
-# save, and a calendar is loaded only for bars that an exchange may have made.
+# save, arch two seconds, which a refused config and a forecast save, and a calendar is loaded only for bars that an
+# exchange may have made.
 OF_ALPACA = {"alpaca", "requests", "urllib3"}
-OPTIONAL = {"lightgbm", "skfolio", "ray", "yfinance", "curl_cffi", "exchange_calendars", *OF_ALPACA}
+OPTIONAL = {"lightgbm", "skfolio", "ray", "yfinance", "curl_cffi", "arch", "exchange_calendars", *OF_ALPACA}
 PACKAGES = ("hftraining", "hfinference", "hydra_plugins")
 HEAVY = {"torch", "yfinance", "plotly", "optuna", "pandas", "numba", "scipy", "numpy"}
 
