@@ -26,6 +26,7 @@ STATE = Path(tempfile.mkdtemp(prefix="hftraining-state-"))
 os.environ["XDG_STATE_HOME"] = str(STATE / "session")
 atexit.register(shutil.rmtree, STATE, ignore_errors=True)
 NUMBERS = itertools.count()
+SHARED = list[Path]()  # outputs of runs that are made once, and only read
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,9 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def reference(folder, tmp_path_factory) -> dict:
     """A quick run of that folder, to read and not to write into: result.json as a dict, and "folder"."""
-    return run(folder, tmp_path_factory.mktemp("reference"))
+    result = run(folder, tmp_path_factory.mktemp("reference"))
+    SHARED.append(Path(result["folder"]).parents[2])
+    return result
 
 
 @pytest.fixture(scope="session")
@@ -70,17 +73,19 @@ def base(folder, tmp_path_factory) -> Path:
     """The folder of a run to fine-tune, to read and not to write into."""
     output = tmp_path_factory.mktemp("base")
     settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", *placed(output)]
+    SHARED.append(output)
     return Path(trained(typed_config(composed(settings)))["folder"])
 
 
 @pytest.fixture(autouse=True)
 def shared_runs_are_not_written_into(request) -> Iterator[None]:
     """A file or a row of the ledger beside a shared run would change what later tests of the same process find."""
-    shared = [request.getfixturevalue(name) for name in ("base", "reference") if name in request.fixturenames]
-    places = [(run if isinstance(run, Path) else Path(run["folder"])).parents[2] for run in shared]
-    before = [written(place) for place in places]
+    wanted = {"base", "reference"} & {*request.fixturenames}
+    for name in wanted:
+        request.getfixturevalue(name)
+    before = {place: written(place) for place in SHARED if wanted}
     yield
-    assert [written(place) for place in places] == before
+    assert {place: written(place) for place in before} == before
 
 
 def written(place: Path) -> tuple[int, list[Path]]:

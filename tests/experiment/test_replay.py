@@ -20,15 +20,13 @@ from hftraining.market.snapshots import save_snapshot
 from hftraining.runs.bitwise import compare_bits
 from hftraining.runs.ledger import Ledger
 from tests.commands import ROOT, ended, python, run_folder, start_train, train, wait_for
-from tests.runs_of import QUICK, edit_run_json, own_copy, run, snapshot_run
+from tests.runs_of import QUICK, edit_run_json, own_copy, own_outputs, run, snapshot_run
 
 
 @pytest.fixture
 def made(reference, tmp_path) -> Path:
     """A finished run whose folder a test may tamper with."""
-    path = Path(reference["folder"])
-    outputs = own_copy(path.parents[2], tmp_path / "made")
-    return outputs / path.relative_to(path.parents[2])
+    return own_outputs(Path(reference["folder"]), tmp_path / "made")
 
 
 @pytest.fixture

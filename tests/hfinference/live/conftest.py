@@ -11,8 +11,3 @@ from tests.runs_of import own_outputs
 def base(base, tmp_path_factory) -> Path:
     """The shared run, in outputs of the module's own: replays and accounts are written beside it."""
     return own_outputs(base, tmp_path_factory.mktemp("own"))
-
-
-@pytest.fixture(autouse=True)
-def shared_runs_are_not_written_into():
-    """No run is shared here."""
