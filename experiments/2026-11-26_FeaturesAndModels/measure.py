@@ -30,7 +30,7 @@ from hftraining.trading.metrics import daily_returns
 HERE = Path(__file__).resolve().parent
 LAG, DRAWS, SEED = 1, 2000, 1
 MIDDLE = LEVELS.index(0.5)
-MEAN = r"^mean of [^:]*: "
+MEAN = r"^mean of (\d+): "
 
 
 def score(bars: Bars, forecast: Forecast, first: str) -> dict[str, float]:
@@ -88,11 +88,14 @@ def table(data: Path, kept: Path, tasks: list[Task]) -> pd.DataFrame:
 def joined(scores: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """These scores with those that were known before, in the order of sets, features and models.
 
-    Of a mean of seeds the new one counts, whatever the number of its seeds.
+    Of two means of seeds the one of more seeds counts.
     """
     both = pd.concat([scores, known])
+    seeds = pd.to_numeric(both.variant.str.extract(MEAN, expand=False)).fillna(0)
     which = both.assign(variant=both.variant.str.replace(MEAN, "mean: ", regex=True))
-    both = both[~which.duplicated(["data", "features", "variant", "seed"])]
+    which = which.iloc[np.argsort(-seeds.to_numpy(), kind="stable")]
+    repeated = which.duplicated(["data", "features", "variant", "seed"])
+    both = both.iloc[np.argsort(-seeds.to_numpy(), kind="stable")][~repeated]
     order = [*VARIANTS, "small+lightgbm"]
     ranks = {
         "data": [*SETS].index,
