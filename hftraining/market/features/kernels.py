@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 
 COMPILED = {"cache": True, "nogil": True, "error_model": "numpy"}
+WINDOWS_AT_ONCE = 512  # sums of which are added up beside each other
+DAYS_AT_ONCE = 64
 
 
 class LooksAhead(ValueError):
@@ -35,7 +37,10 @@ def lag(x_SN: np.ndarray, rows: int) -> np.ndarray:
 def change(x_SN: np.ndarray, rows: int) -> np.ndarray:
     """x less its value `rows` rows before, or less the first where there are fewer; x_SN has no NaN first."""
     rows = checked_span(rows)
-    return x_SN - x_SN[:, np.maximum(np.arange(x_SN.shape[1]) - rows, 0)]
+    out_SN = np.empty_like(x_SN)
+    np.subtract(x_SN[:, :rows], x_SN[:, :1], out=out_SN[:, :rows])
+    np.subtract(x_SN[:, rows:], x_SN[:, :-rows], out=out_SN[:, rows:])
+    return out_SN
 
 
 def mean(x_SN: np.ndarray, span: int, least: int | None = None) -> np.ndarray:
@@ -82,6 +87,51 @@ def sum_of(x_N: np.ndarray, start: int, stop: int) -> float:
 
 
 @njit(**COMPILED)
+def sums_of(x_N: np.ndarray, span: int, middle_N: np.ndarray, squared: bool, total_N: np.ndarray) -> None:
+    """total_N[n]: what sum_of gives of x_N[n : n + span] - middle_N[n], or of its square, to the bit, for every n.
+
+    Many windows beside each other, which the processor adds up at once, each in the order of sum_of.
+    """
+    lane_8W, whole = np.empty((8, WINDOWS_AT_ONCE)), span - span % 8
+    for first in range(0, x_N.size + 1 - span, WINDOWS_AT_ONCE):
+        n = min(WINDOWS_AT_ONCE, x_N.size + 1 - span - first)
+        from_W, own_W, total_W = x_N[first:], middle_N[first : first + n], total_N[first : first + n]
+        lane_8W[:] = 0.0
+        for i in range(whole):
+            _add(from_W[i : i + n], own_W, squared, i < 8, lane_8W[i % 8])
+        _join(lane_8W, total_W)
+        for i in range(whole, span):
+            _add(from_W[i : i + n], own_W, squared, False, total_W)
+
+
+@njit(**COMPILED)
+def _add(x_W: np.ndarray, middle_W: np.ndarray, squared: bool, is_first: bool, total_W: np.ndarray) -> None:
+    if is_first and squared:
+        for w in range(x_W.size):
+            apart = x_W[w] - middle_W[w]
+            total_W[w] = apart * apart
+    elif is_first:
+        for w in range(x_W.size):
+            total_W[w] = x_W[w] - middle_W[w]
+    elif squared:
+        for w in range(x_W.size):
+            apart = x_W[w] - middle_W[w]
+            total_W[w] += apart * apart
+    else:
+        for w in range(x_W.size):
+            total_W[w] += x_W[w] - middle_W[w]
+
+
+@njit(**COMPILED)
+def _join(lane_8W: np.ndarray, total_W: np.ndarray) -> None:
+    """The sums of the lanes, as sum_of adds them up."""
+    a, b, c, d = lane_8W[0], lane_8W[1], lane_8W[2], lane_8W[3]
+    e, f, g, h = lane_8W[4], lane_8W[5], lane_8W[6], lane_8W[7]
+    for w in range(total_W.size):
+        total_W[w] = ((a[w] + b[w]) + (c[w] + d[w])) + ((e[w] + f[w]) + (g[w] + h[w]))
+
+
+@njit(**COMPILED)
 def known_of(x_N: np.ndarray, known_N: np.ndarray, before_N: np.ndarray) -> None:
     """The values that are no NaN, packed into known_N; before_N[n]: how many of them the rows before n hold."""
     count = 0
@@ -97,12 +147,15 @@ def known_of(x_N: np.ndarray, known_N: np.ndarray, before_N: np.ndarray) -> None
 def _mean(x_SN: np.ndarray, span: int, least: int) -> np.ndarray:
     out_SN = np.full(x_SN.shape, np.nan)
     known_N, before_N = np.empty(x_SN.shape[1]), np.empty(x_SN.shape[1] + 1, np.int64)
+    none_N, whole_N = np.zeros(x_SN.shape[1]), np.empty(x_SN.shape[1])
     for s in range(x_SN.shape[0]):
         known_of(x_SN[s], known_N, before_N)
+        sums_of(known_N[: before_N[-1]], span, none_N, False, whole_N)
         for n in range(x_SN.shape[1]):
             start, stop = before_N[max(0, n + 1 - span)], before_N[n + 1]
             if stop - start >= least:
-                out_SN[s, n] = sum_of(known_N, start, stop) / (stop - start)
+                total = whole_N[start] if stop - start == span else sum_of(known_N, start, stop)
+                out_SN[s, n] = total / (stop - start)
     return out_SN
 
 
@@ -111,16 +164,27 @@ def _std(x_SN: np.ndarray, span: int, least: int) -> np.ndarray:
     out_SN = np.full(x_SN.shape, np.nan)
     known_N, before_N = np.empty(x_SN.shape[1]), np.empty(x_SN.shape[1] + 1, np.int64)
     square_N = np.empty(span)
+    middle_N, whole_N = np.empty(x_SN.shape[1]), np.empty(x_SN.shape[1])
     for s in range(x_SN.shape[0]):
         known_of(x_SN[s], known_N, before_N)
+        middle_N[:] = 0.0
+        sums_of(known_N[: before_N[-1]], span, middle_N, False, whole_N)
+        for k in range(before_N[-1] + 1 - span):
+            middle_N[k] = whole_N[k] / span
+        sums_of(known_N[: before_N[-1]], span, middle_N, True, whole_N)
         for n in range(x_SN.shape[1]):
             start, stop = before_N[max(0, n + 1 - span)], before_N[n + 1]
             count = stop - start
-            if count >= max(least, 2):
+            if count < max(least, 2):
+                continue
+            if count == span:
+                total = whole_N[start]
+            else:
                 middle = sum_of(known_N, start, stop) / count
                 for i in range(count):
                     square_N[i] = (known_N[start + i] - middle) ** 2
-                out_SN[s, n] = np.sqrt(sum_of(square_N, 0, count) / (count - 1))
+                total = sum_of(square_N, 0, count)
+            out_SN[s, n] = np.sqrt(total / (count - 1))
     return out_SN
 
 
@@ -152,15 +216,43 @@ def gather(values_ST: np.ndarray, day_SN: np.ndarray) -> np.ndarray:
 
 
 @njit(**COMPILED)
-def scatter(block_FSN: np.ndarray, day_SN: np.ndarray, first: int, place_F: np.ndarray, values_TSF: np.ndarray) -> None:
-    """Put features of the symbols from `first` on in their places; what lies between rows is left as it is."""
+def on_days(values_T: np.ndarray, day_SN: np.ndarray) -> np.ndarray:
+    """The values of the sessions of rows; NaN past a symbol's last one."""
+    out_SN = np.full(day_SN.shape, np.nan)
     for s in range(day_SN.shape[0]):
         for n in range(day_SN.shape[1]):
-            t = day_SN[s, n]
-            if t < 0:
+            if day_SN[s, n] < 0:
                 break
-            for f in range(block_FSN.shape[0]):
-                values_TSF[t, first + s, place_F[f]] = block_FSN[f, s, n]
+            out_SN[s, n] = values_T[day_SN[s, n]]
+    return out_SN
+
+
+@njit(**COMPILED)
+def scatter(
+    block_FSN: np.ndarray, day_SN: np.ndarray, first: int, place_F: np.ndarray, hide: bool, values_TSF: np.ndarray
+) -> None:
+    """Put features of the symbols from `first` on in their places, and NaN in all others of these symbols.
+
+    hide: also where one of the features of a row is not finite. Some days of all these symbols at a time, so that what
+    is written stays near the processor.
+    """
+    next_S = np.zeros(day_SN.shape[0], np.int64)
+    for start in range(0, values_TSF.shape[0], DAYS_AT_ONCE):
+        for s in range(day_SN.shape[0]):
+            n = next_S[s]
+            for t in range(start, min(start + DAYS_AT_ONCE, values_TSF.shape[0])):
+                has_row = n < day_SN.shape[1] and day_SN[s, n] == t
+                is_known = has_row
+                if has_row and hide:
+                    for f in range(block_FSN.shape[0]):
+                        is_known &= np.isfinite(block_FSN[f, s, n])
+                if not is_known or block_FSN.shape[0] < values_TSF.shape[2]:
+                    values_TSF[t, first + s, :] = np.nan
+                if is_known:
+                    for f in range(block_FSN.shape[0]):
+                        values_TSF[t, first + s, place_F[f]] = block_FSN[f, s, n]
+                n += has_row
+            next_S[s] = n
 
 
 @njit(**COMPILED)
@@ -183,3 +275,16 @@ def hide_incomplete(values_TSF: np.ndarray) -> None:
                 is_known &= np.isfinite(values_TSF[t, s, f])
             if not is_known:
                 values_TSF[t, s, :] = np.nan
+
+
+@njit(**COMPILED)
+def all_finite(values_TSF: np.ndarray) -> np.ndarray:
+    """known_TS: where all features of a symbol's day are finite."""
+    known_TS = np.empty(values_TSF.shape[:2], np.bool_)
+    for t in range(values_TSF.shape[0]):
+        for s in range(values_TSF.shape[1]):
+            is_known = True
+            for f in range(values_TSF.shape[2]):
+                is_known &= np.isfinite(values_TSF[t, s, f])
+            known_TS[t, s] = is_known
+    return known_TS

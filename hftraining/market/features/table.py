@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hftraining.core.bars import Bars
-from hftraining.market.features.kernels import hide_incomplete, scatter
+from hftraining.market.features.kernels import all_finite, hide_incomplete, scatter
 from hftraining.market.features.lookup import find
 from hftraining.market.features.names import BASIC, base_of
 from hftraining.market.features.ranks import rank_of_the_day
@@ -54,7 +54,7 @@ def known_of(values_TSF: np.ndarray, let_go: Callable[[], None] = lambda: None) 
     known_TS = np.empty(values_TSF.shape[:2], bool)
     for first in range(0, len(values_TSF), DAYS):
         days = slice(first, first + DAYS)
-        np.isfinite(values_TSF[days]).all(axis=2, out=known_TS[days])
+        known_TS[days] = all_finite(values_TSF[days])
         let_go()
     return known_TS
 
@@ -80,12 +80,11 @@ def make_features(
         market_T = market_of(bars) if market_T is None else market_T
         for part in parts_of(bars):
             rows = Rows(bars, part, market_T)
-            volatility_TS[:, part] = _on_days(rows.volatility_SN[None], rows, np.zeros(1, np.int64), 1)[:, :, 0]
-            part_TSF = _on_days(_made(seen, rows), rows, place_F, len(columns))
-            if not ranked:
-                hide_incomplete(part_TSF)
-            values_TSF[:, part] = part_TSF
-            hidden_TSF[:, part] = _on_days(_made(hidden, rows), rows, np.arange(len(hidden)), len(hidden))
+            at = rows.day_SN, part.start
+            scatter(rows.volatility_SN[None], *at, np.zeros(1, np.int64), False, volatility_TS[:, :, None])
+            scatter(_made(seen, rows), *at, place_F, not ranked, values_TSF)
+            if hidden:
+                scatter(_made(hidden, rows), *at, np.arange(len(hidden)), False, hidden_TSF)
             _let_go(room)
     for first in range(0, len(values_TSF) if ranked else 0, DAYS):
         days = slice(first, first + DAYS)
@@ -101,13 +100,6 @@ def _made(names: Sequence[str], rows: Rows) -> np.ndarray:
     for f, name in enumerate(names):
         block_FSN[f] = find(name).make(rows)
     return block_FSN
-
-
-def _on_days(block_FSN: np.ndarray, rows: Rows, place_F: np.ndarray, width: int) -> np.ndarray:
-    """The values of rows on their sessions, in so many columns; NaN elsewhere."""
-    table_TSF = np.full((len(rows.market_T), len(rows.day_SN), width), np.nan, block_FSN.dtype)
-    scatter(block_FSN, rows.day_SN, 0, place_F, table_TSF)
-    return table_TSF
 
 
 def _let_go(room: Room | None) -> None:
