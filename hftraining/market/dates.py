@@ -108,9 +108,13 @@ def _typed(column: pa.ChunkedArray, file: str) -> tuple[pa.Array, pa.Array | Non
             outside = pc.or_(pc.less(numbers, FIRST * part), pc.greater(numbers, LAST * part))
             row = pc.index(outside, True).as_py()
             raise _no_date(file, row, f"{numbers[row].as_py()} {column.type.unit} since 1970")
-    days, times = np.divmod(numbers.to_numpy(), DAY_SECONDS * part)
-    sessions = pa.array((days * DAY_SECONDS).astype("datetime64[s]"))
-    if not times.any():
+    since_1970, a_day = numbers.to_numpy(), DAY_SECONDS * part
+    midnights = since_1970 // a_day
+    midnights *= a_day  # in place: new memory takes longer than the numbers
+    times = None if np.array_equal(midnights, since_1970) else since_1970 - midnights
+    midnights //= part
+    sessions = pa.array(midnights.view("datetime64[s]"))
+    if times is None:
         return sessions, None
     # Nanoseconds are cut, which only a bar shorter than a microsecond would notice.
     return sessions, pa.array(times // (part // 10**6) if part > 10**6 else times * (10**6 // part))

@@ -192,7 +192,7 @@ def _read_parquet(path: Path, most_rows: int) -> pa.Table:
     file = Parquet(str(path))
     refuse_rows(file.rows, most_rows)
     names = _columns_of(tuple(file.names))
-    return file.read(list(names.values())).select(list(names.values())).rename_columns(list(names))
+    return file.read(list(names.values())).rename_columns(list(names))
 
 
 @lru_cache(maxsize=8)  # the files of a folder have mostly the same

@@ -1,6 +1,6 @@
 """Where the columns of a parquet file lie, and what their pages say that they unpack to; compiled.
 
-Legend: G row groups, L leaves (columns of values), N rows as of thrift.py.
+Legend: G row groups, L leaves (columns of values), C columns that are read, N rows as of thrift.py.
 """
 
 # mypy: allow-untyped-defs
@@ -102,12 +102,36 @@ def _chunk(footer_N5, column, chunk_3):
 
 
 @njit(**COMPILED)
+def are_plain(data, rows_G, chunks_GL3, place_C, most_C, budget):
+    """Whether nothing is wrong on the pages of some columns C; where something is, walk says what.
+
+    data: the whole file. most_C: bytes that the pages of each may unpack to. budget: pages of all of them.
+    """
+    rows_N5 = np.empty((HEADER_VALUES, 5), np.int64)
+    for c in range(place_C.size):
+        most = most_C[c]
+        for g in range(rows_G.size):
+            start, end, values = chunks_GL3[g, place_C[c]]
+            if values != rows_G[g]:
+                return False
+            said, unpacked, pages, _, _ = _walked(data, start, end, values, most, budget, rows_N5)
+            if said:
+                return False
+            most, budget = most - unpacked, budget - pages
+    return True
+
+
+@njit(**COMPILED)
 def walk(data, start, end, values, most, budget):
     """The pages of a column chunk in the order in which Arrow will read them, as the fields of a Walk.
 
     data: the whole file. Stops where something is wrong, they unpack to more than `most`, or are more than `budget`.
     """
-    rows_N5 = np.empty((HEADER_VALUES, 5), np.int64)
+    return _walked(data, start, end, values, most, budget, np.empty((HEADER_VALUES, 5), np.int64))
+
+
+@njit(**COMPILED)
+def _walked(data, start, end, values, most, budget, rows_N5):
     place, seen, unpacked, pages, end = start, 0, 0, 0, min(end, len(data))
     while place < end and seen < values:
         said, has, count, size, length = page_of(data[place : min(end, place + WINDOWS[1])], rows_N5)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from pyarrow.parquet.core import ParquetReader
 
 from hftraining.market import pages
-from hftraining.market.pages import Walk, chunks_of, walk, walk_in_windows
+from hftraining.market.pages import Walk, are_plain, chunks_of, walk, walk_in_windows
 from hftraining.market.thrift import (
     AFTER,
     BYTES,
@@ -101,25 +101,40 @@ class Parquet:
             raise UnsafeFile(f"claims {self.rows:,} rows in {size:,} bytes, which no real bars do: not read")
 
     def read(self, columns: list[str]) -> pa.Table:
-        """Some columns, text as dictionaries whose entries have at most MOST_TEXT characters. Columns must be flat.
+        """Some flat columns in that order, text as dictionaries whose entries have at most MOST_TEXT characters.
 
         Raises UnsafeFile, or ArrowException for what is damaged.
         """
-        texts = []
-        budget = MOST_PAGES
+        leaves = {}
         for name in columns:
             leaf = self._leaves.get(name)
             if leaf is None or not leaf.flat:
                 raise UnsafeFile(f"has lists or records in its column {_quoted(name)}: one value a row is needed")
             if leaf.kind == FIXED_BYTES and not 0 < leaf.length <= NUMBER_BYTES:
                 raise UnsafeFile(f"has values of {leaf.length:,} bytes in its column {_quoted(name)}: not read")
-            texts += [name] if leaf.kind == BYTE_ARRAY else []
-            budget -= self._check_pages(name, leaf, TEXT_BYTES if leaf.kind == BYTE_ARRAY else NUMBER_BYTES, budget)
+            leaves[name] = leaf
+        self._check_all_pages(leaves)
+        texts = {name: leaf.place for name, leaf in leaves.items() if leaf.kind == BYTE_ARRAY}
         self.source.seek(0)
-        table = pq.ParquetFile(self.source, read_dictionary=texts).read(columns=columns, use_threads=False)
+        # Not ParquetFile, which takes longer to list the columns of a file of bars than it then takes to read them.
+        reader = ParquetReader()
+        reader.open(self.source, read_dictionary=texts.values(), pre_buffer=self._whole is None)
+        table = reader.read_all(column_indices=[leaf.place for leaf in leaves.values()], use_threads=False)
         for name in texts:
             check_texts(table[name], name)
-        return table
+        return table.select(columns)
+
+    def _check_all_pages(self, leaves: dict[str, _Leaf]) -> None:
+        """Raise UnsafeFile if the pages of a column unpack to more than its rows can need, or all are too many."""
+        row_bytes = [TEXT_BYTES if leaf.kind == BYTE_ARRAY else NUMBER_BYTES for leaf in leaves.values()]
+        if self._whole is not None:  # so that it has fewer rows than could overflow here
+            most_C = self.rows * np.array(row_bytes) + SLACK_BYTES
+            place_C = np.array([leaf.place for leaf in leaves.values()])
+            if are_plain(self._whole, self._rows_G, self._chunks_GL3, place_C, most_C, MOST_PAGES):
+                return
+        budget = MOST_PAGES
+        for (name, leaf), bytes_a_row in zip(leaves.items(), row_bytes, strict=True):
+            budget -= self._check_pages(name, leaf, bytes_a_row, budget)
 
     def _check_pages(self, name: str, leaf: _Leaf, row_bytes: int, budget: int) -> int:
         """The number of pages of a column. Raises UnsafeFile if they unpack to more than its rows can need."""
