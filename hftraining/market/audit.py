@@ -284,13 +284,14 @@ def find_splits(table: pd.DataFrame) -> pd.DataFrame:
 
 def refuse_short(table: pd.DataFrame) -> None:
     """Raise MarketDataError for symbols with too few rows to say anything."""
-    counts = table["symbol"].value_counts()
-    short = counts[counts < FEWEST_ROWS].sort_index()
-    if len(short):
-        named = listed((f"{plain(symbol)} has {n} row{'s' * (n != 1)}" for symbol, n in short.items()), 5)
+    symbols = table["symbol"].cat.categories
+    counts = np.bincount(_codes(table), minlength=len(symbols)).tolist()
+    short = {symbol: n for symbol, n in zip(symbols, counts, strict=True) if n < FEWEST_ROWS}
+    if short:
+        named = listed((f"{plain(symbol)} has {n} row{'s' * (n != 1)}" for symbol, n in sorted(short.items())), 5)
         raise MarketDataError(
             f"{named}, and at least {FEWEST_ROWS} are needed: leave {'it' if len(short) == 1 else 'them'} out with "
-            f"{excluding(list(short.index))}"
+            f"{excluding(sorted(short))}"
         )
 
 

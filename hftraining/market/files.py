@@ -69,12 +69,12 @@ def names_of(path: Path) -> list[str]:
         if not path.exists():
             raise MarketDataError(f"stocks.path={plain_path(path)} does not exist")
         if path.is_dir():
-            entries = [entry for entry in os.scandir(path) if entry.name.endswith(SUFFIXES) and entry.name[0] != "."]
-            if not entries:
+            names = sorted(name for name in os.listdir(path) if name.endswith(SUFFIXES) and name[0] != ".")
+            if not names:
                 raise MarketDataError(
                     f"stocks.path={plain_path(path)} is a folder without any {', '.join(SUFFIXES)} file"
                 )
-            return [entry.path for entry in sorted(entries, key=lambda entry: entry.name)]
+            return [os.path.join(path, name) for name in names]
         if not path.name.endswith(SUFFIXES):
             raise MarketDataError(f"stocks.path={plain_path(path)} is not one of {', '.join(SUFFIXES)}")
     return [str(path)]

@@ -82,13 +82,15 @@ def _checked(
 ) -> Bars:
     """The rows audited, adjusted and aligned."""
     doubts: list[str] = []
-    table, dropped = audit.check_rows(table, config.bad_rows)
-    table, resampled = intraday.daily(table)
+    absurd: list[str] = []
+    checked, dropped = audit.check_rows(table, config.bad_rows)
+    table, resampled = intraday.daily(checked)
     if events is None:
         table = files.adjusted(table)
     else:
         table, doubts = dividends.adjusted(table, events, reinvested)
-    table, absurd = audit.check_adjusted(table, config.bad_rows)
+    if table is not checked:
+        table, absurd = audit.check_adjusted(table, config.bad_rows)
     table, slipped = audit.drop_slips(table)
     audit.refuse_splits(table)
     if table.empty:

@@ -6,7 +6,7 @@ of its last 20 daily log returns) over the same span, so they depend neither on 
 
 import numpy as np
 
-from hftraining.market.features.kernels import change, lag, mean
+from hftraining.market.features.kernels import change, lag, mean, root_mean_square
 from hftraining.market.features.registry import feature
 from hftraining.market.features.rows import VOLATILITY_FLOOR, VOLATILITY_ROWS, Rows, floored_std
 
@@ -66,11 +66,7 @@ def volatility(rows: Rows) -> np.ndarray:
 
 def _long_volatility(return_SN: np.ndarray) -> np.ndarray:
     """Root mean square of up to the last 252 returns, floored; the first row has no return."""
-    total_SN = np.cumsum(np.where(np.isnan(return_SN), 0.0, return_SN) ** 2, axis=1)
-    before_SN = np.zeros_like(total_SN)
-    before_SN[:, LONG_VOLATILITY_ROWS:] = total_SN[:, : max(0, total_SN.shape[1] - LONG_VOLATILITY_ROWS)]
-    count_N = np.clip(np.arange(return_SN.shape[1]), 1, LONG_VOLATILITY_ROWS)
-    return np.maximum(np.sqrt(np.maximum(total_SN - before_SN, 0.0) / count_N), VOLATILITY_FLOOR)
+    return np.maximum(root_mean_square(return_SN, LONG_VOLATILITY_ROWS), VOLATILITY_FLOOR)
 
 
 @feature("momentum_{}", spans=MOMENTA, inputs=["close"], lookback=at_least_20)

@@ -189,6 +189,22 @@ def _std(x_SN: np.ndarray, span: int, least: int) -> np.ndarray:
 
 
 @njit(**COMPILED)
+def root_mean_square(x_SN: np.ndarray, span: int) -> np.ndarray:
+    """Root of the mean square of up to `span` values, a NaN counted as 0; the first row, of returns, does not count."""
+    out_SN, total_N = np.empty(x_SN.shape), np.empty(x_SN.shape[1])
+    for s in range(x_SN.shape[0]):
+        total = 0.0
+        for n in range(x_SN.shape[1]):
+            total += 0.0 if np.isnan(x_SN[s, n]) else x_SN[s, n] * x_SN[s, n]
+            total_N[n] = total
+        for n in range(x_SN.shape[1]):
+            apart = total_N[n] - (total_N[n - span] if n >= span else 0.0)
+            apart = 0.0 if apart < 0.0 else apart  # of rounding
+            out_SN[s, n] = np.sqrt(apart / min(max(n, 1), span))
+    return out_SN
+
+
+@njit(**COMPILED)
 def rows_of(close_ST: np.ndarray) -> np.ndarray:
     """day_SN: the session of the n-th bar of each symbol, -1 past its last one; N is the most bars of a symbol."""
     day_ST = np.full(close_ST.shape, -1, np.int64)

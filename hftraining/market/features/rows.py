@@ -32,9 +32,10 @@ class Rows:
     volume_SN: np.ndarray
 
     def __init__(self, bars: Bars, part: slice, market_T: np.ndarray) -> None:
-        self.day_SN = rows_of(_turned(bars.close_TS, part))
-        for name in ARRAYS:
-            setattr(self, f"{name.removesuffix('_TS')}_SN", gather(_turned(getattr(bars, name), part), self.day_SN))
+        turned = {name: _turned(getattr(bars, name), part) for name in ARRAYS}
+        self.day_SN = rows_of(turned["close_TS"])
+        for name, values_ST in turned.items():
+            setattr(self, f"{name.removesuffix('_TS')}_SN", gather(values_ST, self.day_SN))
         self.market_T = market_T
         self._made: dict[Any, Any] = {}
 
