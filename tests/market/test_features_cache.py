@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hftraining.market import kept
-from hftraining.market.features import cache
+from hftraining.market.features import cache, table
 from hftraining.market.features.cache import kept_features
 from hftraining.market.features.names import BASIC
 from hftraining.market.features.rows import market_of, market_on
@@ -315,6 +315,7 @@ def test_a_scaler_that_is_none_is_said_and_made_anew(folder, caplog, change, sai
 def test_a_large_table_is_made_in_its_file_and_is_the_same_to_the_bit(folder, monkeypatch, caplog):
     bars, columns = make_bars(n_symbols=7, missing=0.05), [*BASIC, "gap_rank"]
     monkeypatch.setattr(cache, "MOST_BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr(table, "GROUP_BYTES", 3 * 4 * len(bars.sessions_T) * len(columns))  # 3 symbols, 3 and 1
     for make in (Maker(), Maker()):
         made = kept_features(bars, columns, make)
         assert the_same(made, make_features(bars, columns)) and not made.values_TSF.flags.writeable

@@ -154,3 +154,18 @@ def test_the_page_about_features_has_a_row_for_each_and_the_size_of_each_set():
     for path in (CONF / "features").glob("*.yaml"):
         columns = FeaturesConfig(**yaml.safe_load(path.read_text())).columns
         assert f"| `{path.stem}` | {len(columns)} |" in page, path.stem
+
+
+@pytest.mark.parametrize("span", [2, 5, 20, 61])
+def test_windows_that_are_added_up_side_by_side_have_the_bits_of_each_by_itself(span):
+    rng = np.random.default_rng(span)
+    x_SN = rng.normal(size=(2, 3 * kernels.WINDOWS_AT_ONCE // 2)) * 10.0 ** rng.integers(-6, 6, (2, 1))
+    x_SN[1, rng.random(x_SN.shape[1]) < 0.1] = np.nan
+    mean_SN, std_SN = kernels.mean(x_SN, span, 2), kernels.std(x_SN, span, 2)
+    for s, n in [(0, span - 1), (0, 700), (0, 767), *((1, n) for n in range(span, 768, 7))]:
+        known_N = x_SN[s, max(0, n + 1 - span) : n + 1]
+        known_N = known_N[np.isfinite(known_N)]
+        if len(known_N) >= 2:  # numpy adds up to 128 values in the same order
+            assert mean_SN[s, n] == np.mean(known_N) and std_SN[s, n] == np.std(known_N, ddof=1)
+        else:
+            assert np.isnan(mean_SN[s, n]) and np.isnan(std_SN[s, n])

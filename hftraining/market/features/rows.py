@@ -72,11 +72,12 @@ def floored_std(return_SN: np.ndarray) -> np.ndarray:
     return np.maximum(std(return_SN, VOLATILITY_ROWS), VOLATILITY_FLOOR)
 
 
-def parts_of(bars: Bars) -> Iterator[slice]:
-    """The symbols in parts of about CELLS bars; none without sessions."""
+def parts_of(bars: Bars, group: slice | None = None) -> Iterator[slice]:
+    """The symbols, or those of a group, in parts of about CELLS bars; none without sessions."""
     n_sessions, n_symbols = bars.close_TS.shape
+    begin, end = (group.start, group.stop) if group else (0, n_symbols)
     step = max(1, CELLS // max(1, n_sessions))
-    return (slice(first, min(first + step, n_symbols)) for first in range(0, n_symbols if n_sessions else 0, step))
+    return (slice(first, min(first + step, end)) for first in range(begin, end if n_sessions else begin, step))
 
 
 def market_of(bars: Bars) -> np.ndarray:

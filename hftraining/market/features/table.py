@@ -4,7 +4,7 @@ Legend: T sessions, S symbols, F features, N rows of one symbol (the sessions on
 Row t of every array uses rows <= t alone; the leak proof checks this to the bit.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from hftraining.market.features.ranks import rank_of_the_day
 from hftraining.market.features.rows import Rows, market_of, parts_of
 from hftraining.market.kept import Room
 
+GROUP_BYTES = 2**26  # of a table that is made in a file: so much of it is made in memory first
 DAYS = 32  # that are ranked at once: all columns of them stay near the processor
 
 
@@ -78,20 +79,42 @@ def make_features(
     ranked = len(seen) < len(columns)
     with np.errstate(all="ignore"):  # what is unknown, or too large, becomes NaN below
         market_T = market_of(bars) if market_T is None else market_T
-        for part in parts_of(bars):
-            rows = Rows(bars, part, market_T)
-            at = rows.day_SN, part.start
-            scatter(rows.volatility_SN[None], *at, np.zeros(1, np.int64), False, volatility_TS[:, :, None])
-            scatter(_made(seen, rows), *at, place_F, not ranked, values_TSF)
-            if hidden:
-                scatter(_made(hidden, rows), *at, np.arange(len(hidden)), False, hidden_TSF)
-            _let_go(room)
+        for group, own_TSF, own_TS in _in_groups(values_TSF, volatility_TS, room):
+            for part in parts_of(bars, group):
+                rows = Rows(bars, part, market_T)
+                at = rows.day_SN, part.start - group.start
+                scatter(rows.volatility_SN[None], *at, np.zeros(1, np.int64), False, own_TS[:, :, None])
+                scatter(_made(seen, rows), *at, place_F, not ranked, own_TSF)
+                if hidden:
+                    block_FSN, place_H = _made(hidden, rows), np.arange(len(hidden))
+                    scatter(block_FSN, rows.day_SN, part.start, place_H, False, hidden_TSF)
     for first in range(0, len(values_TSF) if ranked else 0, DAYS):
         days = slice(first, first + DAYS)
         _rank(columns, hidden, values_TSF[days], hidden_TSF[days])
         hide_incomplete(values_TSF[days])
         _let_go(room)
     return Features(tuple(columns), values_TSF, volatility_TS)
+
+
+def _in_groups(
+    values_TSF: np.ndarray, volatility_TS: np.ndarray, room: Room | None
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Symbols, and where to make their values and volatilities: all at once, and in place, where these lie in memory.
+
+    In a file, many symbols at a time: each session's row lies on other pages of it than the next one's, which are
+    fetched and given back whenever it is written.
+    """
+    n_sessions, n_symbols, n_features = values_TSF.shape
+    if not room:
+        yield slice(0, n_symbols), values_TSF, volatility_TS
+        return
+    step = max(1, GROUP_BYTES // max(1, 4 * n_sessions * n_features))
+    for first in range(0, n_symbols, step):
+        group = slice(first, min(first + step, n_symbols))
+        own_TSF, own_TS = np.empty_like(values_TSF[:, group]), np.empty_like(volatility_TS[:, group])
+        yield group, own_TSF, own_TS
+        values_TSF[:, group], volatility_TS[:, group] = own_TSF, own_TS
+        room.let_go()
 
 
 def _made(names: Sequence[str], rows: Rows) -> np.ndarray:
