@@ -333,7 +333,8 @@ def _with_room(trades, used, needed):
     if used + needed <= trades.size:
         return trades
     larger = np.empty(2 * trades.size + needed, trades.dtype)
-    larger[:used] = trades[:used]
+    for k in range(used):  # a copy of slices would compile, for seconds, a message of shapes that never differ
+        larger[k] = trades[k]
     return larger
 
 
