@@ -54,6 +54,7 @@ def answer(capsys, *arguments: str) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_the_ledger_lists_every_run_and_what_makes_up_n(outputs, capsys):
     code, text, _ = answer(capsys, "ledger")
     assert code == 0
@@ -69,6 +70,7 @@ def test_the_ledger_lists_every_run_and_what_makes_up_n(outputs, capsys):
     assert "test window 2013-01-04 to 2015-12-31: opened 1 time" in text and "still sealed" in text
 
 
+@pytest.mark.slow
 def test_a_filter_lists_fewer_runs_and_does_not_change_n(outputs, capsys):
     _, text, _ = answer(capsys, "ledger", "--kind", "sweeps")
     assert len(re.findall("^2026", text, re.M)) == 1 and "N = 2 on" in text
@@ -77,6 +79,7 @@ def test_a_filter_lists_fewer_runs_and_does_not_change_n(outputs, capsys):
     assert "N = 2 on" in text and "beef" not in text
 
 
+@pytest.mark.slow
 def test_the_ledger_as_json_is_one_object_in_the_last_line(outputs, capsys):
     _, text, _ = answer(capsys, "ledger", "--json", "--data", "f00dcafe")
     found = last_object(text)
@@ -91,6 +94,7 @@ def test_the_ledger_as_json_is_one_object_in_the_last_line(outputs, capsys):
     assert keys <= window.keys() and (window["fingerprint"], window["crossed"]) == ("f00dcafe", 0)
 
 
+@pytest.mark.slow
 def test_only_runs_of_a_folder_are_listed_and_n_counts_those_of_other_folders(outputs, capsys):
     elsewhere = {"folder": outputs.parent / "elsewhere" / "base" / "small" / "run", "kind": "base", "name": "other"}
     begun = {"signature": "cccc0004", "fingerprint": "cafe0000", "symbols": ["ibm"], "windows": PERIODS}
@@ -102,6 +106,7 @@ def test_only_runs_of_a_folder_are_listed_and_n_counts_those_of_other_folders(ou
     assert "N = 3 on ibm" in text and "opened 1 time" in text and "beef0000" not in text
 
 
+@pytest.mark.slow
 def test_the_trials_of_validation_days_that_differ_a_little_are_listed_once(outputs, capsys):
     begun = {"kind": "base", "name": "shifted", "signature": "cccc0004", "fingerprint": "cafe0000", "code": "c0de"}
     shifted = {"valid": ("2011-01-06", "2012-12-28"), "test": ("2013-01-07", "2015-12-31")}
@@ -127,6 +132,7 @@ def test_a_ledger_is_shown_by_its_path_and_one_of_an_earlier_version_is_pointed_
     assert code == 0 and "N = 1 on A, validation" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -151,6 +157,7 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(outputs, capsys, argu
     assert not Path("nowhere").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_ledger_is_one_line_and_exit_code_2(outputs, state, capsys):
     (state / "ledger.sqlite").write_bytes(b"not a database at all " * 100)
     code, _, error = answer(capsys, "ledger")
@@ -168,6 +175,7 @@ def test_a_damaged_file_of_a_run_is_named_in_one_line(tmp_path, capsys, file):
     assert (code, out, err.count("\n")) == (2, "", 1) and file in err
 
 
+@pytest.mark.slow
 def test_a_fault_of_ours_is_one_line_exit_code_1_and_a_traceback_in_a_file(outputs, state, monkeypatch, capsys):
     def faulty(self, with_days):
         raise ValueError("nobody foresaw this")
@@ -179,6 +187,7 @@ def test_a_fault_of_ours_is_one_line_exit_code_1_and_a_traceback_in_a_file(outpu
     assert str(log) in err and "in faulty" in log.read_text() and "Traceback" in log.read_text()
 
 
+@pytest.mark.slow
 def test_the_report_is_built_again_from_the_folder(outputs, capsys):
     with RunRecord.create(outputs, "base", "small", {}, {}, {"signature": "0123abcd"}) as run:
         pass
@@ -187,6 +196,7 @@ def test_the_report_is_built_again_from_the_folder(outputs, capsys):
     assert "0123abcd" in (run.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_command_without_heavy_imports(outputs):
     code = (
         "import sys, runpy\n"

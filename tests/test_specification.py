@@ -358,6 +358,7 @@ def test_runs_whose_parent_is_killed_save_and_end(folder, tmp_path):
     assert statuses <= {"interrupted", "done"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["fp32", "auto"])
 def test_resume_finds_the_run_that_a_precision_of_auto_has_begun(tmp_path, asked):
     outputs = (f"output_dir={tmp_path}", f"stocks.snapshots={tmp_path}/snapshots", "objective.relative=none")

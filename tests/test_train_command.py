@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from tests.commands import ROOT, TRAIN, ended, python, run_folder, start_train, train, train_here, wait_for
 from tests.runs_of import FAST
+from tests.slowly import mostly_slow
 
 TINY = (
     "model=tiny",
@@ -112,30 +113,33 @@ def test_five_sigkills_at_random_steps_end_with_the_weights_of_the_undisturbed_r
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [
-        ("model=smal", "model=smal: there is no such option; did you mean small?"),
-        (
-            "training.learnin_rate=3",
-            "training.learnin_rate: there is no such field; did you mean training.learning_rate?",
-        ),
-        ("learning_rate=3", "learning_rate: there is no such field; did you mean training.learning_rate?"),
-        (
-            "training.learning_rate=abc",
-            "training.learning_rate: Value 'abc' of type 'str' could not be converted to Float",
-        ),
-        ("+training.foo=1", "training.foo: there is no such field"),
-        ("training", "Error parsing override 'training' missing EQUAL"),
-        ("model=tiny,small", "several values need -m"),
-        ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
-        ("stocks=folder", "stocks.path is missing"),
-        ("stocks=folder stocks.path=empty", "stocks.path=empty"),
-        ("resume=nowhere", "nowhere/config.yaml does not exist"),
-        ("resume=nowhere seed=3", "resume=nowhere keeps the run's own config: leave out seed=3"),
-        ("init_from=nowhere stocks.symbols=[AAPL]", "init_from=nowhere is not a run: give its folder"),
-        ("training=finetune", "needs a base model: init_from=outputs/base/"),
-        ("stocks=sample5 output_dir=/proc/nowhere", "output_dir: /proc/nowhere/base"),
-        ("stocks=sample5 name=../elsewhere", "is not a plain folder name"),
-    ],
+    mostly_slow(
+        [
+            ("model=smal", "model=smal: there is no such option; did you mean small?"),
+            (
+                "training.learnin_rate=3",
+                "training.learnin_rate: there is no such field; did you mean training.learning_rate?",
+            ),
+            ("learning_rate=3", "learning_rate: there is no such field; did you mean training.learning_rate?"),
+            (
+                "training.learning_rate=abc",
+                "training.learning_rate: Value 'abc' of type 'str' could not be converted to Float",
+            ),
+            ("+training.foo=1", "training.foo: there is no such field"),
+            ("training", "Error parsing override 'training' missing EQUAL"),
+            ("model=tiny,small", "several values need -m"),
+            ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
+            ("stocks=folder", "stocks.path is missing"),
+            ("stocks=folder stocks.path=empty", "stocks.path=empty"),
+            ("resume=nowhere", "nowhere/config.yaml does not exist"),
+            ("resume=nowhere seed=3", "resume=nowhere keeps the run's own config: leave out seed=3"),
+            ("init_from=nowhere stocks.symbols=[AAPL]", "init_from=nowhere is not a run: give its folder"),
+            ("training=finetune", "needs a base model: init_from=outputs/base/"),
+            ("stocks=sample5 output_dir=/proc/nowhere", "output_dir: /proc/nowhere/base"),
+            ("stocks=sample5 name=../elsewhere", "is not a plain folder name"),
+        ],
+        quick=range(1, 99, 4),
+    ),
 )
 def test_bad_input_ends_in_one_line_with_exit_code_2_and_nothing_is_written(tmp_path, overrides, message):
     refused_in_one_line(train_here, tmp_path, overrides, message)
@@ -143,12 +147,15 @@ def test_bad_input_ends_in_one_line_with_exit_code_2_and_nothing_is_written(tmp_
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [
-        ("model=smal", "did you mean small?"),  # Hydra refuses it
-        ("training.warmup=3", "did you mean training.warmup_steps?"),  # and so does its strict tree
-        ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),  # our check of the values
-        ("init_from=nowhere stocks.symbols=[AAPL]", "init_from=nowhere is not a run"),  # what lies on the disk
-    ],
+    mostly_slow(
+        [
+            ("model=smal", "did you mean small?"),  # Hydra refuses it
+            ("training.warmup=3", "did you mean training.warmup_steps?"),  # and so does its strict tree
+            ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),  # our check of the values
+            ("init_from=nowhere stocks.symbols=[AAPL]", "init_from=nowhere is not a run"),  # what lies on the disk
+        ],
+        quick=(0,),
+    ),
 )
 def test_bad_input_ends_the_process_with_exit_code_2_and_one_line(tmp_path, overrides, message):
     refused_in_one_line(train, tmp_path, overrides, message)
@@ -188,7 +195,9 @@ def test_help_and_tab_completion_import_nothing_heavy(tmp_path):
     assert "model=large" in out and "model=small" in out
 
 
-@pytest.mark.parametrize("wrong", ["profit_tracker.lag=0", "training.nonsense=1", "model=nonsense"])
+@pytest.mark.parametrize(
+    "wrong", mostly_slow(["profit_tracker.lag=0", "training.nonsense=1", "model=nonsense"], quick=(0,))
+)
 def test_a_config_that_is_refused_is_refused_before_anything_heavy_is_imported(tmp_path, wrong):
     code, _, err = python("-X", "importtime", TRAIN, wrong, cwd=tmp_path)
     imported = set(re.findall(r"\|\s+(\w+)$", err, re.MULTILINE))

@@ -24,6 +24,7 @@ def at_once(monkeypatch):
     monkeypatch.setattr(progress, "UNSAID", 0.0)
 
 
+@pytest.mark.slow
 def test_a_phase_of_more_than_two_seconds_says_what_it_does_while_it_does_it(capsys):
     with phases_shown():
         with phase("a quick one"):

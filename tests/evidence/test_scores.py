@@ -196,6 +196,7 @@ def test_the_error_over_all_pairs_is_that_of_returns_seen_through_overlapping_la
     assert daily_scores(forecast, label, overlap)["ic"].t == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made_of", "symbols", "overlap"), [("noise", 1, 20), ("momentum", 1, 1), ("momentum", 1, 20), ("noise", 8, 20)]
 )

@@ -65,6 +65,7 @@ def test_the_influence_of_a_day_is_what_leaving_it_out_changes(influence):
     assert ours_T.std() == pytest.approx(np.std(jackknife_T), rel=0.03)
 
 
+@pytest.mark.slow
 def test_p_of_the_best_is_that_of_another_librarys_reality_check():
     benchmark_T = market(6)
     books = [book(seed, benchmark_T, alpha=0.0003) for seed in range(20, 32)]

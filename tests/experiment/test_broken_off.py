@@ -20,6 +20,7 @@ from hftraining.runs.lock import FolderInUse, FolderLock
 from hftraining.runs.record import RunRecord
 from tests.compose import compose_config
 from tests.runs_of import QUICK, edit_run_json, hashes, own_copy, own_ledger, snapshot_run, tuned_config
+from tests.slowly import mostly_slow
 
 
 @pytest.fixture
@@ -79,6 +80,7 @@ def test_a_run_without_result_is_concluded_again_to_the_same_bytes_with_one_row_
     assert again == result and len(entries(done)) == rows and again["test_openings"] == 1
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_the_users_ledger_does_not_know_gets_its_row_with_its_returns(done):
     wanted = entries(done)[0]
     set_ledger(done, None)
@@ -153,11 +155,14 @@ def test_no_folder_of_a_run_appears_before_it_is_whole_and_what_a_failure_left_i
 
 @pytest.mark.parametrize(
     ("edit", "said"),
-    [
-        (lambda config: config["training"].update(learning_rate=0.5), "training.learning_rate: 0.5 now, "),
-        (lambda config: config.pop("objective"), "objective.horizons: the default now, "),
-        (lambda config: config.update(seed=9), "seed: 9 now, the default when it began"),
-    ],
+    mostly_slow(
+        [
+            (lambda config: config["training"].update(learning_rate=0.5), "training.learning_rate: 0.5 now, "),
+            (lambda config: config.pop("objective"), "objective.horizons: the default now, "),
+            (lambda config: config.update(seed=9), "seed: 9 now, the default when it began"),
+        ],
+        quick=(0,),
+    ),
 )
 def test_an_edited_config_is_neither_resumed_nor_replayed_nor_tuned_from(done, edit, said):
     config = yaml.safe_load((done / "config.yaml").read_text())
@@ -173,6 +178,7 @@ def test_an_edited_config_is_neither_resumed_nor_replayed_nor_tuned_from(done, e
         resumed(done)
 
 
+@pytest.mark.slow
 def test_an_edit_that_changes_no_number_is_the_users_own(done):
     config = yaml.safe_load((done / "config.yaml").read_text())
     config["profit_tracker"]["report_every"] = 7
@@ -181,6 +187,7 @@ def test_an_edit_that_changes_no_number_is_the_users_own(done):
     assert resumed(done).folder == done
 
 
+@pytest.mark.slow
 def test_of_two_that_resume_a_run_at_once_one_runs_and_the_other_says_who_does(done):
     (done / "result.json").unlink()
     outcomes: list[object] = []

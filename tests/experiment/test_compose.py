@@ -19,6 +19,7 @@ from hftraining.experiment.compose import Composer, as_override, composed, optio
 from hftraining.experiment.config import CONF, typed_config
 from tests.commands import train
 from tests.compose import compose_config
+from tests.slowly import mostly_slow
 
 LINES = (
     ["model=large", "stocks=tech10", "training.max_steps=2"],
@@ -28,7 +29,7 @@ LINES = (
 )
 
 
-@pytest.mark.parametrize("overrides", LINES, ids=" ".join)
+@pytest.mark.parametrize("overrides", mostly_slow(LINES, quick=(0,)), ids=" ".join)
 def test_the_composer_composes_the_same_as_train_py(tmp_path, overrides):
     code, out, err = train(tmp_path, *overrides, "--cfg", "job")
     assert code == 0, err
@@ -45,6 +46,7 @@ def test_an_option_composed_alone_gives_only_the_values_of_its_file():
     assert options_of("modl") == []
 
 
+@pytest.mark.slow
 def test_the_hydra_of_another_application_stays_as_it_was(tmp_path):
     (tmp_path / "config.yaml").write_text("theirs: 3\n")
     with initialize_config_dir(str(tmp_path), version_base="1.2", job_name="theirs"):
@@ -77,6 +79,7 @@ def _composed_there(queue) -> None:
     queue.put((compose_config(*LINES[1]), "torch" in sys.modules))
 
 
+@pytest.mark.slow
 def test_the_composer_works_in_a_spawned_process_and_without_torch():
     spawn = multiprocessing.get_context("spawn")
     queue = spawn.Queue()

@@ -52,6 +52,7 @@ def test_the_same_config_under_code_that_trades_otherwise_is_another_trial(folde
     assert counts == [1, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_or_was_interrupted_counts_and_has_not_opened_the_test_days(folder, tmp_path, monkeypatch):
     for seed, ending in ((5, RuntimeError("broken")), (6, Interrupted("stopped"))):
 

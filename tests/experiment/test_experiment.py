@@ -17,13 +17,16 @@ from hftraining.market.prices import load_bars
 from tests.compose import CONF, compose_config
 from tests.effects import EFFECT
 from tests.runs_of import QUICK, fingerprint, run
+from tests.slowly import mostly_slow
 
 
 def test_the_default_composition_is_the_dataclass_defaults():
     assert dataclasses.asdict(compose_config()) == dataclasses.asdict(typed_config({}))
 
 
-@pytest.mark.parametrize("group", ["model", "training", "objective", "portfolio", "profit_tracker", "evidence"])
+@pytest.mark.parametrize(
+    "group", mostly_slow(["model", "training", "objective", "portfolio", "profit_tracker", "evidence"], quick=(4,))
+)
 def test_every_option_of_a_group_composes_and_names_itself(group):
     for path in (CONF / group).glob("*.yaml"):
         base = ("init_from=outputs/base/x",) if path.stem == "finetune" else ()
@@ -38,6 +41,7 @@ def test_the_large_model_and_ten_technology_stocks_compose():
     assert config.training.max_steps == 2
 
 
+@pytest.mark.slow
 def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
     assert compose_config("objective=profit").portfolio.kind == "head"
     assert compose_config("objective=profit", "profit_tracker=frictionless").portfolio.kind == "head"
@@ -47,63 +51,66 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [
-        ("portfolio.horizon=7", "portfolio.horizon=7 is not one of"),
-        ("objective.profit_weight=0 portfolio=head", "objective.profit_weight=0 does not train it"),
-        ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
-        ("profit_tracker.commission=-0.1", "profit_tracker.commission=-0.1 must be zero or positive"),
-        ("profit_tracker.stop_loss=1", "profit_tracker.stop_loss=1.0 must be below 1"),
-        (
-            "profit_tracker.stop_loss=2",
-            "stop_loss=2.0 must be below 1: it is a fraction of the fill price: 2 % is 0.02",
-        ),
-        ("profit_tracker.commission=1.5", "commission=1.5 must be below 1: it is a fraction of .*: 1.5 % is 0.015"),
-        ("profit_tracker.max_position_size=30", "max_position_size=30.0 is a fraction of equity: 30 % is 0.3"),
-        ("stocks.symbols=AAPL", r"stocks.symbols is a list: write stocks.symbols=\[AAPL\]"),
-        ("stocks.symbols='AAPL, MSFT'", r"stocks.symbols is a list: write stocks.symbols=\[AAPL,MSFT\]"),
-        ("objective.horizons=5", r"objective.horizons is a list: write objective.horizons=\[5\]"),
-        ("model.hidden_size=66", "does not divide into num_heads=4 heads"),
-        ("training.batch_size=24", "training.batch_size=24 must be a multiple"),
-        ("training.history=-1", "training.history=-1 must be at least 0"),
-        ("training.shrinkage=-0.1", "training.shrinkage=-0.1 must be at least 0"),
-        ("training.patience=-1", "training.patience=-1 must be at least 0"),
-        ("training.lora_rank=0", "training.lora_rank=0 must be at least 1"),
-        ("training.methods=[all]", r"training.methods=\['all'\] must name some of full, head, lora, scratch"),
-        ("training=finetune", "needs a base model: init_from=outputs/base/"),
-        ("training.device=tpu", "training.device=tpu is not one of cpu, cuda"),
-        ("training.precision=fp8", "training.precision=fp8 is not one of auto, fp32, bf16"),
-        ("objective.horizons=[5,1]", r"objective.horizons=\[5, 1\] must be rising"),
-        ("objective.quantiles=[0.1,0.9]", "must rise within"),
-        ("objective.label=mid", "objective.label=mid is not one of open, close"),
-        ("stocks.valid_start=2012-01-01 stocks.test_start=2010-01-01", "must come before stocks.test_start"),
-        ("stocks.source=ftp", "stocks.source=ftp is not one of sample, sample5, yahoo, files"),
-        ("evidence.null_draws=3", "evidence.null_draws=3 must be at least 20"),
-        ("evidence.baselines=[momentun]", "did you mean momentum"),
-        ("seed=-1", "seed=-1 must not be negative"),
-        ("portfolio.kind=hope", "portfolio.kind=hope is not one of"),
-        ("portfolio.trade_rate=2", r"portfolio.trade_rate=2.0 must lie in \[1e-09, 1.0\]"),
-        ("portfolio=top portfolio.keep=0.1", "portfolio.keep=0.1 must be at least portfolio.fraction=0.2"),
-        ("training.best_metric=profit/luck", "training.best_metric=profit/luck is not one of"),
-        (
-            "objective=forecast training.best_metric=eval/profit_loss",
-            "training.best_metric=eval/profit_loss: objective.profit_weight=0 does not train the position head",
-        ),
-        ("model=linear training.optimizer=muon", "a model.kind=linear of this size has no hidden matrices"),
-        ("model=patchtst training.window=63", "training.window=63 must be at least model.context=64: what a model"),
-        (
-            "init_from=outputs/base/x training.methods=[head] training.optimizer=muon",
-            r"training.methods=\['head'\] trains no hidden matrices",
-        ),
-        (
-            "init_from=outputs/base/x model=lstm training.methods=[head,lora] training.optimizer=muon",
-            r"training.methods=\['head', 'lora'\] trains no hidden matrices",
-        ),
-        ("model=ridge training.best_metric=eval/profit_loss", "model.kind=ridge has no position head"),
-        (
-            "objective=profit portfolio=head training.best_metric=eval/ic",
-            "training.best_metric=eval/ic: objective.forecast_weight=0 trains no forecasts",
-        ),
-    ],
+    mostly_slow(
+        [
+            ("portfolio.horizon=7", "portfolio.horizon=7 is not one of"),
+            ("objective.profit_weight=0 portfolio=head", "objective.profit_weight=0 does not train it"),
+            ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
+            ("profit_tracker.commission=-0.1", "profit_tracker.commission=-0.1 must be zero or positive"),
+            ("profit_tracker.stop_loss=1", "profit_tracker.stop_loss=1.0 must be below 1"),
+            (
+                "profit_tracker.stop_loss=2",
+                "stop_loss=2.0 must be below 1: it is a fraction of the fill price: 2 % is 0.02",
+            ),
+            ("profit_tracker.commission=1.5", "commission=1.5 must be below 1: it is a fraction of .*: 1.5 % is 0.015"),
+            ("profit_tracker.max_position_size=30", "max_position_size=30.0 is a fraction of equity: 30 % is 0.3"),
+            ("stocks.symbols=AAPL", r"stocks.symbols is a list: write stocks.symbols=\[AAPL\]"),
+            ("stocks.symbols='AAPL, MSFT'", r"stocks.symbols is a list: write stocks.symbols=\[AAPL,MSFT\]"),
+            ("objective.horizons=5", r"objective.horizons is a list: write objective.horizons=\[5\]"),
+            ("model.hidden_size=66", "does not divide into num_heads=4 heads"),
+            ("training.batch_size=24", "training.batch_size=24 must be a multiple"),
+            ("training.history=-1", "training.history=-1 must be at least 0"),
+            ("training.shrinkage=-0.1", "training.shrinkage=-0.1 must be at least 0"),
+            ("training.patience=-1", "training.patience=-1 must be at least 0"),
+            ("training.lora_rank=0", "training.lora_rank=0 must be at least 1"),
+            ("training.methods=[all]", r"training.methods=\['all'\] must name some of full, head, lora, scratch"),
+            ("training=finetune", "needs a base model: init_from=outputs/base/"),
+            ("training.device=tpu", "training.device=tpu is not one of cpu, cuda"),
+            ("training.precision=fp8", "training.precision=fp8 is not one of auto, fp32, bf16"),
+            ("objective.horizons=[5,1]", r"objective.horizons=\[5, 1\] must be rising"),
+            ("objective.quantiles=[0.1,0.9]", "must rise within"),
+            ("objective.label=mid", "objective.label=mid is not one of open, close"),
+            ("stocks.valid_start=2012-01-01 stocks.test_start=2010-01-01", "must come before stocks.test_start"),
+            ("stocks.source=ftp", "stocks.source=ftp is not one of sample, sample5, yahoo, files"),
+            ("evidence.null_draws=3", "evidence.null_draws=3 must be at least 20"),
+            ("evidence.baselines=[momentun]", "did you mean momentum"),
+            ("seed=-1", "seed=-1 must not be negative"),
+            ("portfolio.kind=hope", "portfolio.kind=hope is not one of"),
+            ("portfolio.trade_rate=2", r"portfolio.trade_rate=2.0 must lie in \[1e-09, 1.0\]"),
+            ("portfolio=top portfolio.keep=0.1", "portfolio.keep=0.1 must be at least portfolio.fraction=0.2"),
+            ("training.best_metric=profit/luck", "training.best_metric=profit/luck is not one of"),
+            (
+                "objective=forecast training.best_metric=eval/profit_loss",
+                "training.best_metric=eval/profit_loss: objective.profit_weight=0 does not train the position head",
+            ),
+            ("model=linear training.optimizer=muon", "a model.kind=linear of this size has no hidden matrices"),
+            ("model=patchtst training.window=63", "training.window=63 must be at least model.context=64: what a model"),
+            (
+                "init_from=outputs/base/x training.methods=[head] training.optimizer=muon",
+                r"training.methods=\['head'\] trains no hidden matrices",
+            ),
+            (
+                "init_from=outputs/base/x model=lstm training.methods=[head,lora] training.optimizer=muon",
+                r"training.methods=\['head', 'lora'\] trains no hidden matrices",
+            ),
+            ("model=ridge training.best_metric=eval/profit_loss", "model.kind=ridge has no position head"),
+            (
+                "objective=profit portfolio=head training.best_metric=eval/ic",
+                "training.best_metric=eval/ic: objective.forecast_weight=0 trains no forecasts",
+            ),
+        ],
+        quick=range(2, 40, 6),
+    ),
 )
 def test_impossible_values_are_refused_in_one_line(override, message):
     with pytest.raises(ConfigError, match=message) as caught:
@@ -118,6 +125,7 @@ def test_a_key_slipped_in_with_a_plus_is_refused():
         compose_config("+training.warmup=3")
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_gives_the_same_bits_in_two_folders(folder, reference, tmp_path):
     first, second = run(folder, tmp_path), run(folder, tmp_path)
     assert first["folder"] != second["folder"]
@@ -168,6 +176,7 @@ def test_the_kept_model_is_the_one_of_the_best_probe(reference):
     assert reference["eval"]["loss"] == probes[reference["best_step"]]
 
 
+@pytest.mark.slow
 def test_nothing_is_written_when_the_data_cannot_be_used(folder, tmp_path):
     for override, message in (
         ("stocks.symbols=[S0,S7]", "S7 is not in the data"),
@@ -270,6 +279,7 @@ def test_changing_a_field_changes_what_it_should(override, folder, reference, tm
         assert "  name: other" in (Path(other["folder"]) / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_precision_that_auto_came_to(folder, tmp_path):
     result = run(folder, tmp_path, "training.precision=auto")
     (kept,) = re.findall(r"precision: (\w+)", (Path(result["folder"]) / "config.yaml").read_text())
@@ -287,11 +297,13 @@ def test_a_device_that_is_not_there_is_refused(folder, tmp_path):
         run(folder, tmp_path, "training.device=cuda")
 
 
+@pytest.mark.slow
 def test_threads_are_set_and_recorded(folder, tmp_path):
     result = run(folder, tmp_path, "training.threads=2")
     assert json.loads((Path(result["folder"]) / "run.json").read_text())["threads"] == 2
 
 
+@pytest.mark.slow
 def test_checkpoints_come_as_often_as_asked(folder, tmp_path):
     result = run(folder, tmp_path, "training.checkpoint_every=5", "profit_tracker.every=100")
     assert sorted(path.name for path in (Path(result["folder"]) / "checkpoints").iterdir()) == [

@@ -113,11 +113,13 @@ def their_ground(*columns):
     return lay(asked, make_bars(n_sessions=520, n_symbols=4, missing=0.03))
 
 
+@pytest.mark.slow
 def test_features_of_a_package_that_are_sound_pass_the_leak_proof_of_a_run(installed):
     real = their_ground("over_its_week", "over_its_week_rank")
     assert their_lines(real, np.random.default_rng(0)) == [] and prove(real, 1, seed=0).ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", their_features.SOUND_ON_FEW_BARS)
 def test_a_feature_that_is_sound_on_few_bars_and_looks_ahead_on_those_of_a_run_is_named_by_its_leak_proof(
     installed, name
@@ -127,6 +129,7 @@ def test_a_feature_that_is_sound_on_few_bars_and_looks_ahead_on_those_of_a_run_i
         assert not report.ok and name in report.lines[0], report.lines
 
 
+@pytest.mark.slow
 def test_a_feature_that_is_another_each_time_it_is_made_is_named(installed, monkeypatch):
     monkeypatch.setattr("hftraining.market.features.lookup.faults_of", lambda feature: [])
     lines = their_lines(their_ground("counting"), np.random.default_rng(0))

@@ -24,6 +24,7 @@ from hftraining.reports.console import Console
 from hftraining.runs.ledger import Ledger
 from hftraining.training.trainer import Trainer
 from tests.runs_of import FAST, QUICK, any_kind, hashes, moved, own_copy, run, tune, tuned_config, weights
+from tests.slowly import mostly_slow
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,7 @@ def test_the_saved_model_is_the_recommended_one(base, tuned):
     assert moved(source, tuned) == set()
 
 
+@pytest.mark.slow
 def test_every_candidate_is_a_trial_and_only_the_choice_opens_the_test_days(base, tmp_path):
     output = tmp_path / "out"
     result = tune(base, output)
@@ -166,6 +168,7 @@ def test_more_shrinkage_keeps_the_weights_nearer_to_the_base_and_full_shrinkage_
     assert distance(whole / "candidates/lora") == 0.0
 
 
+@pytest.mark.slow
 def test_from_scratch_learns_at_the_rate_of_the_base_and_on_its_own_scaler(base, tuned):
     config = candidate_config(tuned_config(base, tuned.parent), BaseRun.open(base), "scratch")
     assert (config.training.learning_rate, config.training.weight_decay) == (3e-4, 0.1)
@@ -175,6 +178,7 @@ def test_from_scratch_learns_at_the_rate_of_the_base_and_on_its_own_scaler(base,
     assert Forecaster.load(tuned / "candidates/full/model").scaler == theirs.scaler
 
 
+@pytest.mark.slow
 def test_an_epoch_is_as_many_steps_as_draw_the_training_bars_once(base, tmp_path):
     config = tuned_config(base, tmp_path)
     model = BaseRun.open(base)
@@ -185,6 +189,7 @@ def test_an_epoch_is_as_many_steps_as_draw_the_training_bars_once(base, tmp_path
     assert steps_of_epochs(config, model, 7) == int(np.ceil(7 * bars / a_step))
 
 
+@pytest.mark.slow
 def test_a_stock_that_the_base_does_not_know_joins_its_universe(folder, base, tmp_path):
     bars = tmp_path / "bars"
     shutil.copytree(folder, bars)
@@ -247,6 +252,7 @@ def test_model_task_days_and_costs_are_inherited_and_training_is_that_of_finetun
     assert (config.training.window, config.name) == (24, "S1")
 
 
+@pytest.mark.slow
 def test_a_field_of_a_group_within_a_group_can_be_set(base, tmp_path):
     config = tuned_config(base, tmp_path, "stocks.csv.date_format=%Y-%m-%d", "stocks.csv.columns.close=close")
     assert (config.stocks.csv.date_format, config.stocks.csv.columns.close) == ("%Y-%m-%d", "close")
@@ -261,6 +267,7 @@ def test_a_symbol_in_another_case_is_that_of_the_base(base, tmp_path):
     assert prepare(config, base=BaseRun.open(base)).bars.symbols_S == ("S1", "S0")
 
 
+@pytest.mark.slow
 def test_many_symbols_make_a_short_name(base, tmp_path):
     assert tuned_config(base, tmp_path, symbol="S0,S1,S2").name == "S0-S1-S2"
     assert tuned_config(base, tmp_path, "name=mine").name == "mine"
@@ -268,18 +275,24 @@ def test_many_symbols_make_a_short_name(base, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [
-        (["model.hidden_size=32"], "model.hidden_size=32 where the base has 16"),
-        (["model=small"], "model.hidden_size=64 where the base has 16; model.num_layers=3 where the base has 2"),
-        (["objective.horizons=[1,20]"], r"objective.horizons=\[1, 20\] where the base has \[1, 5\]"),
-        (["objective.quantiles=[0.2,0.5,0.8]"], r"objective.quantiles=\[0.2, 0.5, 0.8\] where the base has \[0.1,"),
-        (["objective.label=close"], "objective.label=close where the base has open"),
-        (["profit_tracker.lag=2"], "profit_tracker.lag=2 where the base has 1"),
-        (["stocks.valid_start=2015-09-01"], "stocks.valid_start: these days would begin at 2015-09-01, but the base"),
-        (["stocks.test_start=2016-08-01"], "stocks.test_start: these days would begin at 2016-08-01, but the base"),
-        (["training.methods=[]"], "training.methods is empty"),
-        (["training=quick", "training.batch_size=4"], "training.methods is empty"),
-    ],
+    mostly_slow(
+        [
+            (["model.hidden_size=32"], "model.hidden_size=32 where the base has 16"),
+            (["model=small"], "model.hidden_size=64 where the base has 16; model.num_layers=3 where the base has 2"),
+            (["objective.horizons=[1,20]"], r"objective.horizons=\[1, 20\] where the base has \[1, 5\]"),
+            (["objective.quantiles=[0.2,0.5,0.8]"], r"objective.quantiles=\[0.2, 0.5, 0.8\] where the base has \[0.1,"),
+            (["objective.label=close"], "objective.label=close where the base has open"),
+            (["profit_tracker.lag=2"], "profit_tracker.lag=2 where the base has 1"),
+            (
+                ["stocks.valid_start=2015-09-01"],
+                "stocks.valid_start: these days would begin at 2015-09-01, but the base",
+            ),
+            (["stocks.test_start=2016-08-01"], "stocks.test_start: these days would begin at 2016-08-01, but the base"),
+            (["training.methods=[]"], "training.methods is empty"),
+            (["training=quick", "training.batch_size=4"], "training.methods is empty"),
+        ],
+        quick=(1, 6),
+    ),
 )
 def test_settings_that_the_base_does_not_fit_are_refused_with_the_difference(base, tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message) as caught:
@@ -379,6 +392,7 @@ def test_a_base_that_looks_across_its_stocks_is_not_tuned_without_them(base, tmp
         tuned_config(copy, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_single_stock_goes_below_single(folder, tmp_path):
     settings = [
         "stocks=folder",
@@ -392,6 +406,7 @@ def test_a_single_stock_goes_below_single(folder, tmp_path):
     assert Path(result["folder"]).parts[-3] == "single"
 
 
+@pytest.mark.slow
 def test_the_console_and_the_report_show_the_recommendation(base, tmp_path, capsys):
     result = tune(base, tmp_path, "training.methods=[head]")
     console = capsys.readouterr().out
@@ -427,6 +442,7 @@ def test_every_candidate_leaves_a_whole_sealed_run(tuned):
         assert {"report.html", "equity.parquet", "trades.parquet", "model"} <= {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_pipe_that_closes_after_the_run_is_done_leaves_the_row_done(base, tmp_path, monkeypatch):
     def closed(self, *arguments):
         raise BrokenPipeError("as if by `| head`")

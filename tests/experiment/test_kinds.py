@@ -42,6 +42,7 @@ def made(request, folder, tmp_path_factory):
     return run_of_kind(request.param, folder, tmp_path_factory.mktemp(request.param)), request.param
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_of_any_kind_holds_what_that_of_a_transformer_holds(made, reference):
     result, kind = made
     ours, theirs = (
@@ -58,6 +59,7 @@ def test_the_folder_of_a_run_of_any_kind_holds_what_that_of_a_transformer_holds(
     assert entry.status == "done" and len(entry.valid.returns) == result["valid"]["days"] - 1
 
 
+@pytest.mark.slow
 def test_a_kind_earns_as_the_model_what_it_earns_as_the_baseline_of_another_model(made, folder, tmp_path):
     result, kind = made
     beside = run(folder, tmp_path, f"evidence.baselines=[{kind}]")
@@ -66,6 +68,7 @@ def test_a_kind_earns_as_the_model_what_it_earns_as_the_baseline_of_another_mode
         assert baseline == result[period]["profit"]
 
 
+@pytest.mark.slow
 def test_a_run_of_any_kind_is_replayed_to_the_bit_and_proved_to_leak_nothing(made, tmp_path):
     result, _ = made
     again = replay(Path(result["folder"]), tmp_path, say=lambda line: None)
@@ -80,6 +83,7 @@ def test_a_leak_stops_a_run_of_any_kind_before_anything_is_written(made, folder,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_kinds_are_averaged_together_and_compared_with_each_other(made, reference, folder):
     result, _ = made
     models = [load_model(r["folder"]) for r in (result, reference)]
@@ -110,6 +114,7 @@ def test_what_only_the_transformer_has_is_refused(made, folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_base_that_is_no_transformer_cannot_be_fine_tuned(made, tmp_path):
     result, kind = made
     with pytest.raises(ConfigError, match=f"a {kind} model cannot be fine-tuned"):
@@ -158,6 +163,7 @@ def test_a_run_names_the_fields_that_its_kind_does_not_read(made, reference):
     assert not [line for line in reference["warnings"] if "reads none of" in line]
 
 
+@pytest.mark.slow
 def test_what_a_kind_does_not_read_makes_no_other_trial_of_it(folder):
     def signature(*overrides):
         return signature_of(compose_config("model=ridge", "stocks=folder", f"stocks.path={folder}", *overrides))[1]

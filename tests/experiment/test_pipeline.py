@@ -201,6 +201,7 @@ def test_a_sealed_run_learns_the_same_and_shows_nothing_of_the_test_days(tmp_pat
     assert without_test.test_window == "" and with_test.test_window.startswith(opened["test"]["first"])
 
 
+@pytest.mark.slow
 def test_a_watch_on_the_probes_can_end_a_run_which_the_ledger_then_calls_pruned(tmp_path):
     def enough(step, values):
         raise Pruned("worse than the median")

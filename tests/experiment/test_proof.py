@@ -26,6 +26,7 @@ from hftraining.model.config import HEADLESS
 from tests.bars_of import make_bars
 from tests.compose import CONF, compose_config
 from tests.runs_of import QUICK, tuned_config
+from tests.slowly import mostly_slow
 
 SMALL = ["stocks=sample5", *(text for text in QUICK if text != "stocks=folder")]
 RIDGE = [text for text in SMALL if not text.startswith("model")] + ["model=ridge"]
@@ -74,6 +75,7 @@ def test_a_small_run_has_room_for_its_purge_at_any_border(bars, horizons, sealed
         assert min(splits.valid.stop - splits.valid.start, splits.test.stop - splits.test.start) > purge
 
 
+@pytest.mark.slow
 def test_a_sealed_run_is_proved_without_its_test_days(bars, monkeypatch):
     real = ground_of(bars, sealed=True)
     last = max(small_run(real, np.random.default_rng(seed)).bars.sessions_T[-1] for seed in range(20))
@@ -81,7 +83,9 @@ def test_a_sealed_run_is_proved_without_its_test_days(bars, monkeypatch):
     assert prove(real, 2, seed=0).ok
 
 
-@pytest.mark.parametrize("option", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "option", mostly_slow(sorted(path.stem for path in (CONF / "model").glob("*.yaml")), quick=(0, 3, 6))
+)
 def test_every_option_of_the_group_model_is_made_small_as_it_comes(bars, option):
     if option == "lightgbm":
         pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install -e '.[baselines]'")
@@ -94,6 +98,7 @@ def test_every_option_of_the_group_model_is_made_small_as_it_comes(bars, option)
         assert windows.window == (64 if option == "patchtst" else 32)
 
 
+@pytest.mark.slow
 def test_a_kind_that_reads_more_bars_than_a_small_run_has_in_a_window_is_proved(bars):
     overrides = ("model=mlp", "model.hidden_size=8", "model.context=40", "training.window=64")
     real = lay(compose_config("stocks=sample5", *overrides, "evidence.baselines=[]"), bars)
@@ -115,7 +120,9 @@ def test_the_forecasts_of_an_untrained_model_depend_on_every_feature(bars, model
         assert not np.array_equal(other.quantiles_TSHQ, plain, equal_nan=True)
 
 
-@pytest.mark.parametrize("kind", ["tilt", "top", "long_short", "core", "edge", "sign", "head"])
+@pytest.mark.parametrize(
+    "kind", mostly_slow(["tilt", "top", "long_short", "core", "edge", "sign", "head"], quick=(0, 3))
+)
 def test_an_untrained_model_trades_most_days_so_that_a_leak_would_move_its_account(bars, kind):
     real = ground_of(bars, f"portfolio.kind={kind}")
     valid = real.periods["valid"]
@@ -148,6 +155,7 @@ def tuning(base, tmp_path_factory):
     return lay(config, load_bars(stocks_of(config, known)), base=known)
 
 
+@pytest.mark.slow
 def test_a_fine_tune_passes_with_all_its_candidates_and_leaves_the_base_as_it_was(tuning):
     before = {name: value.clone() for name, value in tuning.forecaster.model.state_dict().items()}
     assert prove(tuning, 2, seed=0).lines == []
@@ -197,6 +205,7 @@ def test_a_leak_on_a_handful_of_wild_days_is_found_among_few_days(bars):
     assert f"features up to {day} are others when the bars end on that day" in lines
 
 
+@pytest.mark.slow
 def test_a_clean_run_passes_on_every_day(bars):
     real = lay(compose_config(*RIDGE), bars)
     assert sweep_days(real, real.forecaster, 10_000, np.random.default_rng(0)) == []

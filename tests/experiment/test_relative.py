@@ -45,6 +45,7 @@ def test_auto_compares_stocks_from_ten_on():
     assert [relative_of(ObjectiveConfig(relative=kind), 3) for kind in KINDS] == list(KINDS)
 
 
+@pytest.mark.slow
 def test_the_console_says_what_is_forecast(many):
     said = {
         (): "labels: zscore across 12 stocks",
@@ -92,6 +93,7 @@ def test_a_small_run_of_few_symbols_has_the_labels_of_the_whole_run(many, relati
     assert auto.forecaster.relative == "zscore"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [1, 60])
 @pytest.mark.parametrize("relative", ["zscore", "residual"])
 def test_short_and_long_horizons_are_proved_and_laid(relative, horizon):
@@ -103,6 +105,7 @@ def test_short_and_long_horizons_are_proved_and_laid(relative, horizon):
     assert np.isfinite(ground.periods["valid"].scored_labels_TSH).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mse", "ic"])
 def test_a_run_with_another_loss_is_proved_and_its_periods_measure_that_loss(many, loss):
     ground = lay(config_of(f"objective.loss={loss}", "training.symbols_per_window=4", "evidence.baselines=[]"), many)
@@ -126,6 +129,7 @@ def test_one_stock_cannot_be_compared_and_an_unknown_kind_has_a_hint(many):
         config_of("objective.relative=true")
 
 
+@pytest.mark.slow
 def test_what_needs_absolute_returns_refuses_relative_ones_before_anything_is_learned(many):
     message = (
         r"^portfolio\.kind={} needs absolute returns, but objective\.relative={} forecasts relative ones: "

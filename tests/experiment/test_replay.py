@@ -43,6 +43,7 @@ def test_a_replay_is_equal_to_the_bit_in_a_new_folder_beside_the_run(made):
     assert (again.bits.tensors, again.bits.steps, again.bits.first_step) == (27, 4, None)
 
 
+@pytest.mark.slow
 def test_a_replay_is_no_new_trial_and_no_new_look_at_the_test_days(with_own_bars):
     again = replay(with_own_bars)
     first, second = (json.loads((path / "result.json").read_text()) for path in (with_own_bars, again.folder))
@@ -52,6 +53,7 @@ def test_a_replay_is_no_new_trial_and_no_new_look_at_the_test_days(with_own_bars
     assert [entry.status for entry in entries] == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_a_changed_bar_is_named_before_anything_is_trained(with_own_bars, tmp_path):
     path = tmp_path / "bars" / "S1.csv"
     frame = pd.read_csv(path)
@@ -140,6 +142,7 @@ def test_weights_changed_after_the_run_are_named_beside_what_is_still_equal(made
     ]
 
 
+@pytest.mark.slow
 def test_the_first_step_that_differs_is_named(made):
     lines = (made / "metrics.jsonl").read_text().splitlines()
     row = json.loads(lines[1])
@@ -204,6 +207,7 @@ def test_a_missing_snapshot_is_named(tmp_path):
         replay(path)
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_0_when_equal_1_when_not_2_when_it_cannot_run(made, capsys):
     assert main(["replay", str(made), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

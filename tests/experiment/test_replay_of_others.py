@@ -24,6 +24,7 @@ def test_replay_of_a_fine_tune_is_bit_exact(base, tmp_path, methods):
         assert not ours.exists() or ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.slow
 def test_replay_of_a_trial_leaves_the_test_days_sealed(folder, tmp_path):
     settings = ["stocks=folder", *QUICK, *FAST, f"stocks.path={folder}", *placed(tmp_path)]
     config = typed_config(composed(settings))

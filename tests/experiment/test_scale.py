@@ -4,6 +4,7 @@ import sys
 import tracemalloc
 
 import numpy as np
+import pytest
 
 from hftraining.experiment.baselines import baseline_weights
 from hftraining.experiment.ground import Ground, lay
@@ -53,6 +54,7 @@ def calls_of(n_symbols: int) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_twice_as_many_stocks_make_python_do_no_more_than_a_few_calls_for_each(monkeypatch):
     monkeypatch.setattr(network, "TOKENS_AT_ONCE", 10**6)  # the passes of a network are not a matter of Python
     probed_and_judged(laid(3, NO_BLOCKS))  # compiled and imported
@@ -60,6 +62,7 @@ def test_twice_as_many_stocks_make_python_do_no_more_than_a_few_calls_for_each(m
     assert abs(many - few) < 20 * 20, f"{few:,} calls for 20 stocks, {many:,} for 40"
 
 
+@pytest.mark.slow
 def test_a_bar_takes_a_bounded_memory():
     probed_and_judged(laid(3))
     tracemalloc.start()

@@ -68,6 +68,7 @@ def content(folder: Path) -> dict:
     return found
 
 
+@pytest.mark.slow
 def test_its_model_is_the_mean_of_models_as_a_run_of_each_seed_trains_them(whole, bars, folder, tmp_path):
     alone = Path(run(folder, tmp_path, "seed=5")["folder"])
     assert hashes(member(whole, 5) / "model") == hashes(alone / "model")
@@ -82,6 +83,7 @@ def test_its_model_is_the_mean_of_models_as_a_run_of_each_seed_trains_them(whole
     assert model.kind == "ensemble" and model.days == models[0].days
 
 
+@pytest.mark.slow
 def test_its_steps_are_the_means_of_its_members_and_its_clocks_their_sums(whole):
     rows = [read_metrics(member(whole, seed)) for seed in SEEDS]
     ours = read_metrics(whole)
@@ -96,6 +98,7 @@ def test_its_steps_are_the_means_of_its_members_and_its_clocks_their_sums(whole)
     assert result["parameters"] == sum(result_of(member(whole, seed))["parameters"] for seed in SEEDS)
 
 
+@pytest.mark.slow
 def test_each_member_stands_beside_the_ensemble_with_what_it_adds(whole, bars):
     config, found = load_config(whole / "config.yaml"), result_of(whole)
     tracker = ProfitTracker(config.profit_tracker, config.portfolio)
@@ -155,6 +158,7 @@ def test_it_is_replayed_to_the_bit_and_proved(whole, tmp_path):
         replay(member(whole, 5), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_member_can_be_tuned_and_the_whole_cannot(whole):
     assert BaseRun.open(member(whole, 5)).forecaster.kind == "transformer"
     with pytest.raises(ConfigError, match=r"is an ensemble: start from one of its members, such as init_from="):
@@ -176,6 +180,7 @@ def test_seeds_that_make_no_sense_are_refused(words, message):
         compose_config(*words)
 
 
+@pytest.mark.slow
 def test_a_member_is_not_resumed_by_itself(whole):
     config = load_config(member(whole, 5) / "config.yaml")
     config.resume = str(member(whole, 5))
@@ -183,6 +188,7 @@ def test_a_member_is_not_resumed_by_itself(whole):
         run_any(config)
 
 
+@pytest.mark.slow
 def test_a_folder_with_another_number_of_members_is_not_proved(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "copy")
     path = tmp_path / "copy" / "config.yaml"
@@ -223,6 +229,7 @@ def test_on_the_command_line_ensemble_says_how_many_seeds():
     assert command_line(["-m", "ensemble=1,3", "model=tiny"]) == ["-m", "training.seeds=1,3", "model=tiny"]
 
 
+@pytest.mark.slow
 def test_a_search_refuses_several_seeds_a_run(tmp_path):
     for words in (("training.seeds=2",), ("ensemble=2",)):
         code, _, error = train_here(tmp_path, "-m", "search=profit", "model=tiny", "stocks=sample5", *words)

@@ -133,6 +133,7 @@ def stop_at(step_to_end):
 RESUMED = ("training.processes=2", "training.max_steps=9", "training.checkpoint_every=1", "profit_tracker.every=5")
 
 
+@pytest.mark.slow
 def test_a_training_on_two_processes_goes_on_to_the_same_bits_from_every_step(bars, tmp_path):
     settings = (*RESUMED, "training.ema=0.9", "training.accumulate=2", "objective=mixed", "training.optimizer=muon")
     whole = train(bars, tmp_path / "whole", 2, *settings)
@@ -145,6 +146,7 @@ def test_a_training_on_two_processes_goes_on_to_the_same_bits_from_every_step(ba
         assert torch.equal(again.average.weights[name], weight)
 
 
+@pytest.mark.slow
 def test_a_killed_helper_ends_the_training_with_all_saved_and_it_goes_on_to_the_same_bits(bars, tmp_path):
     settings = (*RESUMED, "training.checkpoint_every=100")
     whole = train(bars, tmp_path / "whole", 2, *settings)
@@ -163,6 +165,7 @@ def test_a_killed_helper_ends_the_training_with_all_saved_and_it_goes_on_to_the_
     assert again.logged[9]["train/loss"] == whole.logged[9]["train/loss"]
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_ends_as_on_one_process(bars, tmp_path):
     settings = ("training.processes=2", "training.max_steps=20", "training.warmup_steps=0", "training.grad_clip=1e12")
     with pytest.raises(Diverged, match="10 steps in a row were not finite"):

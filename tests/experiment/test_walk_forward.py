@@ -376,6 +376,7 @@ def test_a_walk_that_is_killed_on_the_way_and_resumed_comes_to_the_same_bytes(fo
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_ends_the_walk_in_its_line_and_one_that_is_killed_can_be_resumed():
     with pytest.raises(ConfigError, match="task 1 is refused"):
         side_by_side(failing, [(0,), (1,)], 2)

@@ -81,6 +81,7 @@ def test_the_command_ends_with_one_object_and_a_page(own, tmp_path, capsys):
     assert hashes(own) == before  # nothing is written into the run
 
 
+@pytest.mark.slow
 def test_each_setting_is_a_trial_once_and_days_from_the_test_days_on_are_an_opening(own, tmp_path):
     ledger = Ledger(own.parents[2] / "ledger.sqlite")
     valid, test = windows(own).values()
@@ -102,6 +103,7 @@ def test_each_setting_is_a_trial_once_and_days_from_the_test_days_on_are_an_open
     assert backtest_model(own, test["first"], test["last"]).result.test_openings == looks[0]  # as the run itself
 
 
+@pytest.mark.slow
 def test_higher_costs_earn_less_and_the_table_holds_what_a_backtest_at_these_costs_gives(own, tmp_path):
     valid = windows(own)["valid"]
     days = valid["first"], valid["last"]
@@ -115,6 +117,7 @@ def test_higher_costs_earn_less_and_the_table_holds_what_a_backtest_at_these_cos
     assert by_lag == sorted(by_lag, reverse=True)
 
 
+@pytest.mark.slow
 def test_later_bars_and_other_stocks_are_traded_and_what_the_model_never_saw_is_said(own, tmp_path):
     longer = write_csv_files(make_bars(n_sessions=600, seed=3), into(tmp_path / "longer"))
     later = backtest_model(own, "2016-12-01", outputs=tmp_path, words=[f"stocks.path={longer}"])

@@ -114,6 +114,7 @@ def test_models_of_all_kinds_average_together_with_a_position_only_if_each_has_o
     assert np.isfinite(ours.quantiles_TSHQ[30:]).all() and np.isnan(ours.head_TS).all()
 
 
+@pytest.mark.slow
 def test_runs_that_are_joined_are_saved_as_the_model_of_a_run(own, tuned, bars, tmp_path):
     runs = [own, tuned / "candidates" / "full"]
     folder = join(runs, outputs=tmp_path).folder

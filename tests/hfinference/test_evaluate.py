@@ -147,6 +147,7 @@ def run(files, tmp_path, *words, decisions="mine.csv"):
     return main([*arguments, "--json"])
 
 
+@pytest.mark.slow
 def test_the_command_leaves_a_report_and_a_trial_that_counts(files, tmp_path, capsys):
     assert run(files, tmp_path) == 0
     found = last_object(capsys.readouterr().out)

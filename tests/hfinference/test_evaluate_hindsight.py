@@ -32,6 +32,7 @@ def test_planted_hindsight_is_named_in_20_of_20_books(sample):
     assert len(found) == 20 and all(found.values()), [name for name, said in found.items() if not said]
 
 
+@pytest.mark.slow
 def test_50_honest_books_give_no_alarm(sample):
     found = named(HONEST, sample, seed=32)
     assert len(found) == 50 and not any(found.values()), {name: said for name, said in found.items() if said}

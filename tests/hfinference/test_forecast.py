@@ -186,6 +186,7 @@ def test_the_command_prints_a_table_and_writes_it_and_counts_as_no_trial(base, s
     assert not (state / "ledger.sqlite").exists()
 
 
+@pytest.mark.slow
 def test_a_new_york_calendar_names_the_next_session_after_a_weekend(base, tmp_path):
     found = forecast_next(base, stocks=["sample"], date="2020-12-24", words=TILT)
     assert (found.day, found.session) == ("2020-12-24", "2020-12-28")

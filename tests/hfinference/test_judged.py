@@ -64,6 +64,7 @@ def test_its_page_says_nothing_of_a_training_that_was_not(done):
     assert "on these days, this one included" in page and "outputs/base/x/y" in page
 
 
+@pytest.mark.slow
 def test_the_same_again_is_the_same_trial_and_other_settings_days_or_bars_are_others(tmp_path):
     first = conclude(tmp_path)
     assert first.result.n_trials == 1 and conclude(tmp_path).result.n_trials == 1
@@ -75,6 +76,7 @@ def test_the_same_again_is_the_same_trial_and_other_settings_days_or_bars_are_ot
     assert rows[0].valid_window == f"{FIRST} to {BARS.sessions_T[-1]}" and rows[0].test_window == ""
 
 
+@pytest.mark.slow
 def test_days_from_the_first_test_day_on_are_an_opening_which_the_ledger_knows_by_these_days_alone(tmp_path):
     since = str(BARS.sessions_T[200])
     found = conclude(tmp_path, test_first=since)
@@ -85,6 +87,7 @@ def test_days_from_the_first_test_day_on_are_an_opening_which_the_ledger_knows_b
     assert conclude(tmp_path, test_first=since).result.test_openings == 1
 
 
+@pytest.mark.slow
 def test_days_that_the_model_was_trained_on_are_marked_on_the_page_and_in_the_result_and_prove_nothing(tmp_path):
     sentence = "in sample: the model was trained on these days"
     found = conclude(tmp_path, in_sample=sentence)
@@ -108,6 +111,7 @@ def test_what_wants_a_training_refuses_a_backtest_in_one_line(done, capsys, comm
     assert "is a backtest, not a run that was trained" in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_report_is_built_again_from_its_files_and_two_are_compared(done, tmp_path, capsys):
     before = (done.folder / "report.html").read_bytes()
     assert main(["report", str(done.folder)]) == 0 and (done.folder / "report.html").read_bytes() == before

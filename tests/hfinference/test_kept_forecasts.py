@@ -84,6 +84,7 @@ def test_every_kind_of_model_forecasts_from_the_cache_as_without_it(folder, tmp_
     assert made[2::2] == [2, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_portfolio_that_looks_back_further_is_forecast_anew_and_a_shorter_one_is_not(base, cached, made):
     table(base, DAYS[490], start=DAYS[470])
     table(base, DAYS[491], start=DAYS[450])
@@ -95,6 +96,7 @@ def test_a_portfolio_that_looks_back_further_is_forecast_anew_and_a_shorter_one_
     assert made[-1] == 48
 
 
+@pytest.mark.slow
 def test_no_more_sessions_are_kept_than_may_be(base, cached, made, monkeypatch):
     monkeypatch.setattr(kept_forecasts, "MOST_SESSIONS", 30)
     table(base, DAYS[490], start=DAYS[470])
@@ -107,6 +109,7 @@ def test_no_more_sessions_are_kept_than_may_be(base, cached, made, monkeypatch):
     assert json.loads(next(cached.glob("*.json")).read_text())["said"]["first"] == DAYS[470]
 
 
+@pytest.mark.slow
 def test_history_that_was_corrected_takes_nothing_and_the_table_is_that_of_the_new_bars(base, cached, made, copied):
     words = [f"stocks.path={copied}"]
     table(base, DAYS[490], words=words)
@@ -120,6 +123,7 @@ def test_history_that_was_corrected_takes_nothing_and_the_table_is_that_of_the_n
     the_same(found, table(base, DAYS[491], words=words, keep=False))
 
 
+@pytest.mark.slow
 def test_later_bars_and_those_before_what_a_forecast_depends_on_may_change(base, cached, made, copied):
     words = [f"stocks.path={copied}"]
     table(base, DAYS[490], words=words)
@@ -145,6 +149,7 @@ def test_a_split_of_the_whole_history_takes_nothing(base, cached, made, copied):
     assert made[-1] == made[0] + 1
 
 
+@pytest.mark.slow
 def test_another_model_or_other_stocks_take_nothing(base, cached, made, folder, tmp_path):
     table(base, DAYS[490])
     other = Path(shutil.copytree(base, tmp_path / "other"))
@@ -173,6 +178,7 @@ def test_a_kept_forecast_that_the_model_does_not_make_is_said_and_made_anew(base
     the_same(found, table(base, DAYS[491], keep=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "said",
     [
@@ -196,6 +202,7 @@ def test_facts_that_are_none_are_said_and_made_anew(base, cached, made, caplog, 
     assert "made anew" in caplog.text and made[-1] == made[0] + 1
 
 
+@pytest.mark.slow
 def test_few_forecasts_are_made_each_time_and_anew_does_without(base, cached, made, monkeypatch, capsys):
     assert main(["forecast", str(base), "--anew", *TILT]) == 0
     monkeypatch.setattr(kept_forecasts, "LEAST_FORECASTS", 10_000)
@@ -204,6 +211,7 @@ def test_few_forecasts_are_made_each_time_and_anew_does_without(base, cached, ma
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_said_and_done_without(base, cached, made, caplog):
     cached.parent.parent.mkdir(parents=True)
     cached.parent.write_text("a file in its place")

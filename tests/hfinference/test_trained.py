@@ -114,6 +114,7 @@ def test_a_model_without_a_run_wants_to_be_told_its_stocks(base):
     assert len(bars_of_run(bare, ["sample5"]).symbols) == 5
 
 
+@pytest.mark.slow
 def test_a_run_on_a_snapshot_gets_it_again_and_a_missing_one_is_named(tmp_path):
     run = load_model(snapshot_run(tmp_path))
     own, recorded = bars_of_run(run), run.manifest["data"]["snapshot"]

@@ -179,6 +179,7 @@ def test_values_do_not_change_to_the_bit_with_bars_before_their_window_or_after_
         np.testing.assert_array_equal(part[known_from:], whole[cut][known_from:])
 
 
+@pytest.mark.slow
 def test_the_group_alpha158_has_the_columns_of_qlib_in_their_order():
     config = compose_config("features=alpha158")
     assert tuple(config.features.columns) == ALPHA158

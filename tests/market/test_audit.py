@@ -90,6 +90,7 @@ def test_zero_volume_is_kept_with_a_note(tmp_path):
 # Slipped decimal points.
 
 
+@pytest.mark.slow
 def test_the_nine_listed_glitches_and_no_other_closes_are_found_in_300_stocks(shared_data):
     listed = pd.read_csv(shared_data / "us300_glitch_rows.csv")
     bars = load(shared_data / "us300_2005_2017.parquet")

@@ -96,6 +96,7 @@ def test_sessions_rise_and_arrays_agree_about_what_is_missing(shared_data):
     assert bars.present_TS[:, bars.symbols_S.index("GMRE")].sum() == 297
 
 
+@pytest.mark.slow
 def test_339_real_stocks_are_refused_step_by_step_until_all_faults_are_excluded(shared_data):
     path = shared_data / "sp500_339_2015_2020.parquet"
     assert "CBS on 2019-12-04" in refused(path)
@@ -152,6 +153,7 @@ def test_importing_the_config_stays_light():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_loading_files_does_not_import_yfinance():
     code = (
         "import sys; from hftraining.market.prices import load_bars; "

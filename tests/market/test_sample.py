@@ -61,6 +61,7 @@ def test_its_names_are_those_of_the_rule(bars, source):
     assert bars.symbols_S == tuple(sorted([*ranked[:37], *ADDED]))
 
 
+@pytest.mark.slow
 def test_its_script_makes_the_rows_that_are_packaged(shared_data, source, raw):
     script = runpy.run_path(str(ROOT / "experiments" / "sample" / "make_sample.py"))
     made = script["sample_of"](script["read_source"](shared_data / "sp500_369_1999_2021.parquet"))

@@ -73,6 +73,7 @@ def found(made: pd.DataFrame) -> list:
     return [*said, *notes, slipped.drop(columns=["symbol", "date"]).to_numpy().tobytes(), list(slipped["date"])]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of numbers that are absurd
 def test_with_and_without_screens_the_same_is_found(monkeypatch):
     tables = [table(seed) for seed in range(60)]

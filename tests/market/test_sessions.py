@@ -70,6 +70,7 @@ def test_bars_on_a_holiday_and_on_a_weekend_are_named(tmp_path):
     assert note == "days with bars that are no sessions of XNYS: 2005-07-04, 2005-07-09, 2005-12-26"
 
 
+@pytest.mark.slow
 def test_all_weekdays_are_not_taken_for_new_york_and_need_no_calendar(tmp_path):
     weekdays = pd.bdate_range("2005-01-03", periods=400)
     assert notes(tmp_path, on(weekdays)) == ()

@@ -180,6 +180,7 @@ def test_columns_that_are_nested_very_deeply_are_refused(tmp_path):
     assert refused(path).endswith("nests its columns more than 64 deep: not read")
 
 
+@pytest.mark.slow
 def test_more_columns_than_any_bars_have_are_refused(tmp_path):
     path = write(tmp_path / "wide.parquet", {str(n): pa.array([1], pa.int8()) for n in range(12_000)})
     assert "columns, more than the 10,000 that are read" in refused(path)
@@ -193,6 +194,7 @@ def test_a_footer_of_many_megabytes_is_not_parsed(tmp_path):
     assert "has a footer of 8,388,609 bytes, more than the 8,388,608 that are read" in refused(path)
 
 
+@pytest.mark.slow
 def test_bars_in_very_many_parts_are_read_all_the_same(tmp_path):
     bars = made_bars(days=300)
     bars.to_parquet(tmp_path / "parts.parquet", row_group_size=1)
@@ -494,6 +496,7 @@ def test_symbols_without_a_day_in_common_do_not_fill_the_memory(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_symbol_that_is_not_among_a_hundred_thousand_is_said_so_in_seconds(tmp_path):
     names = [f"SYMBOL{n}" for n in range(100_000)]
     bars = pd.DataFrame({"symbol": names, "date": np.datetime64("2015-01-05", "s")} | dict.fromkeys(NEEDED, 1.0))

@@ -414,6 +414,7 @@ def test_an_altered_snapshot_is_refused(server, fetch, tmp_path):
     assert len(fetch("AAPL", snapshot=name)[0]) == len(DAYS)
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_would_fill_the_memory_is_not_read(fetch, tmp_path):
     path = tmp_path / "snapshots" / f"{'a' * 16}.parquet"
     path.parent.mkdir()
@@ -424,6 +425,7 @@ def test_a_snapshot_that_would_fill_the_memory_is_not_read(fetch, tmp_path):
     assert "claims" in str(caught.value.__cause__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -658,6 +660,7 @@ def test_a_moment_that_is_none_ends_in_bars_or_in_one_line(server, fetch, moment
         assert str(error).isprintable() and len(str(error)) < 300
 
 
+@pytest.mark.slow
 def test_an_answer_that_unpacks_to_gigabytes_is_not_read(server, fetch):
     packed = gzip.compress(bytes(2**26), 9)
     server.always["AAPL"] = Answer(body=packed, headers={"Content-Encoding": "gzip"})

@@ -12,6 +12,7 @@ from hftraining.trading import towards
 from hftraining.trading.caps import cap_weights
 from hftraining.trading.config import TradingRules
 from tests.naive_engine import random_market
+from tests.slowly import mostly_slow
 
 RULES = TradingRules(max_position_size=1.0, stop_loss=0.0, take_profit=0.0, rebalance_band=0.0)
 
@@ -51,7 +52,9 @@ def test_the_gradient_of_the_smoothing_equals_finite_differences(half_life):
 
 
 @pytest.mark.parametrize(("rate", "every"), [(0.2, 1), (1.0, 3), (0.5, 2), (1.0, 1)])
-@pytest.mark.parametrize("rules", [RULES, TradingRules(max_position_size=0.3, max_gross=0.6, allow_short=False)])
+@pytest.mark.parametrize(
+    "rules", mostly_slow([RULES, TradingRules(max_position_size=0.3, max_gross=0.6, allow_short=False)], quick=(0,))
+)
 def test_the_gradient_of_trading_towards_a_target_equals_finite_differences(rate, every, rules):
     for seed in range(6):
         signal, close = drawn(seed, missing=[0.0, 0.3][seed % 2])

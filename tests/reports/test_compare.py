@@ -21,6 +21,7 @@ from hftraining.runs.quantities import Estimate
 from tests.browser import drawn, found_in, laid_out, needs_browser
 from tests.effects import EFFECT
 from tests.runs_of import QUICK, begun, edit_run_json, folders, own_copy, run, sharpe
+from tests.slowly import mostly_slow
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -30,7 +31,9 @@ def fields_of(*places) -> dict[str, list]:
     return {row["field"]: list(row["values"].values()) for row in rows}
 
 
-@pytest.mark.parametrize("override", [*EFFECT, "output_dir=elsewhere", "profit_tracker.report_every=7"])
+@pytest.mark.parametrize(
+    "override", mostly_slow([*EFFECT, "output_dir=elsewhere", "profit_tracker.report_every=7"], quick=range(0, 99, 9))
+)
 def test_a_comparison_shows_exactly_the_override_that_two_runs_differ_in(override, tmp_path, capsys):
     *kind, _ = override.split()  # of the portfolio that the field belongs to: both runs have it
     base = (*QUICK, "stocks.path=bars", *kind)
@@ -82,6 +85,7 @@ def test_a_field_changed_in_addition_to_a_group_choice_sets_runs_apart_too(tmp_p
     assert apart(*both, into=tmp_path) == [[*overrides] for overrides in both]
 
 
+@pytest.mark.slow
 def test_the_json_of_a_comparison_has_the_keys_that_scripts_read(outputs):
     found = compare([outputs]).as_json()
     parts = "runs groups config data code environment losses_differ_in differences"
@@ -106,6 +110,7 @@ def test_a_field_that_cannot_change_a_number_is_marked_and_makes_no_group(tmp_pa
     assert found["config"][0]["values"] == {"A": {"each": [10, 1]}}
 
 
+@pytest.mark.slow
 def test_runs_that_differ_by_seed_alone_form_one_group_and_a_repetition_counts_once(outputs):
     found = compare([outputs]).as_json()
     fast, slow = found["groups"]
@@ -125,6 +130,7 @@ def daily(path: Path, window: str) -> pd.Series:
     return frame["equity"].pct_change().iloc[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", ["valid", "test"])
 def test_the_interval_is_the_paired_bootstrap_of_both_runs_daily_returns(outputs, window):
     one, other = folders(outputs, "tiny-folder-mixed")[0], folders(outputs, "fast")[0]
@@ -135,6 +141,7 @@ def test_the_interval_is_the_paired_bootstrap_of_both_runs_daily_returns(outputs
     assert found["days"] == len(daily(one, window))
 
 
+@pytest.mark.slow
 def test_groups_are_compared_by_the_mean_daily_returns_of_their_seeds_and_by_seeds(outputs):
     groups = [folders(outputs, name)[:3] for name in ("tiny-folder-mixed", "fast")]
     found = compare([*groups[0], *groups[1]]).as_json()["differences"][0]
@@ -148,6 +155,7 @@ def test_groups_are_compared_by_the_mean_daily_returns_of_their_seeds_and_by_see
     assert seeds["seeds"] == [3, 3] and seeds["seeds_needed"] == seeds_needed(fast_n, slow_n)
 
 
+@pytest.mark.slow
 def test_two_seeds_of_one_config_are_compared_as_runs(outputs):
     comparison = compare(folders(outputs, "fast")[:2])
     found = comparison.as_json()
@@ -156,6 +164,7 @@ def test_two_seeds_of_one_config_are_compared_as_runs(outputs):
     assert re.match(said, headline(comparison))
 
 
+@pytest.mark.slow
 def test_the_headline_says_that_a_run_was_repeated(outputs):
     paths = folders(outputs, "tiny-folder-mixed")
     comparison = compare([paths[0], paths[3]])
@@ -173,6 +182,7 @@ def with_curves(run: Path, like: Path, **daily_gain: float) -> None:
     frame.to_parquet(run / "equity.parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("valid", "test", "title"),
     [
@@ -220,6 +230,7 @@ def test_a_difference_is_read_in_its_own_direction(found, words):
     assert beside(found) == words
 
 
+@pytest.mark.slow
 def test_a_comparison_begins_with_the_money_and_the_verdict_of_each_group(outputs):
     comparison = compare([outputs])
     first, second = money_sentences(comparison)
@@ -236,6 +247,7 @@ def test_a_comparison_begins_with_the_money_and_the_verdict_of_each_group(output
         assert found[0]["test"]["first"] in line
 
 
+@pytest.mark.slow
 def test_alarms_of_the_runs_stand_on_the_page_and_on_the_console(outputs, tmp_path, capsys):
     one, other = folders(outputs, "tiny-folder-mixed")[0], own_copy(folders(outputs, "fast")[0], tmp_path / "other")
     result = json.loads((other / "result.json").read_text())
@@ -271,6 +283,7 @@ def test_the_number_of_seeds_needed_is_none_where_no_number_would_do():
     assert np.isnan(mean_difference([1.0], [2.0, 3.0]).low) and np.isnan(mean_difference([], [1.0]).value)
 
 
+@pytest.mark.slow
 def test_changed_bars_are_listed_by_symbol_and_day(folder, outputs, tmp_path):
     shutil.copytree(folder, tmp_path / "bars")
     frame = pd.read_csv(tmp_path / "bars" / "S2.csv")
@@ -303,6 +316,7 @@ def test_other_code_makes_another_group_and_code_and_environment_are_listed(tmp_
     assert any("They ran other code" in line for line in sentences(comparison))
 
 
+@pytest.mark.slow
 def test_a_comparison_warns_of_losses_that_measure_different_things(tmp_path):
     task = ("objective.relative=mean", "objective.loss=mse", "objective.horizons=[1,5]")
     for override in (*task, "profit_tracker.lag=2", "objective=profit"):
@@ -311,6 +325,7 @@ def test_a_comparison_warns_of_losses_that_measure_different_things(tmp_path):
     assert compare([begun(tmp_path), begun(tmp_path, "objective.profit_weight=1")]).as_json()["losses_differ_in"] == []
 
 
+@pytest.mark.slow
 def test_folders_and_patterns_find_each_run_once(outputs):
     everything = compare([outputs]).as_json()["runs"]
     assert len(everything) == 7
@@ -341,6 +356,7 @@ def test_an_impossible_comparison_ends_in_one_line_and_exit_code_2(tmp_path, mon
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_named_and_left_out_of_the_figures(outputs, tmp_path):
     waiting = begun(tmp_path, *QUICK, "stocks.path=bars")
     comparison = compare([folders(outputs, "fast")[0], waiting])
@@ -348,6 +364,7 @@ def test_an_unfinished_run_is_named_and_left_out_of_the_figures(outputs, tmp_pat
     assert headline(comparison) == "Not enough is finished to compare"
 
 
+@pytest.mark.slow
 def test_the_last_line_is_the_whole_comparison_as_json_and_the_page_lies_with_the_outputs(outputs, capsys):
     assert main(["compare", str(outputs / "base" / "fast"), str(outputs / "base" / "tiny-folder-mixed"), "--json"]) == 0
     text = capsys.readouterr().out

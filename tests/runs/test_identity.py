@@ -92,6 +92,7 @@ def test_a_field_that_can_change_a_number_changes_the_signature(change):
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers())
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(min_size=1), VALUES), st.randoms())
 def test_the_order_of_overrides_does_not_change_the_signature(delta, random):
     items = list(delta.items())

@@ -58,6 +58,7 @@ def test_config_diff_and_manifest_are_there_before_the_first_step(tmp_path):
         assert json.loads((run.folder / "run.json").read_text()) == {"kind": "single", "name": "small"} | MANIFEST
 
 
+@pytest.mark.slow
 def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path):
     code = """
 import sys
@@ -267,6 +268,7 @@ DOCUMENTED_TAGS = tuple(
 )
 
 
+@pytest.mark.slow
 def test_tensorboard_started_on_the_run_folder_lists_every_documented_tag_and_the_layout(tmp_path):
     with new_run(tmp_path) as run:
         for step in (100, 200):

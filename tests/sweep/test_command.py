@@ -25,6 +25,7 @@ from hftraining.sweep.trials import folds_of
 from tests.browser import drawn, needs_browser
 from tests.commands import ended, run_folder, start_train, train, train_here, wait_for
 from tests.compose import CONF, compose_config
+from tests.slowly import mostly_slow
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -133,22 +134,25 @@ def test_no_secret_reaches_a_file_of_a_sweep(swept):
 
 @pytest.mark.parametrize(
     ("overrides", "part"),
-    [
-        (("search.sampler=cma",), "search.sampler=cma is not one of"),
-        (("model=tiny,smal",), "model=smal is not one of"),
-        (("training.learnin_rate=1,2",), "did you mean training.learning_rate"),
-        (("seed=1,2",), "seed cannot be searched"),
-        (("model=linear",), "not linear: model.dropout=0.2 searches it no more"),
-        (("model=tiny,linear",), "+search.when={model.dropout: model!=linear}"),
-        (("search.workers=2",), "hydra/launcher=joblib"),
-        (("training.learning_rate=interval(3,1)",), "needs a lower end"),
-        (("search.first=[{training.learning_rate:5.0}]",), "lies outside"),
-        (("search.sampler=grid",), "is not a choice or a range"),
-        (("search.storage=nonsense://x",), "search.storage=nonsense://x"),
-        (("hydra.sweeper.n_trials=0",), "search.n_trials=0 must be at least 1"),
-        (("search.samplr=gp",), "did you mean search.sampler?"),
-        (("search.constraints={profit/costs: '<= 2000'}",), "+search.constraints="),
-    ],
+    mostly_slow(
+        [
+            (("search.sampler=cma",), "search.sampler=cma is not one of"),
+            (("model=tiny,smal",), "model=smal is not one of"),
+            (("training.learnin_rate=1,2",), "did you mean training.learning_rate"),
+            (("seed=1,2",), "seed cannot be searched"),
+            (("model=linear",), "not linear: model.dropout=0.2 searches it no more"),
+            (("model=tiny,linear",), "+search.when={model.dropout: model!=linear}"),
+            (("search.workers=2",), "hydra/launcher=joblib"),
+            (("training.learning_rate=interval(3,1)",), "needs a lower end"),
+            (("search.first=[{training.learning_rate:5.0}]",), "lies outside"),
+            (("search.sampler=grid",), "is not a choice or a range"),
+            (("search.storage=nonsense://x",), "search.storage=nonsense://x"),
+            (("hydra.sweeper.n_trials=0",), "search.n_trials=0 must be at least 1"),
+            (("search.samplr=gp",), "did you mean search.sampler?"),
+            (("search.constraints={profit/costs: '<= 2000'}",), "+search.constraints="),
+        ],
+        quick=(2, 4, 11),
+    ),
 )
 def test_a_sweep_that_cannot_run_ends_in_one_line_and_writes_nothing(tmp_path, overrides, part):
     code, _, err = sweep(tmp_path, *overrides)

@@ -151,6 +151,7 @@ def test_another_definition_of_the_same_study_is_refused_with_the_difference(tmp
         study.agree({"objectives": OBJECTIVES, "fixed": {"model.context": 64}}, [])
 
 
+@pytest.mark.slow
 def test_a_worker_killed_twice_in_one_trial_fails_it_and_not_the_others(tmp_path):
     for _ in range(2):
         process = worker(tmp_path, n_trials=3, seconds=60)

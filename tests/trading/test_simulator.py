@@ -9,6 +9,7 @@ from hftraining.trading.config import TradingRules
 from hftraining.trading.dtypes import REASONS
 from hftraining.trading.simulator import Account, hold, simulate, simulate_draws
 from tests.naive_engine import naive_simulate, random_market, random_rules, random_weights
+from tests.slowly import mostly_slow
 
 FREE = TradingRules(
     commission=0.0, slippage=0.0, borrow_rate=0.0, stop_loss=0.0, take_profit=0.0, rebalance_band=0.0, max_gross=10.0
@@ -65,9 +66,10 @@ def assert_equals_naive(seed):
     return {row[4] for row in got_rows}
 
 
-def test_the_engine_equals_a_naive_loop_on_a_thousand_random_markets():
+@pytest.mark.parametrize("seeds", mostly_slow([range(200), range(200, 1000)], quick=(0,)), ids=str)
+def test_the_engine_equals_a_naive_loop_on_a_thousand_random_markets(seeds):
     reasons = set()
-    for seed in range(1000):
+    for seed in seeds:
         reasons |= assert_equals_naive(seed)
     assert reasons == set(REASONS)  # else the markets would not have tried every exit
 

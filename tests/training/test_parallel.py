@@ -83,6 +83,7 @@ def test_a_length_that_no_lead_sends_is_refused_before_memory_is_allocated(tmp_p
     assert said.read_text() == f"the lead announced {length} bytes, which nobody sends"
 
 
+@pytest.mark.slow
 def test_the_longest_header_is_received(tmp_path):
     said = tmp_path / "said"
     text = b'{"header": {"a": 1}, "tensors": {}}'

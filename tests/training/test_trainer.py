@@ -25,6 +25,7 @@ from hftraining.training.optimizer import hidden_matrices, learning_rate, make_o
 from hftraining.training.trainer import Trainer
 from hftraining.training.unasked import UnaskedSteps
 from tests.bars_of import make_bars
+from tests.slowly import mostly_slow
 
 LEVELS = (0.1, 0.5, 0.9)
 
@@ -101,6 +102,7 @@ def test_ten_skipped_steps_in_a_row_stop_training(tmp_path):
         run(trainer)
 
 
+@pytest.mark.slow
 def test_the_model_of_the_best_probe_by_the_chosen_metric_is_kept(tmp_path):
     """Each probe gives every metric; the best step is the one where this metric was best, whatever the others were."""
     best_at = {tag: 5 * (1 + n % 3) for n, tag in enumerate(BEST_TAGS)}
@@ -156,6 +158,7 @@ def test_numbers_are_fetched_from_the_device_on_logged_steps_alone(tmp_path, mon
     assert steps == {4, 5, 8, 10, 12, 15, 16, 20}  # log_every=4, and a probe every fifth
 
 
+@pytest.mark.slow
 def test_the_values_of_a_step_that_was_not_logged_can_still_be_read(tmp_path):
     seen = {}
     make_trainer(tmp_path, log_every=20).train(lambda *_: None, lambda step, values: seen.__setitem__(step, values))
@@ -163,6 +166,7 @@ def test_the_values_of_a_step_that_was_not_logged_can_still_be_read(tmp_path):
     assert {step: dict(values) for step, values in seen.items()} == {step: dict(v) for step, v in logged.items()}
 
 
+@pytest.mark.slow
 def test_patience_ends_training_after_so_many_probes_without_a_better_one(tmp_path):
     losses = {5: 3.0, 10: 1.0, 15: 2.0, 20: 0.5, 25: 0.7, 30: math.nan, 35: 0.4}
     ended = {}
@@ -309,6 +313,7 @@ def test_each_choice_changes_what_it_should_and_nothing_else(tmp_path, change):
         assert [plain[s]["train/loss"] for s in range(1, 7)] == [logged[s]["train/loss"] for s in range(1, 7)]
 
 
+@pytest.mark.slow
 def test_bf16_changes_the_numbers_a_little_and_still_learns(tmp_path):
     losses = {}
     for precision in ("fp32", "bf16"):
@@ -418,7 +423,7 @@ def test_weights_that_do_not_move_are_their_own_average_to_the_bit_and_the_model
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("bad", [{1, 2, 9}, {4}, set()])
+@pytest.mark.parametrize("bad", mostly_slow([{1, 2, 9}, {4}, set()], quick=(0,)))
 def test_a_device_that_is_not_asked_skips_the_same_steps_as_a_cpu_that_looks(tmp_path, bad, optimizer, caplog):
     """The same trainer on this machine, once as if it had to wait for a device."""
     ended, skipped = [], []

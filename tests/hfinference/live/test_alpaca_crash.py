@@ -13,6 +13,7 @@ from hfinference.live.brokers import Refused, Unreachable
 from tests.hfinference.live.alpaca_account import Paper, at, child, desk, opened, orders_of
 from tests.hfinference.live.alpaca_server import Fault, alpaca_server
 from tests.hfinference.live.test_brokers import holds_a_key
+from tests.slowly import mostly_slow
 
 pytest.importorskip("alpaca", reason="alpaca-py is absent: pip install -e '.[live]'")
 
@@ -72,7 +73,7 @@ def test_a_trader_that_is_killed_at_any_request_goes_on_without_a_lost_or_double
 
 
 @pytest.mark.parametrize("processed", [False, True], ids=["when it arrives", "when it was done"])
-@pytest.mark.parametrize("post", [1, 2])
+@pytest.mark.parametrize("post", mostly_slow([1, 2], quick=(0,)))
 def test_a_trader_that_is_killed_at_an_order_sends_it_once(tmp_path, processes, post, processed):
     with alpaca_server(EVENING) as server:
         server.prices = {"AAPL": 100, "MSFT": 50}

@@ -104,6 +104,7 @@ def check(world, folder, sessions: int) -> list[tuple]:
         return [*orders, *((mark.day, mark.cash_micro, mark.equity_micro) for mark in marks)]
 
 
+@pytest.mark.slow
 def test_a_run_trades_over_a_weekend_and_its_account_is_the_brokers(base, world, tmp_path, capsys):
     with pytest.raises(Done):
         trader(base, world, tmp_path / "alpaca").start_paper_trading()
@@ -142,6 +143,7 @@ def test_cron_jobs_after_the_close_and_in_the_evening_trade_the_same_and_a_lost_
         trader(base, world, tmp_path / "cron").start_paper_trading(("2024-03-01", "2024-03-06"))
 
 
+@pytest.mark.slow
 def test_a_trade_by_hand_halts_the_trader_and_nothing_is_sent_until_resume(base, world, tmp_path):
     trader(base, world, tmp_path / "alpaca").start_paper_trading(once=True)
     world.sleep(at("2024-03-06 19:10"))
@@ -167,6 +169,7 @@ def test_a_clock_that_is_ten_minutes_off_the_brokers_halts(base, world, tmp_path
     assert halted.value.name == "clock" and world.server.posted == []
 
 
+@pytest.mark.slow
 def test_a_broker_whose_clock_is_a_day_ahead_ends_no_order_before_the_halt(base, world, tmp_path):
     trader(base, world, tmp_path / "alpaca").start_paper_trading(once=True)
     right, real = world.server.now, world.server._clock

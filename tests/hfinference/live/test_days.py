@@ -91,6 +91,7 @@ def marks(folder) -> list[tuple[str, str]]:
         return [(mark.day, mark.decision) for mark in journal.sessions()]
 
 
+@pytest.mark.slow
 def test_days_that_are_traded_one_by_one_are_the_replay_of_these_days(trained_run, market, source, tmp_path):
     source.until = N - 36
     with pytest.raises(KeyboardInterrupt):
@@ -113,6 +114,7 @@ def test_days_that_are_traded_one_by_one_are_the_replay_of_these_days(trained_ru
     assert equity == pytest.approx(backtest.equity["equity"].tolist(), abs=0.005)
 
 
+@pytest.mark.slow
 def test_a_missed_session_is_settled_and_marked_and_nothing_is_decided_in_it(trained_run, market, source, tmp_path):
     trader(trained_run, source, tmp_path / "live").start_paper_trading(once=True)
     source.to(N - 37)
@@ -132,6 +134,7 @@ def test_a_decision_whose_open_has_come_is_missed(trained_run, source, tmp_path)
     assert [decision for _, decision in marks(tmp_path / "live")] == ["missed"]
 
 
+@pytest.mark.slow
 def test_the_bar_of_a_session_that_goes_on_is_not_traded_on(trained_run, market, source, tmp_path):
     source.row += 1
     source.write()
@@ -265,6 +268,7 @@ def test_a_dividend_that_the_source_names_is_booked(market):
     assert unexplained.reasons == {"S1": "rewritten"}
 
 
+@pytest.mark.slow
 def test_a_forecast_of_nothing_is_a_named_halt_in_which_nothing_is_ordered(trained_run, market, source, tmp_path):
     folder = tmp_path / "live"
     live = trader(trained_run, source, folder)
@@ -303,6 +307,7 @@ def test_a_second_trader_and_other_settings_are_refused(trained_run, source, tmp
     assert datetime.now(UTC) > source.instant
 
 
+@pytest.mark.slow
 def test_a_stock_that_is_too_young_for_a_forecast_is_held_without_a_halt(trained_run, market, source, tmp_path):
     arrays = {name: getattr(market, name).copy() for name in ("open_TS", "high_TS", "low_TS", "close_TS", "volume_TS")}
     for array_TS in arrays.values():
@@ -317,6 +322,7 @@ def test_a_stock_that_is_too_young_for_a_forecast_is_held_without_a_halt(trained
         assert "S2" in journal.positions()
 
 
+@pytest.mark.slow
 def test_buying_and_holding_neither_sells_nor_buys_a_stock_that_lacks_a_bar_of_the_day(
     trained_run, market, source, tmp_path
 ):
@@ -334,6 +340,7 @@ def test_buying_and_holding_neither_sells_nor_buys_a_stock_that_lacks_a_bar_of_t
         assert np.abs(paper.equity[name].to_numpy() - backtest.equity[name].to_numpy()).max() < 0.005
 
 
+@pytest.mark.slow
 def test_a_source_that_has_other_stocks_while_a_trader_runs_is_a_named_halt(trained_run, market, source, tmp_path):
     live, days = trader(trained_run, source, tmp_path / "live"), list[int]()
 
@@ -352,6 +359,7 @@ def test_a_source_that_has_other_stocks_while_a_trader_runs_is_a_named_halt(trai
     assert len(marks(tmp_path / "live")) == 1
 
 
+@pytest.mark.slow
 def test_a_bar_of_a_saturday_is_a_named_halt_and_fills_nothing(trained_run, market, source, tmp_path):
     friday = next(row for row in range(N - 40, N) if market.sessions_T[row].item().isoweekday() == 5)
     source.to(friday)

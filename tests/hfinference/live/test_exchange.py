@@ -10,6 +10,7 @@ import pytest
 from hfinference.live.exchange import Exchange, auction_of, opg_window, takes_opg
 from hftraining.core.errors import ConfigError, UserError
 from tests.bars_of import load, made_bars
+from tests.slowly import mostly_slow
 
 NEW_YORK = ZoneInfo("America/New_York")
 XNYS = Exchange()
@@ -26,7 +27,7 @@ def hours(name: str, first: str, last: str) -> list[tuple[date, datetime, dateti
             for day, row in calendar.schedule.iterrows()]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["XNYS", "XTKS", "24/7"])
+@pytest.mark.parametrize("name", mostly_slow(["XNYS", "XTKS", "24/7"], quick=(0,)))
 def test_every_answer_at_random_instants_is_that_of_a_naive_reading(name):
     exchange, table = Exchange(name), hours(name, "2022-01-01", "2024-12-31")
     inner = [row for row in table if "2022-01-15" < str(row[0]) < "2024-12-15"]

@@ -112,6 +112,7 @@ def halts(world: World, name: str, act: Callable[[], object], row: int) -> Halt:
     return found.value
 
 
+@pytest.mark.slow
 def test_stale_bars_halt(world):
     world.show(FIRST)
     world.clock.instant = world.evening(FIRST + 1)
@@ -142,6 +143,7 @@ def test_bars_that_come_late_are_waited_for_until_the_next_open_is_near(world):
     assert opens - timedelta(minutes=30) < world.clock.instant < opens
 
 
+@pytest.mark.slow
 def test_a_feed_full_of_holes_halts_and_one_halted_stock_does_not(world):
     world.day(FIRST + 1, gaps=1)
     assert 0 < world.orders(FIRST + 1) < 12  # none of the stock without a bar
@@ -212,6 +214,7 @@ def test_a_halt_by_hand_stops_a_trader_that_runs_before_its_next_session(world, 
     assert world.orders(FIRST + 1) > 0
 
 
+@pytest.mark.slow
 def test_flatten_closes_all_that_is_held_and_then_halts(world):
     world.day(FIRST + 1)
     flatten(world.account, "holidays")

@@ -17,7 +17,7 @@ from hfinference.live.risk import Halt
 from hftraining.runs.ledger import Ledger
 from tests.hfinference.live.paper import content, ends, in_a_child, kill_at_write, killed_after, replayed
 
-KILLS = int(os.environ.get("HFTRAINING_KILLS", "100"))
+KILLS = int(os.environ.get("HFTRAINING_KILLS", "100" if os.environ.get("HFTRAINING_LONG") else "30"))
 SHORTS = ("portfolio=long_short", "profit_tracker=default", "profit_tracker.stop_loss=0.03", "profit_tracker.lag=2")
 
 

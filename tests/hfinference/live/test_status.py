@@ -207,6 +207,7 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
         status_of(tmp_path / "none")
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [400, 1280])
 def test_a_page_is_laid_out_on_a_phone_and_on_a_desk(tmp_path, width):

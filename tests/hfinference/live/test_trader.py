@@ -77,6 +77,7 @@ def test_a_replay_of_some_of_the_stocks_sees_the_others_as_the_market_as_the_bac
         assert journal.facts["symbols"] == ["S2", "S0"] and journal.facts["universe"] == ["S0", "S1", "S2"]
 
 
+@pytest.mark.slow
 def test_the_same_replay_again_gives_the_same_and_writes_nothing(own, days, tmp_path):
     first = replayed(own, *days, tmp_path)
     before = content(tmp_path)
@@ -86,6 +87,7 @@ def test_the_same_replay_again_gives_the_same_and_writes_nothing(own, days, tmp_
     assert content(tmp_path) == before and again.is_done
 
 
+@pytest.mark.slow
 def test_a_replay_is_the_trial_of_the_backtest_with_the_same_settings(own, days, tmp_path):
     ledger, costs = Ledger(Path(load_model(own).config.evidence.ledger)), "profit_tracker.commission=0.003"
     before = len(ledger.entries())
@@ -99,6 +101,7 @@ def test_a_replay_is_the_trial_of_the_backtest_with_the_same_settings(own, days,
     assert own_ledger().entries() == []
 
 
+@pytest.mark.slow
 def test_the_command_says_what_the_account_has_and_its_last_line_is_an_object(own, days, tmp_path, capsys):
     arguments = ["paper", str(own), "--replay", *days, "--journal", str(tmp_path / "journal"), "--json"]
     assert main(arguments) == 0
@@ -123,6 +126,7 @@ def test_a_replay_of_days_of_the_training_is_refused_unless_it_is_asked_for(own,
     assert said in out and last_object(out)["in_sample"].startswith(said)
 
 
+@pytest.mark.slow
 def test_an_account_goes_on_with_no_other_model_also_in_the_folder_of_its_own(own, days, tmp_path):
     run = Path(shutil.copytree(own, tmp_path / "run"))
     first = replayed(run, days[0], np.busday_offset(days[0], 4), tmp_path / "journal")
