@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,26 @@ STATE = Path(tempfile.mkdtemp(prefix="hftraining-state-"))
 os.environ["XDG_STATE_HOME"] = str(STATE / "session")
 atexit.register(shutil.rmtree, STATE, ignore_errors=True)
 NUMBERS = itertools.count()
+# Files that begin: those that compile what the others load (one the reader of parquet, one the engine and a training),
+# then those that take minutes in CI, so that no worker is left alone with one of them at the end.
+FIRST = (
+    "market/test_strange_data.py",
+    "hfinference/test_forecast.py",
+    "market/test_features_registry.py",
+    "test_readme.py",
+    "experiment/test_processes_of_a_run.py",
+    "experiment/test_walk_forward.py",
+    "crash/test_crash_points.py",
+    "trading/test_oracles.py",
+    "experiment/test_endings_of_processes.py",
+    "experiment/test_replay.py",
+    "experiment/test_finetuning.py",
+    "sweep/test_command.py",
+    "experiment/test_gallery.py",
+    "hfinference/live/test_kills.py",
+    "test_specification.py",
+    "test_train_command.py",
+)
 SHARED = list[Path]()  # outputs of runs that are made once, and only read
 
 
@@ -106,7 +127,11 @@ def outputs(folder, tmp_path_factory) -> Path:
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what is marked `long` unless HFTRAINING_LONG is set."""
+    """Begin with FIRST, then the files with most tests; skip what is marked `long` unless HFTRAINING_LONG is set."""
+    tests = Path(__file__).parent
+    first = {tests / name: place for place, name in enumerate(FIRST)}
+    sizes = Counter(item.path for item in items)
+    items.sort(key=lambda item: (first.get(item.path, len(first)), -sizes[item.path], item.path))
     if os.environ.get("HFTRAINING_LONG"):
         return
     for item in items:
