@@ -77,7 +77,11 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(made):
         assert wrong == [], kills
 
 
+# What compares is the same for all kinds.
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "made", ["base", *(pytest.param(kind, marks=pytest.mark.long) for kind in [*KINDS][1:])], indirect=True
+)
 def test_the_comparison_of_two_endings_sees_a_changed_byte_a_lost_file_and_a_second_row(made):
     scene, wanted, _ = made
     undisturbed(scene)

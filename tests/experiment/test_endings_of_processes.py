@@ -171,7 +171,9 @@ def test_a_replay_from_a_commit_ends_with_its_child_and_worktree_whatever_ends_i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("search", [True, False], ids=["a sweep", "a multirun"])
+@pytest.mark.parametrize(  # the same launcher and workers; those of a multirun that have no job yet are below
+    "search", [pytest.param(True, id="a sweep"), pytest.param(False, id="a multirun", marks=pytest.mark.long)]
+)
 def test_workers_of_joblib_end_with_the_process_that_started_them(folder, tmp_path, search):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     long = [text for text in (*QUICK, *FAST) if not text.startswith("training.max_steps")]

@@ -113,7 +113,8 @@ def resumed(path: Path) -> dict:
     return json.loads((done.folder / "result.json").read_text()) | {"folder": str(done.folder)}
 
 
-@pytest.mark.parametrize("how", ["the lead gets SIGTERM", "a helper is killed"])
+# A killed helper ends and saves in CI in the test below, and goes on to the same bits in test_shared_training.py.
+@pytest.mark.parametrize("how", ["the lead gets SIGTERM", pytest.param("a helper is killed", marks=pytest.mark.long)])
 def test_a_run_that_is_stopped_is_saved_and_goes_on_to_the_bits_of_the_undisturbed_one(
     shared, folder, tmp_path, monkeypatch, how
 ):

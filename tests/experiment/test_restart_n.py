@@ -149,16 +149,17 @@ def test_runs_that_were_killed_count_by_their_code(user, bars, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_four_runs_at_once_are_four_trials(user, bars, tmp_path):
-    shared = (*SMALL, f"stocks.path={bars}")
-    runs = [start_train(tmp_path, *shared, f"seed={seed}", f"output_dir=outputs{seed}") for seed in (3, 4, 5, 6)]
+@pytest.mark.parametrize("several", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_runs_at_once_are_as_many_trials(user, bars, tmp_path, several):
+    shared, seeds = (*SMALL, f"stocks.path={bars}"), range(3, 3 + several)
+    runs = [start_train(tmp_path, *shared, f"seed={seed}", f"output_dir=outputs{seed}") for seed in seeds]
     results = []
     for code, out, err in map(ended, runs):
         assert code == 0, err
         results.append(json.loads((run_folder(out, tmp_path) / "result.json").read_text()))
-    assert sorted(result["test_openings"] for result in results) == [3, 4, 5, 6]
+    assert sorted(result["test_openings"] for result in results) == [*seeds]
     row = own_ledger().entries()[-1].id
-    assert own_ledger().trials(row).count == own_ledger().openings(row).count == 6
+    assert own_ledger().trials(row).count == own_ledger().openings(row).count == 2 + several
 
 
 # --- where the ledger lies --------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def test_the_password_and_query_of_a_postgresql_server_are_nowhere(tmp_path, pos
     kept = json.dumps([study.user_attrs, [trial.user_attrs for trial in study.trials]], default=str)
     assert len(study.trials) == 2 and found(tmp_path, out, err, kept) == []
     wrong = storage(f"postgresql://{CANARY}:{CANARY}@{host}?application_name={CANARY}")
-    code, out, err = train(tmp_path, *wrong)  # FATAL: role "..." does not exist
+    code, out, err = train_here(tmp_path, *wrong)  # FATAL: role "..." does not exist
     assert code == 2 and "role" in err and found(tmp_path, out, err) == []
 
 
