@@ -4,6 +4,7 @@ import ast
 import functools
 import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -75,9 +76,12 @@ def imports(path: Path, *, at_the_top: bool = False) -> set[str]:
     return _imports_of(path.read_text(), at_the_top)
 
 
+parsed = functools.cache(ast.parse)  # each file is looked at by several tests
+
+
 @functools.cache
 def _imports_of(source: str, at_the_top: bool) -> set[str]:
-    tree = ast.parse(source)
+    tree = parsed(source)
     found = set()
     for node in tree.body if at_the_top else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -116,7 +120,7 @@ def functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 def late_imports(source: str) -> set[str]:
     """The modules that functions import, without optional libraries."""
-    nodes = [node for function in functions(ast.parse(source)) for node in ast.walk(function)]
+    nodes = [node for function in functions(parsed(source)) for node in ast.walk(function)]
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     found = plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
     return {name for name in found if name.split(".")[0] not in OPTIONAL}
@@ -126,7 +130,7 @@ def circles(root: Path = ROOT) -> list[str]:
     """Files of the package that lie on a circle of imports."""
     modules = {".".join(path.relative_to(root).with_suffix("").parts): path for path in sources(root)}
     known = {
-        name: {m for m in modules if any(i == m or i.startswith(m + ".") for i in imports(path)) and "." in m}
+        name: {m for i in imports(path) for m in accumulate(i.split("."), "{}.{}".format) if "." in m and m in modules}
         for name, path in modules.items()
     }
 
@@ -176,7 +180,7 @@ def test_a_function_has_at_most_60_lines():
     lengths = {
         f"{path.relative_to(ROOT)}: {function.name}": function.end_lineno - function.lineno + 1
         for path in sources()
-        for function in functions(ast.parse(path.read_text()))
+        for function in functions(parsed(path.read_text()))
     }
     assert {name: length for name, length in lengths.items() if length > 60} == {}
 
