@@ -109,7 +109,7 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
                 "training.best_metric=eval/ic: objective.forecast_weight=0 trains no forecasts",
             ),
         ],
-        quick=range(2, 40, 6),
+        quick=range(2, 40, 12),
     ),
 )
 def test_impossible_values_are_refused_in_one_line(override, message):

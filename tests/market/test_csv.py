@@ -12,6 +12,7 @@ from hftraining.market.columns import FOREIGN, key_of
 from hftraining.market.config import ColumnsConfig, CsvConfig, StocksConfig
 from tests.bars_of import load, made_bars, refused
 from tests.compose import compose_config
+from tests.slowly import mostly_slow
 
 GERMAN = {"date": "Datum", "open": "Erster", "high": "Hoch", "low": "Tief", "close": "Schlusskurs", "volume": "Volumen"}
 BARS = made_bars(("AAA",)).drop(columns="symbol").round(2)
@@ -62,7 +63,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", mostly_slow(WAYS, quick=(0, 5)))
 def test_another_way_of_writing_is_named_with_the_options_that_read_it(tmp_path, way):
     how, bars, said = WAYS[way]
     path = written(tmp_path / "other.csv", bars, **how)
@@ -198,16 +199,22 @@ def test_options_without_a_csv_file_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("typed", "said"),
-    [
-        ("stocks.csv.separator=x", "stocks.csv.separator=x is not one of ;, |, tab, ,"),
-        ("stocks.csv.decimal=';'", "stocks.csv.decimal=; is not one of"),
-        ("stocks.csv.date_format=%d.%m", "stocks.csv.date_format=%d.%m must name year, month and day, e.g. %d.%m.%Y"),
-        ("stocks.csv.date_format=unix_us", "or be one of unix_s, unix_ms"),
-        ("stocks.csv={seperator: x}", "did you mean stocks.csv.separator?"),
-        ("stocks.csv={columns: {closed: x}}", "did you mean stocks.csv.columns.close?"),
-        ("stocks.csv={columns: {close: x, open: x}}", "stocks.csv.columns names x twice"),
-        ("stocks.csv={columns: {close: ''}}", "stocks.csv.columns.close='' is not the name of a column"),
-    ],
+    mostly_slow(
+        [
+            ("stocks.csv.separator=x", "stocks.csv.separator=x is not one of ;, |, tab, ,"),
+            ("stocks.csv.decimal=';'", "stocks.csv.decimal=; is not one of"),
+            (
+                "stocks.csv.date_format=%d.%m",
+                "stocks.csv.date_format=%d.%m must name year, month and day, e.g. %d.%m.%Y",
+            ),
+            ("stocks.csv.date_format=unix_us", "or be one of unix_s, unix_ms"),
+            ("stocks.csv={seperator: x}", "did you mean stocks.csv.separator?"),
+            ("stocks.csv={columns: {closed: x}}", "did you mean stocks.csv.columns.close?"),
+            ("stocks.csv={columns: {close: x, open: x}}", "stocks.csv.columns names x twice"),
+            ("stocks.csv={columns: {close: ''}}", "stocks.csv.columns.close='' is not the name of a column"),
+        ],
+        quick=(0, 4),
+    ),
 )
 def test_options_that_mean_nothing_are_refused(typed, said):
     with pytest.raises(ConfigError) as caught:

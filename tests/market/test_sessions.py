@@ -13,6 +13,7 @@ from hftraining.market.config import MarketDataError, StocksConfig
 from hftraining.market.prices import load_bars
 from hftraining.market.sessions import CALENDAR_OF, notes_on_sessions
 from tests.bars_of import load, made_bars, refused
+from tests.slowly import mostly_slow
 
 NEW_YORK = exchange_calendars.get_calendar("XNYS", start="2005-01-01", end="2006-12-31")
 SESSIONS = NEW_YORK.sessions[:400]
@@ -190,7 +191,7 @@ def test_intraday_bars_are_named_and_refused_whatever_bad_rows_says(tmp_path, ba
     )
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("suffix", mostly_slow(["csv", "parquet"], quick=(0,)))
 def test_resampled_bars_equal_a_naive_loop_over_the_hours(tmp_path, suffix):
     bars = hourly()
     mixed, path = bars.sample(frac=1, random_state=2), tmp_path / f"bars.{suffix}"

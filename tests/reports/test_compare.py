@@ -32,7 +32,7 @@ def fields_of(*places) -> dict[str, list]:
 
 
 @pytest.mark.parametrize(
-    "override", mostly_slow([*EFFECT, "output_dir=elsewhere", "profit_tracker.report_every=7"], quick=range(0, 99, 9))
+    "override", mostly_slow([*EFFECT, "output_dir=elsewhere", "profit_tracker.report_every=7"], quick=range(0, 99, 20))
 )
 def test_a_comparison_shows_exactly_the_override_that_two_runs_differ_in(override, tmp_path, capsys):
     *kind, _ = override.split()  # of the portfolio that the field belongs to: both runs have it

@@ -286,7 +286,7 @@ def test_a_step_of_muon_is_nearly_an_orthogonal_matrix_of_the_size_of_an_adamw_s
     assert singular.max() < 1.4 and singular[7] > 0.6
 
 
-@pytest.mark.parametrize("change", ["accumulate", "ema", "optimizer", "schedule"])
+@pytest.mark.parametrize("change", mostly_slow(["accumulate", "ema", "optimizer", "schedule"], quick=(0,)))
 def test_each_choice_changes_what_it_should_and_nothing_else(tmp_path, change):
     """Raw weights after the first steps: of the same batches, masks and rates unless the choice says otherwise."""
     choice = {"accumulate": 2, "ema": 0.9, "optimizer": "muon", "schedule": "constant"}[change]
