@@ -164,7 +164,8 @@ def changed(bars: Bars, symbol: int, factor: float, rows=slice(None), names=("op
     return dataclasses.replace(bars, **arrays)
 
 
-@pytest.mark.parametrize("name", ["split", pytest.param("rewritten_bars", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["split", "rewritten_bars"])
 def test_bars_that_the_source_has_changed_are_a_named_halt_and_resume_goes_on(trained_run, market, tmp_path, name):
     folder, source = tmp_path / "live", Source(market, tmp_path / "bars", N - 40)
     live = trader(trained_run, source, folder)

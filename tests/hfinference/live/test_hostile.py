@@ -193,7 +193,8 @@ def test_a_drawdown_that_was_looked_at_is_counted_anew(world):
     assert world.orders(FIRST + 3) > 0
 
 
-@pytest.mark.parametrize("by", ["touch", pytest.param("command", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["touch", "command"])
 def test_a_halt_by_hand_stops_a_trader_that_runs_before_its_next_session(world, by):
     world.show(FIRST + 1)
 
@@ -233,7 +234,8 @@ def test_flatten_closes_all_that_is_held_and_then_halts(world):
     assert world.orders(FIRST + 4) == 12
 
 
-@pytest.mark.parametrize("traded", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("traded", [1, 3])
 def test_flatten_opens_nothing_that_a_session_before_it_has_decided_with_lag_2(own, tmp_path, traded):
     world = World(own, tmp_path)
     for row in range(FIRST, FIRST + traded):
