@@ -77,6 +77,7 @@ def test_interval_is_close_to_the_studentised_one_of_arch():
     assert [ours.low, ours.high] == pytest.approx(theirs.ravel(), abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_draw_is_studentised_by_the_influence_of_its_blocks_worked_out_by_hand():
     values = np.array([0.01, -0.02, 0.03, 0.00, 0.02])
     start_DT, uniform_DT = np.array([[1, 0, 4, 0, 0]]), np.array([[0.0, 0.9, 0.1, 0.9, 0.9]])

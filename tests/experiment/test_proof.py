@@ -64,6 +64,7 @@ def test_the_last_training_day_of_the_run_is_the_last_of_its_small_run(ground, b
     assert len(small.bars.sessions_T) < len(bars.sessions_T) and len(small.bars.symbols_S) <= MOST_SYMBOLS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizons", ["[1]", "[1,20]", "[30]"])
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_small_run_has_room_for_its_purge_at_any_border(bars, horizons, sealed):
@@ -177,6 +178,7 @@ def test_a_candidate_from_scratch_whose_scaler_knows_later_days_is_caught(tuning
     assert not any("candidate full" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_proved_with_its_own_model(reference, monkeypatch):
     assert prove_run(Path(reference["folder"]), days=2).ok
     monkeypatch.setattr("hftraining.experiment.periods.Period.forecast", lambda *_: pytest.fail("as it should"))

@@ -58,6 +58,7 @@ def test_the_console_says_what_is_forecast(many):
     assert "  labels: absolute, since fewer than ten symbols" in opening_lines(few, Path("run"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relative", KINDS)
 def test_everything_of_a_run_has_the_unit_of_its_labels(many, relative):
     ground = lay(config_of(f"objective.relative={relative}", "evidence.baselines=[ridge]"), many)
@@ -81,6 +82,7 @@ def test_everything_of_a_run_has_the_unit_of_its_labels(many, relative):
     assert valid.forecast_loss(forecast) == pytest.approx(np.maximum(levels * error, (levels - 1) * error).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relative", ["zscore", "residual"])
 def test_a_small_run_of_few_symbols_has_the_labels_of_the_whole_run(many, relative):
     ground = lay(config_of(f"objective.relative={relative}"), many)

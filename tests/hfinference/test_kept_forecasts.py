@@ -161,6 +161,7 @@ def test_another_model_or_other_stocks_take_nothing(base, cached, made, folder, 
     assert made[-1] == made[0] + 1 and len(list(cached.glob("*.bin"))) == 3
 
 
+@pytest.mark.slow
 def test_a_kept_forecast_that_the_model_does_not_make_is_said_and_made_anew(base, cached, made, caplog):
     table(base, DAYS[490])
     place = next(cached.glob("*.bin"))

@@ -199,6 +199,7 @@ def test_price_times_volume_stays_the_traded_value():
     assert np.allclose(after["close"] * after["volume"], money, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_million_rows_load_within_seconds(shared_data):
     path = shared_data / "us300_2005_2017.parquet"
     bars = load(path)

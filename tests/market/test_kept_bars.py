@@ -225,6 +225,7 @@ def written(cached, folder):
     return json.loads(about.read_text()), whole, about
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(place=st.sampled_from(PLACES), new=JSON, is_sealed=st.booleans())
 @example(place=("layout",), new={}, is_sealed=True)

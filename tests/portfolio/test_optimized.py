@@ -38,6 +38,7 @@ def score_of(medians):
     return (medians - medians.mean()) / medians.std(ddof=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_hrp_equals_skfolio_s_own_on_the_trailing_year(optimization, seed):
     bars = random_bars(seed, LAST + 1, 5, missing=0.0)
@@ -60,6 +61,7 @@ def two_rebalances(seed):
     return bars, median_TS, forecast_of(median_TS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_mean_variance_equals_skfolio_s_own_on_the_trailing_year(optimization, seed):
     bars, median_TS, forecast = two_rebalances(seed)

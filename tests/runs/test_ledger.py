@@ -274,6 +274,7 @@ def test_openings_know_what_was_seen_on_the_test_days(tmp_path):
 # --- processes and files ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_share_one_ledger_and_lose_no_row(tmp_path):
     path = tmp_path / "outputs" / "ledger.sqlite"  # which the processes make
     code = """

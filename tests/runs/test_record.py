@@ -188,6 +188,7 @@ def test_a_folder_that_is_not_a_run_is_refused_and_left_alone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_writes_leaves_a_readable_folder(tmp_path):
     code = """
 import sys

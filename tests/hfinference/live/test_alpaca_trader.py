@@ -211,6 +211,7 @@ def test_an_order_that_could_not_be_delivered_is_sent_ten_minutes_later_under_th
         assert {order.client_order_id for order in journal.orders()} == set(world.server.ids())
 
 
+@pytest.mark.slow
 def test_the_command_shows_no_key_that_the_broker_echoes_nor_writes_it(base, world, tmp_path, capfd):
     folder, words = tmp_path / "a", (*BOOK, f"stocks.path={world.folder}")
     command = ("paper", str(base), *words, "--broker", "alpaca", "--once", "--journal", str(folder))

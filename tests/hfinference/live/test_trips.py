@@ -9,6 +9,7 @@ from hfinference.live.journal import Journal
 from hfinference.live.trips import trips_frame
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("portfolio", ["edge", "sign"])
 def test_the_trips_of_a_replay_are_the_engines_trades(own, tmp_path, portfolio):
     words = f"portfolio={portfolio}", "profit_tracker=default", "profit_tracker.borrow_rate=0"
