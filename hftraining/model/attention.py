@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hftraining.model.banded import attend_in_band, mask_of
 from hftraining.model.config import ModelConfig
 from hftraining.model.layers import in_one_pass, rotary, split_heads
 
@@ -30,11 +31,14 @@ class TimeAttention(nn.Module):
 
     def forward(self, x_WKLD: Tensor, band: "Band", begin: int = 0) -> Tensor:
         """The last bars of the band -> those from its bar `begin` on, which is 0 or one of Band.first_rows."""
-        qkv_WKLD = self.qkv(x_WKLD).float()
+        qkv_WKLD = self.qkv(x_WKLD)
         missing = band.length - x_WKLD.shape[2]  # bars of the band ahead of these
         if self.context == 1:  # a bar sees itself alone, so that its own value is the result
             return self.out(qkv_WKLD[:, :, begin - missing :].chunk(3, dim=-1)[2])
         qkv_BLD, bars = qkv_WKLD.flatten(0, 1), (self.num_heads, band.rotation_LE2[missing:])
+        if band.at_once and in_one_pass(qkv_BLD):
+            return self.out(attend_in_band(qkv_BLD, *bars, band.mask_BJQ).unflatten(0, x_WKLD.shape[:2]))
+        qkv_BLD = qkv_BLD.float()
         if band.at_once:
             mixed_BLHE = attend(*split_heads(qkv_BLD, *bars), band.bias).transpose(1, 2)
         elif band.training:
@@ -102,7 +106,10 @@ class Band:
             seen = F.pad(present_BL, (self.before, self.after)).unfold(1, n_keys, self.step).flatten(0, 1)
         distance = query[:, None] - key
         allowed = (distance >= 0) & (distance < context) & seen[:, None, :] | (distance == 0)
-        self.bias = torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, float("-inf"))[:, None]
+        if self.at_once and in_one_pass(self.rotation_LE2):
+            self.mask_BJQ = mask_of(allowed)
+        else:
+            self.bias = torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, float("-inf"))[:, None]
 
     def first_rows(self, begin: int, n_layers: int) -> list[int]:
         """The first bar that the first layer sees and that each computes, for results from bar `begin` on.

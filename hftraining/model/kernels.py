@@ -1,5 +1,7 @@
 """Loops over numbers that torch's CPU operators walk through several times: one pass each, in fp32, on one thread.
 
+Where a docstring says so, an array may also hold the bits of bfloat16 as uint16, which are read and written as such.
+
 model/layers.py gives them their derivatives and says when they are used; its plain formulas are what they must equal.
 
 Legend: N rows (a bar of a symbol), D width, B sequences of bars, L bars, H heads, E width of a head, W windows,
@@ -12,11 +14,42 @@ R random words.
 import math
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}  # lets sums run in vectors; NaN and infinity keep their meaning
 _kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
 _f32 = np.float32
+
+
+def _number(x):
+    """In fp32: x itself, or the bfloat16 whose bits x is."""
+    raise NotImplementedError  # outside of compiled functions
+
+
+@overload(_number, inline="always")
+def _number_of(x):
+    if x == types.uint16:
+        return lambda x: np.uint32(np.uint32(x) << 16).view(np.float32)
+    return lambda x: x
+
+
+def _as(x, like):
+    """x in fp32, or where `like` is the bits of a bfloat16 those of the nearest one, ties to even."""
+    raise NotImplementedError
+
+
+@overload(_as, inline="always")
+def _as_kind_of(x, like):
+    if like == types.uint16:
+        return lambda x, like: _bits(x)
+    return lambda x, like: x
+
+
+@_kernel
+def _bits(x):
+    bits = np.float32(x).view(np.uint32)
+    return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
 @_kernel
@@ -35,21 +68,29 @@ def rms_norm(x_ND, weight_D, eps, out_ND, inverse_N):
 @_kernel
 def rms_norm_backward(gradient_ND, x_ND, weight_D, inverse_N, towards_x_ND, towards_weight_D):
     """Write the gradient of x, and add that of the weight to a float64 array."""
-    for n in range(x_ND.shape[0]):
-        inverse, along = inverse_N[n], _f32(0)
-        for d in range(x_ND.shape[1]):
-            along += gradient_ND[n, d] * weight_D[d] * x_ND[n, d]
-        along *= inverse * inverse * inverse / _f32(x_ND.shape[1])
-        for d in range(x_ND.shape[1]):
-            towards_weight_D[d] += gradient_ND[n, d] * x_ND[n, d] * inverse
-            towards_x_ND[n, d] = gradient_ND[n, d] * weight_D[d] * inverse - x_ND[n, d] * along
+    n_rows, width = x_ND.shape
+    some_D = np.empty(width, np.float32)  # of a few rows: float64 for each takes half the time of the whole
+    for first in range(0, n_rows, 16):
+        for d in range(width):
+            some_D[d] = 0
+        for n in range(first, min(first + 16, n_rows)):
+            inverse, along = inverse_N[n], _f32(0)
+            for d in range(width):
+                along += gradient_ND[n, d] * weight_D[d] * x_ND[n, d]
+            along *= inverse * inverse * inverse / _f32(width)
+            for d in range(width):
+                some_D[d] += gradient_ND[n, d] * x_ND[n, d] * inverse
+                towards_x_ND[n, d] = gradient_ND[n, d] * weight_D[d] * inverse - x_ND[n, d] * along
+        for d in range(width):
+            towards_weight_D[d] += some_D[d]
 
 
 @_kernel
 def gelu(x_N, out_N, slope_N):
-    """Write x * Phi(x) and its derivative, Phi the normal distribution function."""
+    """Write x * Phi(x) and its derivative, Phi the normal distribution function; all may be of bfloat16."""
     for n in range(x_N.size):
-        out_N[n], slope_N[n] = _gelu(x_N[n])
+        out, slope = _gelu(_number(x_N[n]))
+        out_N[n], slope_N[n] = _as(out, out_N[n]), _as(slope, slope_N[n])
 
 
 @_kernel
@@ -60,11 +101,24 @@ def gelu_alone(x_N, out_N):
 
 
 @_kernel
-def gelu_bf16(x_N, out_N, slope_N):
-    """As gelu, in and out the bits of bfloat16 as uint16; between, fp32."""
-    for n in range(x_N.size):
-        out, slope = _gelu(np.uint32(np.uint32(x_N[n]) << 16).view(np.float32))
-        out_N[n], slope_N[n] = _bf16(out), _bf16(slope)
+def gelu_rows(x_ND, bias_D, out_ND):
+    """Write gelu(x + bias); x and what is written may be of bfloat16."""
+    for n in range(x_ND.shape[0]):
+        for d in range(x_ND.shape[1]):
+            out_ND[n, d] = _as(_gelu(_number(x_ND[n, d]) + bias_D[d])[0], out_ND[n, d])
+
+
+@_kernel
+def gelu_rows_backward(x_ND, bias_D, out_ND, towards_ND):
+    """Write gelu(x + bias), and multiply the gradient of that by its derivative, so that it is the gradient of x.
+
+    All but the bias may be of bfloat16.
+    """
+    for n in range(x_ND.shape[0]):
+        for d in range(x_ND.shape[1]):
+            out, slope = _gelu(_number(x_ND[n, d]) + bias_D[d])
+            out_ND[n, d] = _as(out, out_ND[n, d])
+            towards_ND[n, d] = _as(_number(towards_ND[n, d]) * slope, towards_ND[n, d])
 
 
 @_kernel
@@ -79,17 +133,10 @@ def _gelu(x):
 
 
 @_kernel
-def _bf16(x):
-    """The bits of the nearest bfloat16, ties to even."""
-    bits = np.float32(x).view(np.uint32)
-    return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
-
-
-@_kernel
 def split_heads(qkv_BL3HE, cos_LE, sin_LE, before, query_BHLE, key_BHLE, value_BHLE):
     """Write values, and queries and keys rotated in pairs (first half, second half) by the angle of their bar.
 
-    before: the place of the first bar in what is written.
+    before: the place of the first bar in what is written. What is read may be of bfloat16.
     """
     half = cos_LE.shape[1]
     for b in range(qkv_BL3HE.shape[0]):
@@ -97,19 +144,22 @@ def split_heads(qkv_BL3HE, cos_LE, sin_LE, before, query_BHLE, key_BHLE, value_B
             for h in range(qkv_BL3HE.shape[3]):
                 for e in range(half):
                     cos, sin = cos_LE[i, e], sin_LE[i, e]
-                    first, second = qkv_BL3HE[b, i, 0, h, e], qkv_BL3HE[b, i, 0, h, e + half]
+                    first, second = _number(qkv_BL3HE[b, i, 0, h, e]), _number(qkv_BL3HE[b, i, 0, h, e + half])
                     query_BHLE[b, h, before + i, e] = first * cos - second * sin
                     query_BHLE[b, h, before + i, e + half] = first * sin + second * cos
-                    first, second = qkv_BL3HE[b, i, 1, h, e], qkv_BL3HE[b, i, 1, h, e + half]
+                    first, second = _number(qkv_BL3HE[b, i, 1, h, e]), _number(qkv_BL3HE[b, i, 1, h, e + half])
                     key_BHLE[b, h, before + i, e] = first * cos - second * sin
                     key_BHLE[b, h, before + i, e + half] = first * sin + second * cos
                 for e in range(2 * half):
-                    value_BHLE[b, h, before + i, e] = qkv_BL3HE[b, i, 2, h, e]
+                    value_BHLE[b, h, before + i, e] = _number(qkv_BL3HE[b, i, 2, h, e])
 
 
 @_kernel
 def join_heads(query_BHLE, key_BHLE, value_BHLE, cos_LE, sin_LE, qkv_BL3HE):
-    """The transpose of split_heads: with the same angles it turns back, so it is also its gradient."""
+    """The transpose of split_heads: with the same angles it turns back, so it is also its gradient.
+
+    What is read may hold more bars than what is written, which may be of bfloat16.
+    """
     half = cos_LE.shape[1]
     for b in range(qkv_BL3HE.shape[0]):
         for i in range(qkv_BL3HE.shape[1]):
@@ -117,13 +167,62 @@ def join_heads(query_BHLE, key_BHLE, value_BHLE, cos_LE, sin_LE, qkv_BL3HE):
                 for e in range(half):
                     cos, sin = cos_LE[i, e], sin_LE[i, e]
                     first, second = query_BHLE[b, h, i, e], query_BHLE[b, h, i, e + half]
-                    qkv_BL3HE[b, i, 0, h, e] = first * cos + second * sin
-                    qkv_BL3HE[b, i, 0, h, e + half] = second * cos - first * sin
+                    qkv_BL3HE[b, i, 0, h, e] = _as(first * cos + second * sin, qkv_BL3HE[b, i, 0, h, e])
+                    qkv_BL3HE[b, i, 0, h, e + half] = _as(second * cos - first * sin, qkv_BL3HE[b, i, 0, h, e])
                     first, second = key_BHLE[b, h, i, e], key_BHLE[b, h, i, e + half]
-                    qkv_BL3HE[b, i, 1, h, e] = first * cos + second * sin
-                    qkv_BL3HE[b, i, 1, h, e + half] = second * cos - first * sin
+                    qkv_BL3HE[b, i, 1, h, e] = _as(first * cos + second * sin, qkv_BL3HE[b, i, 1, h, e])
+                    qkv_BL3HE[b, i, 1, h, e + half] = _as(second * cos - first * sin, qkv_BL3HE[b, i, 1, h, e])
                 for e in range(2 * half):
-                    qkv_BL3HE[b, i, 2, h, e] = value_BHLE[b, h, i, e]
+                    qkv_BL3HE[b, i, 2, h, e] = _as(value_BHLE[b, h, i, e], qkv_BL3HE[b, i, 2, h, e])
+
+
+@_kernel
+def softmax_columns(score_BHJQ, mask_BJQ, scale):
+    """In place: the softmax over J of score * scale + mask. A number minus infinity away becomes 0.
+
+    Q is the inner axis, so that a vector holds many queries; a number of them that fills vectors is fast.
+    """
+    n_queries = score_BHJQ.shape[3]
+    top_Q, total_Q = np.empty(n_queries, np.float32), np.empty(n_queries, np.float32)
+    for b in range(score_BHJQ.shape[0]):
+        for h in range(score_BHJQ.shape[1]):
+            for q in range(n_queries):
+                top_Q[q], total_Q[q] = -np.inf, 0
+            for j in range(score_BHJQ.shape[2]):
+                for q in range(n_queries):
+                    score = score_BHJQ[b, h, j, q] * scale + mask_BJQ[b, j, q]
+                    score_BHJQ[b, h, j, q] = score
+                    top_Q[q] = score if score > top_Q[q] else top_Q[q]
+            for j in range(score_BHJQ.shape[2]):
+                for q in range(n_queries):
+                    below = score_BHJQ[b, h, j, q] - top_Q[q]
+                    power = _exp(max(below, _f32(-80)))  # of NaN, NaN
+                    power = _f32(0) if below < _f32(-80) else power
+                    score_BHJQ[b, h, j, q] = power
+                    total_Q[q] += power
+            for q in range(n_queries):
+                total_Q[q] = _f32(1) / total_Q[q]
+            for j in range(score_BHJQ.shape[2]):
+                for q in range(n_queries):
+                    score_BHJQ[b, h, j, q] *= total_Q[q]
+
+
+@_kernel
+def softmax_columns_backward(share_BHJQ, towards_BHJQ, scale):
+    """In place: from the gradient of what softmax_columns wrote to that of the scores that it was given."""
+    n_queries = share_BHJQ.shape[3]
+    along_Q = np.empty(n_queries, np.float32)
+    for b in range(share_BHJQ.shape[0]):
+        for h in range(share_BHJQ.shape[1]):
+            for q in range(n_queries):
+                along_Q[q] = 0
+            for j in range(share_BHJQ.shape[2]):
+                for q in range(n_queries):
+                    along_Q[q] += share_BHJQ[b, h, j, q] * towards_BHJQ[b, h, j, q]
+            for j in range(share_BHJQ.shape[2]):
+                for q in range(n_queries):
+                    apart = towards_BHJQ[b, h, j, q] - along_Q[q]
+                    towards_BHJQ[b, h, j, q] = share_BHJQ[b, h, j, q] * apart * scale
 
 
 @_kernel
@@ -138,10 +237,17 @@ def random_words(key_W, word_WR):
 
 
 @_kernel
-def keep(lane_N, least, scale, out_N):
-    """Write `scale` where a lane is at least `least`, else 0."""
-    for n in range(lane_N.size):
-        out_N[n] = scale if lane_N[n] >= least else _f32(0)
+def add_kept(x_N, y_N, lane_N, least, scale, out_N):
+    """Write x + y * scale where a lane is at least `least`, else x; y may be of bfloat16."""
+    for n in range(x_N.size):
+        out_N[n] = x_N[n] + (_number(y_N[n]) * scale if lane_N[n] >= least else _f32(0))
+
+
+@_kernel
+def kept(y_N, lane_N, least, scale, out_N):
+    """Write y * scale where a lane is at least `least`, else 0; what is written may be of bfloat16."""
+    for n in range(y_N.size):
+        out_N[n] = _as(y_N[n] * scale if lane_N[n] >= least else _f32(0), out_N[n])
 
 
 @_kernel

@@ -80,8 +80,15 @@ def rotate(x_BHLE: Tensor, cos_LE: Tensor, sin_LE: Tensor) -> Tensor:
     return torch.cat([first * cos_LE - second * sin_LE, first * sin_LE + second * cos_LE], dim=-1)
 
 
+def numbers(tensor: Tensor) -> np.ndarray:
+    """The numbers of a contiguous tensor in its own memory, those of bfloat16 as their bits in uint16."""
+    tensor = tensor.detach()
+    assert tensor.is_contiguous()
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
 def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
+    return numbers(tensor.contiguous())
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -122,10 +129,7 @@ class _Gelu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.contiguous()
         out, slope = torch.empty_like(x), torch.empty_like(x)
-        if x.dtype == torch.bfloat16:
-            kernels.gelu_bf16(*(part.detach().view(torch.uint16).numpy().reshape(-1) for part in (x, out, slope)))
-        else:
-            kernels.gelu(*(part.detach().numpy().reshape(-1) for part in (x, out, slope)))
+        kernels.gelu(*(numbers(part).reshape(-1) for part in (x, out, slope)))
         ctx.save_for_backward(slope)
         return out
 

@@ -10,13 +10,15 @@ Legend: W windows that are computed together, N numbers of one window at one sit
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from hftraining.model import kernels
-from hftraining.model.layers import in_one_pass
+from hftraining.model.layers import in_one_pass, numbers
 
 LANES = 4  # of 16 bits in a random word
 STEPS_OF_P = 2**16  # a share of dropped values is rounded to a multiple of 1 / STEPS_OF_P
@@ -40,10 +42,28 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x itself outside training or without dropout; in training only within `noise`, else RuntimeError."""
-        return x if (keep := self.keep(x)) is None else x * keep
+        if (lanes := self._lanes(x)) is None:
+            return x
+        return _Kept.apply(x.float(), lanes, *self._rule) if in_one_pass(x) else x * self._keep(lanes)
 
-    def keep(self, x: Tensor) -> Tensor | None:
-        """What x is multiplied with, float32 in x's shape: 0 or 1 / (1 - p). None where nothing is dropped."""
+    def added_to(self, sum_: Tensor, x: Tensor) -> Tensor:
+        """sum_ + forward(x), both of one shape."""
+        if (lanes := self._lanes(x)) is None:
+            return sum_ + x
+        return _AddKept.apply(sum_, x, lanes, *self._rule) if in_one_pass(x) else sum_ + x * self._keep(lanes)
+
+    @property
+    def _rule(self) -> tuple[int, float]:
+        """The least lane that keeps its value, and what that is multiplied with: 1 / (1 - p)."""
+        return self.dropped - STEPS_OF_P // 2, STEPS_OF_P / (STEPS_OF_P - self.dropped)
+
+    def _keep(self, lanes: Tensor) -> Tensor:
+        """What is multiplied, float32: 0 or 1 / (1 - p)."""
+        least, scale = self._rule
+        return (lanes >= least).to(torch.float32).mul_(scale)
+
+    def _lanes(self, x: Tensor) -> Tensor | None:
+        """A random int16 for each number of x, in its shape. None where nothing is dropped."""
         if not (self.training and self.dropped):
             return None
         if self.key_W is None:
@@ -51,17 +71,49 @@ class Dropout(nn.Module):
         if x.shape[0] % len(self.key_W):
             raise ValueError(f"{len(self.key_W)} windows have noise, where the model sees {x.shape[0]} in {x.shape}")
         n = x.numel() // len(self.key_W)
-        lanes = random_words(self.key_W, -(-n // LANES)).view(torch.int16)[:, :n].reshape(x.shape)
-        least, scale = self.dropped - STEPS_OF_P // 2, STEPS_OF_P / (STEPS_OF_P - self.dropped)
-        if not in_one_pass(lanes):
-            return (lanes >= least).to(torch.float32).mul_(scale)
-        out = torch.empty(x.shape)
-        kernels.keep(lanes.numpy().reshape(-1), least, np.float32(scale), out.numpy().reshape(-1))
-        return out
+        return random_words(self.key_W, -(-n // LANES)).view(torch.int16)[:, :n].reshape(x.shape)
 
     def extra_repr(self) -> str:
         """For print(model)."""
         return f"p={self.p}"
+
+
+class _Kept(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lanes: Tensor, least: int, scale: float) -> Tensor:
+        ctx.save_for_backward(lanes)
+        ctx.rule = least, scale
+        return _kept(x, lanes, least, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, towards: Tensor) -> tuple[Tensor, None, None, None]:
+        return _kept(towards, *ctx.saved_tensors, *ctx.rule), None, None, None
+
+
+class _AddKept(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, sum_: Tensor, x: Tensor, lanes: Tensor, least: int, scale: float) -> Tensor:
+        ctx.save_for_backward(lanes)
+        ctx.rule, ctx.kind = (least, scale), x.dtype
+        out = torch.empty(x.shape)
+        kernels.add_kept(*map(_flat, (sum_, x, lanes)), least, np.float32(scale), _flat(out))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, towards: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        return towards, _kept(towards, *ctx.saved_tensors, *ctx.rule, ctx.kind), None, None, None
+
+
+def _kept(x: Tensor, lanes: Tensor, least: int, scale: float, kind: torch.dtype = torch.float32) -> Tensor:
+    out = torch.empty(x.shape, dtype=kind)
+    kernels.kept(_flat(x), _flat(lanes), least, np.float32(scale), _flat(out))
+    return out
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    return numbers(x.contiguous()).reshape(-1)
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hftraining.model.config import ModelConfig
+from hftraining.model.feed_forward import FeedForward
 from hftraining.model.layers import RmsNorm
 from hftraining.model.noise import Dropout
-from hftraining.model.windowed import Windowed, residual_mlp
+from hftraining.model.windowed import Windowed
 
 FLAT = 0.1  # training deviations: below it a feature is flat in a window, and rounding would be magnified
 
@@ -77,7 +78,7 @@ class Block(nn.Module):
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
         self.attention_dropout = Dropout(config.dropout)
         self.mlp_norm = RmsNorm(config.hidden_size)
-        self.mlp = residual_mlp(config)
+        self.mlp = FeedForward(config.hidden_size)
         self.mlp_dropout = Dropout(config.dropout)
 
     def forward(self, x_XSD: Tensor, mask: Tensor) -> Tensor:
@@ -86,8 +87,8 @@ class Block(nn.Module):
         query, key, value = (part.transpose(1, 2) for part in qkv.unbind(dim=2))
         with torch.autocast(x_XSD.device.type, enabled=False):
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        x_XSD = x_XSD + self.attention_dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-        return x_XSD + self.mlp_dropout(self.mlp(self.mlp_norm(x_XSD)))
+        x_XSD = self.attention_dropout.added_to(x_XSD, self.out(mixed.transpose(1, 2).flatten(2)))
+        return self.mlp_dropout.added_to(x_XSD, self.mlp(self.mlp_norm(x_XSD)))
 
 
 def normalised(x_WKLFC: Tensor, present_WKLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:

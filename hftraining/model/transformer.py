@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from hftraining.model.attention import AssetAttention, Band, TimeAttention
 from hftraining.model.config import WEIGHTS, ModelConfig
-from hftraining.model.layers import Gelu, RmsNorm
+from hftraining.model.feed_forward import FeedForward
+from hftraining.model.layers import RmsNorm
 from hftraining.model.network import Network, read_weights
 from hftraining.model.noise import Dropout
 
@@ -84,11 +85,7 @@ class Block(nn.Module):
         self.time_norm = RmsNorm(config.hidden_size)
         self.time = TimeAttention(config)
         self.mlp_norm = RmsNorm(config.hidden_size)
-        self.mlp = nn.Sequential(
-            nn.Linear(config.hidden_size, 4 * config.hidden_size),
-            Gelu(),
-            nn.Linear(4 * config.hidden_size, config.hidden_size),
-        )
+        self.mlp = FeedForward(config.hidden_size)
         self.time_dropout = Dropout(config.dropout)
         self.mlp_dropout = Dropout(config.dropout)
         self.assets: AssetAttention | None = None
@@ -108,8 +105,8 @@ class Block(nn.Module):
         mixed_WKLD = self.time(self.time_norm(x_WKLD), band, begin)
         if begin:
             x_WKLD = x_WKLD[:, :, begin - band.length :]
-        x_WKLD = x_WKLD + self.time_dropout(mixed_WKLD)
+        x_WKLD = self.time_dropout.added_to(x_WKLD, mixed_WKLD)
         if self.assets is not None:
             mixed_WKLD = self.assets_gate * self.assets(self.assets_norm(x_WKLD), present_WKL[:, :, begin:])
-            x_WKLD = x_WKLD + self.assets_dropout(mixed_WKLD)
-        return x_WKLD + self.mlp_dropout(self.mlp(self.mlp_norm(x_WKLD)))
+            x_WKLD = self.assets_dropout.added_to(x_WKLD, mixed_WKLD)
+        return self.mlp_dropout.added_to(x_WKLD, self.mlp(self.mlp_norm(x_WKLD)))

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hftraining.model.config import ModelConfig
-from hftraining.model.layers import Gelu
 from hftraining.model.network import Network
 
 BARS_AT_ONCE = 262_144  # of all windows together, outside training: it bounds memory
@@ -84,9 +82,3 @@ class Windowed(Network):
         quantiles_WKLHQ = self.quantiles(x_WKLD).float().unflatten(-1, (self.n_horizons, self.n_quantiles))
         head_WKL = torch.tanh(self.position(x_WKLD).float().squeeze(-1))
         return quantiles_WKLHQ.sort(dim=-1).values, head_WKL
-
-
-def residual_mlp(config: ModelConfig) -> nn.Sequential:
-    """Two layers, four times as wide between, as in the transformer."""
-    wide = 4 * config.hidden_size
-    return nn.Sequential(nn.Linear(config.hidden_size, wide), Gelu(), nn.Linear(wide, config.hidden_size))
