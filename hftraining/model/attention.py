@@ -4,6 +4,8 @@ Legend: W windows, K symbols in each, B sequences of bars (W * K), L bars, D wid
 that are seen, C bars of context or of a block, X blocks.
 """
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -82,9 +84,8 @@ class Band:
     """What all layers of a forward pass share: the angles of the bars, and what each may see.
 
     In training at once where L is at most 2C, else in X blocks of `step` queries, each against the keys of `before`
-    bars ahead of it and of its own. `after` more bars fill the last block. bias is 0 where query and key meet and minus
-    infinity elsewhere: (B, 1, L, L) at once, else (B * X, 1, step, before + step). A bar sees itself, and those of the
-    last C bars that are present. Forecasts always come from blocks: the same sums of the same numbers, however many
+    bars ahead of it and of its own. `after` more bars fill the last block. A bar sees itself, and those of the last C
+    bars that are present. Forecasts always come from blocks: the same sums of the same numbers, however many
     bars there are.
     """
 
@@ -105,11 +106,18 @@ class Band:
             key = torch.arange(n_keys, device=device)
             seen = F.pad(present_BL, (self.before, self.after)).unfold(1, n_keys, self.step).flatten(0, 1)
         distance = query[:, None] - key
-        allowed = (distance >= 0) & (distance < context) & seen[:, None, :] | (distance == 0)
-        if self.at_once and in_one_pass(self.rotation_LE2):
-            self.mask_BJQ = mask_of(allowed)
-        else:
-            self.bias = torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, float("-inf"))[:, None]
+        self.allowed = (distance >= 0) & (distance < context) & seen[:, None, :] | (distance == 0)
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """0 where query and key meet, minus infinity elsewhere: (B, 1, L, L) at once, else (B * X, 1, step, keys)."""
+        allowed = self.allowed[:, None]
+        return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, float("-inf"))
+
+    @cached_property
+    def mask_BJQ(self) -> Tensor:
+        """The same at once, with the queries as inner axis: for model/banded.py."""
+        return mask_of(self.allowed)
 
     def first_rows(self, begin: int, n_layers: int) -> list[int]:
         """The first bar that the first layer sees and that each computes, for results from bar `begin` on.

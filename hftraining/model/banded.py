@@ -68,14 +68,16 @@ class _AttendInBand(torch.autograd.Function):
         query, key, value, share_BHJQ = ctx.saved_tensors
         n_sequences, n_heads, length, n_queries = share_BHJQ.shape
         width = query.shape[-1]
-        towards_BLHE = towards_BLD.unflatten(-1, (n_heads, width))
+        towards_BHLE, padded = towards_BLD.unflatten(-1, (n_heads, width)).transpose(1, 2), None
         towards_qkv_BL3HE = torch.empty(n_sequences, length, 3, n_heads, width, dtype=ctx.kind)
         for some in _parts(share_BHJQ):
             q, k, v, share = (part[some].flatten(0, 1) for part in (query, key, value, share_BHJQ))
             k, v = k[:, :length], v[:, :length]
-            towards_out = F.pad(towards_BLHE[some].transpose(1, 2), (0, 0, 0, n_queries - length)).flatten(0, 1)
-            score = torch.bmm(v, towards_out.transpose(1, 2))  # first the gradient of the shares
-            towards_v = torch.bmm(share, towards_out)
+            if padded is None or len(padded) != len(q):  # the last ones may be fewer
+                padded = torch.zeros(len(q), n_queries, width)
+            padded.view(-1, n_heads, n_queries, width)[:, :, :length] = towards_BHLE[some]
+            score = torch.bmm(v, padded.transpose(1, 2))  # first the gradient of the shares
+            towards_v = torch.bmm(share, padded)
             scores = share_BHJQ[some], score.view_as(share_BHJQ[some])
             kernels.softmax_columns_backward(*map(numbers, scores), np.float32(width**-0.5))
             towards = torch.bmm(score.transpose(1, 2), k), torch.bmm(score, q), towards_v

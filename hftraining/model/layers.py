@@ -82,8 +82,8 @@ def rotate(x_BHLE: Tensor, cos_LE: Tensor, sin_LE: Tensor) -> Tensor:
 
 def numbers(tensor: Tensor) -> np.ndarray:
     """The numbers of a contiguous tensor in its own memory, those of bfloat16 as their bits in uint16."""
-    tensor = tensor.detach()
     assert tensor.is_contiguous()
+    tensor = tensor.detach() if tensor.requires_grad else tensor
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 

@@ -82,8 +82,8 @@ class _Kept(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, lanes: Tensor, least: int, scale: float) -> Tensor:
         ctx.save_for_backward(lanes)
-        ctx.rule = least, scale
-        return _kept(x, lanes, least, scale)
+        ctx.rule = least, scale, x.dtype
+        return _kept(x, lanes, *ctx.rule)
 
     @staticmethod
     @once_differentiable
@@ -95,7 +95,7 @@ class _AddKept(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, sum_: Tensor, x: Tensor, lanes: Tensor, least: int, scale: float) -> Tensor:
         ctx.save_for_backward(lanes)
-        ctx.rule, ctx.kind = (least, scale), x.dtype
+        ctx.rule = least, scale, x.dtype
         out = torch.empty(x.shape)
         kernels.add_kept(*map(_flat, (sum_, x, lanes)), least, np.float32(scale), _flat(out))
         return out
@@ -103,10 +103,10 @@ class _AddKept(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, towards: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        return towards, _kept(towards, *ctx.saved_tensors, *ctx.rule, ctx.kind), None, None, None
+        return towards, _kept(towards, *ctx.saved_tensors, *ctx.rule), None, None, None
 
 
-def _kept(x: Tensor, lanes: Tensor, least: int, scale: float, kind: torch.dtype = torch.float32) -> Tensor:
+def _kept(x: Tensor, lanes: Tensor, least: int, scale: float, kind: torch.dtype) -> Tensor:
     out = torch.empty(x.shape, dtype=kind)
     kernels.kept(_flat(x), _flat(lanes), least, np.float32(scale), _flat(out))
     return out

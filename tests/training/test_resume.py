@@ -86,8 +86,17 @@ def live(trainer, seconds):
     return code == 0
 
 
+@pytest.fixture
+def one_thread():
+    """The threads of OpenMP do not survive a fork, which would wait for them for ever."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
-def test_a_training_that_is_killed_again_and_again_ends_with_the_state_of_one_that_was_not(tmp_path):
+def test_a_training_that_is_killed_again_and_again_ends_with_the_state_of_one_that_was_not(tmp_path, one_thread):
     """SIGKILL at random moments of the step loop and of its checkpoints, which are written after every step."""
     settings = {**HARD, "max_steps": STEPS, "patience": 0, "dropout": 0.2, "checkpoint_every": 1}
     whole = make_trainer(tmp_path / "whole", **settings)
