@@ -14,6 +14,7 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 
 from hftraining.core.endings import check_memory_limit, one_line_endings, stopped_by_signals
 from hftraining.core.errors import ConfigError, Ending, in_a_line
+from hftraining.core.launch import started
 from hftraining.core.orphan import ending_with_parent
 from hftraining.core.secret import masked_output, without_secrets
 from hftraining.experiment.config import CONF, ExperimentConfig, load_config, typed_config, unknown_key
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run, and turn every ending into its exit code: 0 done, 2 the user's input, 3 interrupted and saved, 1 ours."""
     with masked_output(), stopped_by_signals(), one_line_endings():
-        if int(os.environ.get("WORLD_SIZE") or 1) > 1:  # torchrun
+        if started() > 1:  # by torchrun
             return _rank()
         _command(sys.argv[1:])
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from hftraining.core.errors import EXIT_USER, ConfigError, Ending, Fault, Interrupted, UserError, in_a_line
+from hftraining.core.launch import started
 from hftraining.training.parallel import LEAD, TIMEOUT, CrewBroken, ProcessCrew
 
 BYE: dict[str, Any] = {"goodbye": True}  # the header after the last training
@@ -232,7 +233,7 @@ RANKS: list[Ranks] = []  # of this process: one where torchrun has started it, o
 
 def is_launched() -> bool:
     """Whether torchrun has started this process beside others."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1 and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    return started() > 1
 
 
 def launch_id() -> str | None:

@@ -1,0 +1,64 @@
+"""What torchrun's variables say: taken as they are meant, or refused in one line before anything else begins."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hftraining.core.errors import ConfigError
+from hftraining.core.launch import started
+from tests.commands import ROOT
+
+GOOD = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "LOCAL_RANK": "1"}
+
+
+@pytest.fixture
+def set_to(monkeypatch):
+    def put(**variables):
+        for name in (*GOOD, "LOCAL_WORLD_SIZE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+def test_all_variables_together_say_how_many_processes_there_are_and_a_size_alone_is_no_torchrun(set_to):
+    for variables, size in (
+        (GOOD, 2),
+        ({"WORLD_SIZE": "8"}, 1),
+        ({"WORLD_SIZE": ""}, 1),
+        (GOOD | {"WORLD_SIZE": "1"}, 1),
+    ):
+        set_to(**variables)
+        assert started() == size
+    set_to()
+    assert started() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two in the environment is no whole number of at least 1"),
+        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE=-2 in the environment is no whole number of at least 1"),
+        ({"RANK": "2"}, "RANK=2 in the environment is no whole number from 0 to 1"),
+        ({"RANK": "x"}, "RANK=x in the environment is no whole number from 0 to 1"),
+        ({"MASTER_PORT": "99999"}, "MASTER_PORT=99999 in the environment is no whole number from 1 to 65535"),
+        ({"LOCAL_WORLD_SIZE": "9"}, "LOCAL_WORLD_SIZE=9 in the environment"),
+        ({"MASTER_ADDR": ""}, "WORLD_SIZE=2 and RANK and MASTER_PORT are set in the environment, but not MASTER_ADDR"),
+    ],
+)
+def test_variables_that_contradict_each_other_are_refused(set_to, change, said):
+    set_to(**GOOD | change)
+    with pytest.raises(ConfigError, match="unset") as refused:
+        started()
+    assert str(refused.value).startswith(said)
+
+
+def test_a_rank_that_cannot_be_ends_in_one_line_and_begins_nothing(tmp_path):
+    own = os.environ | GOOD | {"RANK": "5", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, ROOT / "train.py", f"output_dir={tmp_path / 'out'}"]
+    done = subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "RANK=5" in done.stderr
+    assert not list(tmp_path.iterdir())
