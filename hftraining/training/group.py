@@ -178,7 +178,14 @@ class Ranks:
         self.crew: ProcessCrew | None = None  # once they are one
         if int(os.environ.get("LOCAL_WORLD_SIZE", "0")) == self.size:  # all on this machine
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback() or "")
-        self.store: Any = next(rendezvous("env://", timeout=TIMEOUT))[0]
+        try:
+            self.store: Any = next(rendezvous("env://", timeout=TIMEOUT))[0]
+        except dist.DistError as error:
+            place = f"MASTER_ADDR={os.environ['MASTER_ADDR']} and MASTER_PORT={os.environ['MASTER_PORT']}"
+            said = in_a_line(str(error), 200)
+            raise ConfigError(
+                f"{in_a_line(place, 200)}: the ranks cannot meet there, choose another: {said}"
+            ) from error
 
     def call(self) -> ProcessCrew:
         """On the lead: the crew of all ranks, which are called together once."""

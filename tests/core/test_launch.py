@@ -1,6 +1,7 @@
 """What torchrun's variables say: taken as they are meant, or refused in one line before anything else begins."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -56,9 +57,21 @@ def test_variables_that_contradict_each_other_are_refused(set_to, change, said):
     assert str(refused.value).startswith(said)
 
 
-def test_a_rank_that_cannot_be_ends_in_one_line_and_begins_nothing(tmp_path):
-    own = os.environ | GOOD | {"RANK": "5", "PYTHONPATH": str(ROOT)}
+def ended_with(tmp_path, **variables):
+    """The one line with which a rank ends that begins nothing."""
+    own = os.environ | GOOD | variables | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, ROOT / "train.py", f"output_dir={tmp_path / 'out'}"]
-    done = subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "RANK=5" in done.stderr
-    assert not list(tmp_path.iterdir())
+    done = subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+    return done.stderr
+
+
+def test_a_rank_that_cannot_be_ends_in_one_line_and_begins_nothing(tmp_path):
+    assert "RANK=5" in ended_with(tmp_path, RANK="5")
+
+
+@pytest.mark.slow  # loads torch
+def test_a_port_that_is_taken_ends_in_one_line_and_begins_nothing(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"MASTER_PORT={port}: the ranks cannot meet there" in ended_with(tmp_path, RANK="0", MASTER_PORT=port)
