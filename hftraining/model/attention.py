@@ -4,13 +4,10 @@ Legend: W windows, K symbols in each, B sequences of bars (W * K), L bars, D wid
 that are seen, C bars of context or of a block, X blocks.
 """
 
-from functools import cached_property
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hftraining.model.banded import attend_in_band, mask_of
 from hftraining.model.config import ModelConfig
 from hftraining.model.layers import in_one_pass, rotary, split_heads
 
@@ -33,14 +30,11 @@ class TimeAttention(nn.Module):
 
     def forward(self, x_WKLD: Tensor, band: "Band", begin: int = 0) -> Tensor:
         """The last bars of the band -> those from its bar `begin` on, which is 0 or one of Band.first_rows."""
-        qkv_WKLD = self.qkv(x_WKLD)
+        qkv_WKLD = self.qkv(x_WKLD).float()
         missing = band.length - x_WKLD.shape[2]  # bars of the band ahead of these
         if self.context == 1:  # a bar sees itself alone, so that its own value is the result
             return self.out(qkv_WKLD[:, :, begin - missing :].chunk(3, dim=-1)[2])
         qkv_BLD, bars = qkv_WKLD.flatten(0, 1), (self.num_heads, band.rotation_LE2[missing:])
-        if band.at_once and in_one_pass(qkv_BLD):
-            return self.out(attend_in_band(qkv_BLD, *bars, band.mask_BJQ).unflatten(0, x_WKLD.shape[:2]))
-        qkv_BLD = qkv_BLD.float()
         if band.at_once:
             mixed_BLHE = attend(*split_heads(qkv_BLD, *bars), band.bias).transpose(1, 2)
         elif band.training:
@@ -84,8 +78,9 @@ class Band:
     """What all layers of a forward pass share: the angles of the bars, and what each may see.
 
     In training at once where L is at most 2C, else in X blocks of `step` queries, each against the keys of `before`
-    bars ahead of it and of its own. `after` more bars fill the last block. A bar sees itself, and those of the last C
-    bars that are present. Forecasts always come from blocks: the same sums of the same numbers, however many
+    bars ahead of it and of its own. `after` more bars fill the last block. bias is 0 where query and key meet and minus
+    infinity elsewhere: (B, 1, L, L) at once, else (B * X, 1, step, before + step). A bar sees itself, and those of the
+    last C bars that are present. Forecasts always come from blocks: the same sums of the same numbers, however many
     bars there are.
     """
 
@@ -106,18 +101,8 @@ class Band:
             key = torch.arange(n_keys, device=device)
             seen = F.pad(present_BL, (self.before, self.after)).unfold(1, n_keys, self.step).flatten(0, 1)
         distance = query[:, None] - key
-        self.allowed = (distance >= 0) & (distance < context) & seen[:, None, :] | (distance == 0)
-
-    @cached_property
-    def bias(self) -> Tensor:
-        """0 where query and key meet, minus infinity elsewhere: (B, 1, L, L) at once, else (B * X, 1, step, keys)."""
-        allowed = self.allowed[:, None]
-        return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, float("-inf"))
-
-    @cached_property
-    def mask_BJQ(self) -> Tensor:
-        """The same at once, with the queries as inner axis: for model/banded.py."""
-        return mask_of(self.allowed)
+        allowed = (distance >= 0) & (distance < context) & seen[:, None, :] | (distance == 0)
+        self.bias = torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, float("-inf"))[:, None]
 
     def first_rows(self, begin: int, n_layers: int) -> list[int]:
         """The first bar that the first layer sees and that each computes, for results from bar `begin` on.

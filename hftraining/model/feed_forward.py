@@ -30,31 +30,33 @@ class FeedForward(nn.Sequential):
         inputs = x.reshape(-1, x.shape[-1]).to(kind), first.weight.to(kind), first.bias, second.weight.to(kind)
         if torch.is_grad_enabled():
             return _FeedForward.apply(*inputs, second.bias).view(x.shape)
-        hidden_NM = torch.empty(_rows_at_once(*inputs[:2]), len(first.weight), dtype=kind)
-        return _forward(*inputs, second.bias, hidden_NM).view(x.shape)
+        return _forward(*inputs, second.bias, None).view(x.shape)
 
 
-def _rows_at_once(x_ND: Tensor, first_MD: Tensor) -> int:
-    """All rows in bf16: gradients of the weights are sums over the rows, which it would round once a part."""
-    if x_ND.dtype == torch.bfloat16:
-        return max(1, len(x_ND))
-    return max(1, NUMBERS_AT_ONCE // len(first_MD))
+def _parts(x_ND: Tensor, first_MD: Tensor) -> list[slice]:
+    """Rows that are computed at once: all in bf16, which would round a sum over them once a part."""
+    at_once = len(x_ND) if x_ND.dtype == torch.bfloat16 else NUMBERS_AT_ONCE // len(first_MD)
+    at_once = max(1, min(at_once, len(x_ND)))
+    return [slice(begin, min(begin + at_once, len(x_ND))) for begin in range(0, len(x_ND), at_once)]
+
+
+def _scratch(x_ND: Tensor, first_MD: Tensor, parts: list[slice]) -> Tensor:
+    return x_ND.new_empty(parts[0].stop if parts else 0, len(first_MD))
 
 
 def _forward(
-    x_ND: Tensor, first_MD: Tensor, first_M: Tensor, second_DM: Tensor, second_D: Tensor, hidden_NM: Tensor
+    x_ND: Tensor, first_MD: Tensor, first_M: Tensor, second_DM: Tensor, second_D: Tensor, kept_NM: Tensor | None
 ) -> Tensor:
-    """hidden_NM: what the first layer gives, without its bias, is written there; of the last rows, if it has fewer."""
-    out_ND, at_once = torch.empty_like(x_ND), _rows_at_once(x_ND, first_MD)
-    active_NM = x_ND.new_empty(min(at_once, len(x_ND)), len(first_MD))
-    second_D = second_D.to(x_ND.dtype)
-    for begin in range(0, len(x_ND), at_once):
-        rows = slice(begin, min(begin + at_once, len(x_ND)))
-        n_rows = rows.stop - begin
-        hidden = hidden_NM[rows] if len(hidden_NM) == len(x_ND) else hidden_NM[:n_rows]
+    """kept_NM: where to keep what the first layer gives, without its bias."""
+    out_ND, parts, second_D = torch.empty_like(x_ND), _parts(x_ND, first_MD), second_D.to(x_ND.dtype)
+    active_NM = _scratch(x_ND, first_MD, parts)
+    hidden_NM = _scratch(x_ND, first_MD, parts) if kept_NM is None else kept_NM
+    for rows in parts:
+        n_rows = rows.stop - rows.start
+        hidden, active = hidden_NM[:n_rows] if kept_NM is None else hidden_NM[rows], active_NM[:n_rows]
         torch.mm(x_ND[rows], first_MD.t(), out=hidden)
-        kernels.gelu_rows(numbers(hidden), numbers(first_M), numbers(active_NM[:n_rows]))
-        torch.addmm(second_D, active_NM[:n_rows], second_DM.t(), out=out_ND[rows])
+        kernels.gelu_rows(numbers(hidden), numbers(first_M), numbers(active))
+        torch.addmm(second_D, active, second_DM.t(), out=out_ND[rows])
     return out_ND
 
 
@@ -73,14 +75,12 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx: Any, towards_ND: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What the first layer gave is kept, and the rest computed from it again."""
         x_ND, first_MD, first_M, second_DM, hidden_NM = ctx.saved_tensors
-        towards_ND, at_once = towards_ND.contiguous(), _rows_at_once(x_ND, first_MD)
-        towards_x_ND = torch.empty_like(x_ND)
+        towards_ND, towards_x_ND, parts = towards_ND.contiguous(), torch.empty_like(x_ND), _parts(x_ND, first_MD)
         towards_first_MD, towards_second_DM = torch.zeros_like(first_MD), torch.zeros_like(second_DM)
         towards_first_M = torch.zeros_like(first_M)
-        active_NM, slope_NM = (x_ND.new_empty(min(at_once, len(x_ND)), len(first_MD)) for _ in range(2))
-        for begin in range(0, len(x_ND), at_once):
-            rows = slice(begin, min(begin + at_once, len(x_ND)))
-            active, towards_hidden = (part[: rows.stop - begin] for part in (active_NM, slope_NM))
+        active_NM, slope_NM = (_scratch(x_ND, first_MD, parts) for _ in range(2))
+        for rows in parts:
+            active, towards_hidden = (part[: rows.stop - rows.start] for part in (active_NM, slope_NM))
             torch.mm(towards_ND[rows], second_DM, out=towards_hidden)
             kernels.gelu_rows_backward(*map(numbers, (hidden_NM[rows], first_M, active, towards_hidden)))
             towards_second_DM.addmm_(towards_ND[rows].t(), active)

@@ -136,7 +136,7 @@ def _gelu(x):
 def split_heads(qkv_BL3HE, cos_LE, sin_LE, before, query_BHLE, key_BHLE, value_BHLE):
     """Write values, and queries and keys rotated in pairs (first half, second half) by the angle of their bar.
 
-    before: the place of the first bar in what is written. What is read may be of bfloat16.
+    before: the place of the first bar in what is written.
     """
     half = cos_LE.shape[1]
     for b in range(qkv_BL3HE.shape[0]):
@@ -144,22 +144,19 @@ def split_heads(qkv_BL3HE, cos_LE, sin_LE, before, query_BHLE, key_BHLE, value_B
             for h in range(qkv_BL3HE.shape[3]):
                 for e in range(half):
                     cos, sin = cos_LE[i, e], sin_LE[i, e]
-                    first, second = _number(qkv_BL3HE[b, i, 0, h, e]), _number(qkv_BL3HE[b, i, 0, h, e + half])
+                    first, second = qkv_BL3HE[b, i, 0, h, e], qkv_BL3HE[b, i, 0, h, e + half]
                     query_BHLE[b, h, before + i, e] = first * cos - second * sin
                     query_BHLE[b, h, before + i, e + half] = first * sin + second * cos
-                    first, second = _number(qkv_BL3HE[b, i, 1, h, e]), _number(qkv_BL3HE[b, i, 1, h, e + half])
+                    first, second = qkv_BL3HE[b, i, 1, h, e], qkv_BL3HE[b, i, 1, h, e + half]
                     key_BHLE[b, h, before + i, e] = first * cos - second * sin
                     key_BHLE[b, h, before + i, e + half] = first * sin + second * cos
                 for e in range(2 * half):
-                    value_BHLE[b, h, before + i, e] = _number(qkv_BL3HE[b, i, 2, h, e])
+                    value_BHLE[b, h, before + i, e] = qkv_BL3HE[b, i, 2, h, e]
 
 
 @_kernel
 def join_heads(query_BHLE, key_BHLE, value_BHLE, cos_LE, sin_LE, qkv_BL3HE):
-    """The transpose of split_heads: with the same angles it turns back, so it is also its gradient.
-
-    What is read may hold more bars than what is written, which may be of bfloat16.
-    """
+    """The transpose of split_heads: with the same angles it turns back, so it is also its gradient."""
     half = cos_LE.shape[1]
     for b in range(qkv_BL3HE.shape[0]):
         for i in range(qkv_BL3HE.shape[1]):
@@ -167,62 +164,13 @@ def join_heads(query_BHLE, key_BHLE, value_BHLE, cos_LE, sin_LE, qkv_BL3HE):
                 for e in range(half):
                     cos, sin = cos_LE[i, e], sin_LE[i, e]
                     first, second = query_BHLE[b, h, i, e], query_BHLE[b, h, i, e + half]
-                    qkv_BL3HE[b, i, 0, h, e] = _as(first * cos + second * sin, qkv_BL3HE[b, i, 0, h, e])
-                    qkv_BL3HE[b, i, 0, h, e + half] = _as(second * cos - first * sin, qkv_BL3HE[b, i, 0, h, e])
+                    qkv_BL3HE[b, i, 0, h, e] = first * cos + second * sin
+                    qkv_BL3HE[b, i, 0, h, e + half] = second * cos - first * sin
                     first, second = key_BHLE[b, h, i, e], key_BHLE[b, h, i, e + half]
-                    qkv_BL3HE[b, i, 1, h, e] = _as(first * cos + second * sin, qkv_BL3HE[b, i, 1, h, e])
-                    qkv_BL3HE[b, i, 1, h, e + half] = _as(second * cos - first * sin, qkv_BL3HE[b, i, 1, h, e])
+                    qkv_BL3HE[b, i, 1, h, e] = first * cos + second * sin
+                    qkv_BL3HE[b, i, 1, h, e + half] = second * cos - first * sin
                 for e in range(2 * half):
-                    qkv_BL3HE[b, i, 2, h, e] = _as(value_BHLE[b, h, i, e], qkv_BL3HE[b, i, 2, h, e])
-
-
-@_kernel
-def softmax_columns(score_BHJQ, mask_BJQ, scale):
-    """In place: the softmax over J of score * scale + mask. A number minus infinity away becomes 0.
-
-    Q is the inner axis, so that a vector holds many queries; a number of them that fills vectors is fast.
-    """
-    n_queries = score_BHJQ.shape[3]
-    top_Q, total_Q = np.empty(n_queries, np.float32), np.empty(n_queries, np.float32)
-    for b in range(score_BHJQ.shape[0]):
-        for h in range(score_BHJQ.shape[1]):
-            for q in range(n_queries):
-                top_Q[q], total_Q[q] = -np.inf, 0
-            for j in range(score_BHJQ.shape[2]):
-                for q in range(n_queries):
-                    score = score_BHJQ[b, h, j, q] * scale + mask_BJQ[b, j, q]
-                    score_BHJQ[b, h, j, q] = score
-                    top_Q[q] = score if score > top_Q[q] else top_Q[q]
-            for j in range(score_BHJQ.shape[2]):
-                for q in range(n_queries):
-                    below = score_BHJQ[b, h, j, q] - top_Q[q]
-                    power = _exp(max(below, _f32(-80)))  # of NaN, NaN
-                    power = _f32(0) if below < _f32(-80) else power
-                    score_BHJQ[b, h, j, q] = power
-                    total_Q[q] += power
-            for q in range(n_queries):
-                total_Q[q] = _f32(1) / total_Q[q]
-            for j in range(score_BHJQ.shape[2]):
-                for q in range(n_queries):
-                    score_BHJQ[b, h, j, q] *= total_Q[q]
-
-
-@_kernel
-def softmax_columns_backward(share_BHJQ, towards_BHJQ, scale):
-    """In place: from the gradient of what softmax_columns wrote to that of the scores that it was given."""
-    n_queries = share_BHJQ.shape[3]
-    along_Q = np.empty(n_queries, np.float32)
-    for b in range(share_BHJQ.shape[0]):
-        for h in range(share_BHJQ.shape[1]):
-            for q in range(n_queries):
-                along_Q[q] = 0
-            for j in range(share_BHJQ.shape[2]):
-                for q in range(n_queries):
-                    along_Q[q] += share_BHJQ[b, h, j, q] * towards_BHJQ[b, h, j, q]
-            for j in range(share_BHJQ.shape[2]):
-                for q in range(n_queries):
-                    apart = towards_BHJQ[b, h, j, q] - along_Q[q]
-                    towards_BHJQ[b, h, j, q] = share_BHJQ[b, h, j, q] * apart * scale
+                    qkv_BL3HE[b, i, 2, h, e] = value_BHLE[b, h, i, e]
 
 
 @_kernel
