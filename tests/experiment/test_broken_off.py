@@ -164,6 +164,7 @@ def test_no_folder_of_a_run_appears_before_it_is_whole_and_what_a_failure_left_i
         quick=(0,),
     ),
 )
+@pytest.mark.slow
 def test_an_edited_config_is_neither_resumed_nor_replayed_nor_tuned_from(done, edit, said):
     config = yaml.safe_load((done / "config.yaml").read_text())
     edit(config)

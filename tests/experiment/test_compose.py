@@ -138,6 +138,7 @@ PLAIN = st.one_of(
 
 @settings(deadline=None)
 @given(st.recursive(PLAIN, lambda item: st.lists(item, max_size=4), max_leaves=8))
+@pytest.mark.slow
 def test_a_value_comes_back_from_its_override_as_it_was(value):
     parsed = OverridesParser.create().parse_override(override("stocks.path", value))
     assert not parsed.is_sweep_override()

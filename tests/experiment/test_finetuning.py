@@ -370,6 +370,7 @@ def fine_tuned(copy):
         (fine_tuned, "is itself a fine-tune: start from its base, init_from=outputs/base/x"),
     ],
 )
+@pytest.mark.slow
 def test_a_base_that_cannot_be_used_is_refused_in_one_line(base, tmp_path, spoil, message):
     copy = own_copy(base, tmp_path / "copy")
     spoil(copy)

@@ -155,6 +155,7 @@ def test_a_run_that_is_cut_off_after_learning_resumes_to_the_same_bits(made, fol
     assert len((cut / "metrics.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_run_names_the_fields_that_its_kind_does_not_read(made, reference):
     (said,) = [line for line in made[0]["warnings"] if "reads none of" in line]
     assert said.startswith(f"{made[1]} brings its own learning and reads none of training.batch_size, ")

@@ -149,6 +149,7 @@ def test_what_needs_absolute_returns_refuses_relative_ones_before_anything_is_le
     assert single.forecaster.relative == "none"
 
 
+@pytest.mark.slow
 def test_one_stock_of_a_relative_base_cannot_be_timed(many):
     ground = lay(config_of("objective.relative=rank"), many)
     forecaster = ground.forecaster
@@ -190,6 +191,7 @@ def test_a_model_folder_says_what_is_forecast(many, tmp_path):
     assert Forecaster.load(tmp_path).forecast(many).relative == "rank"
 
 
+@pytest.mark.slow
 def test_forecasts_of_other_labels_are_not_averaged(many):
     models = [lay(config_of(f"objective.relative={kind}"), many).forecaster for kind in ("zscore", "zscore", "rank")]
     assert average_predictions(models[:2], many).relative == "zscore"

@@ -175,6 +175,7 @@ def test_a_member_can_be_tuned_and_the_whole_cannot(whole):
         (("init_from=x", "training.methods=[full]", "training.seeds=2"), "where init_from tunes one"),
     ],
 )
+@pytest.mark.slow
 def test_seeds_that_make_no_sense_are_refused(words, message):
     with pytest.raises(ConfigError, match=message):
         compose_config(*words)

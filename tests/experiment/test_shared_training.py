@@ -102,6 +102,7 @@ CASES += [(name, *SHARES[number % 3]) for number, name in enumerate(HARD) if nam
     ("name", "processes", "accumulate"),
     [pytest.param(*case, marks=[] if case == ("both", 3, 1) else pytest.mark.slow) for case in CASES],
 )
+@pytest.mark.slow
 def test_processes_with_uneven_shares_give_the_weights_of_one_up_to_rounding(
     alone, bars, tmp_path, name, processes, accumulate
 ):

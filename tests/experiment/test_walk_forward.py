@@ -113,6 +113,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
+@pytest.mark.slow
 def test_a_walk_that_cannot_be_taken_is_refused_in_one_line(words):
     with pytest.raises(ConfigError) as caught:
         compose_config(*words.split())

@@ -168,12 +168,14 @@ def test_days_that_the_last_training_labels_reach_over_are_refused_too(own, tmp_
         (["--snapshot", "x"], "--snapshot x: these stocks are of source=files, not of yahoo"),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_is_one_line_exit_code_2_and_nothing_written(own, tmp_path, capsys, arguments, message):
     assert main(["backtest", str(own), "--outputs", str(tmp_path), *arguments]) == 2
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_bars_that_end_before_the_training_does_and_a_run_without_a_model_are_refused(own, tmp_path):
     short = write_csv_files(make_bars(n_sessions=200, seed=3), into(tmp_path / "short"))
     with pytest.raises(UserError, match="these bars end on 2015-10-07, and the model was trained on days until 2016"):

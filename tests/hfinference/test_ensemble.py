@@ -28,6 +28,7 @@ def bars(base):
     return load_bars(load_config(base / "config.yaml").stocks)
 
 
+@pytest.mark.slow
 def test_base_and_fine_tuned_runs_load_from_the_run_or_its_model_folder(base, tuned, bars):
     for path in (base, base / "model", str(base), tuned, tuned / "candidates" / "full"):
         model = load_model(path)

@@ -80,6 +80,7 @@ def test_words_set_a_group_or_a_field_of_the_rules_and_leave_the_rest_as_the_run
         ("smothing=3", "smothing: "),
     ],
 )
+@pytest.mark.slow
 def test_a_word_that_is_none_is_refused_in_one_line(base, word, message):
     with pytest.raises(ConfigError, match=message) as refused:
         rules_of(load_config(base / "config.yaml"), [word])

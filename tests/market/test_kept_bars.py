@@ -171,6 +171,7 @@ def of_other_files(path):
         (of_other_files, "is of something else"),
     ],
 )
+@pytest.mark.slow
 def test_a_file_that_is_not_as_it_was_written_is_read_anew_and_said(cached, read, folder, caplog, harm, said):
     whole = load(folder)
     (data,) = cached.glob("*.bin")
@@ -249,6 +250,7 @@ def test_facts_of_any_shape_beside_the_bars_never_change_them_nor_end_the_run(wr
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"facts": 1, "facts": 2}', "[" * 10**5, '{"said": NaN}'])
+@pytest.mark.slow
 def test_a_text_that_is_no_json_object_is_said_and_made_anew(written, folder, read, caplog, text):
     _, whole, about = written
     about.write_text(text)

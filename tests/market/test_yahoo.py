@@ -176,6 +176,7 @@ BODY = flat_chart("AAPL").body()
     ],
     ids=["503", "cut connection", "half the JSON", "empty body", "other JSON", "no result", "404 of another kind"],
 )
+@pytest.mark.slow
 def test_a_bad_answer_is_requested_again_and_reported_if_it_stays(server, fetch, trouble, words):
     server.always["AAPL"] = trouble
     with pytest.raises(yahoo.BadResponse, match=f"^AAPL: .*{words}.*asked 3 times") as caught:
@@ -526,6 +527,7 @@ def listing(symbol: str, **meta: object) -> Chart:
 
 
 @pytest.mark.parametrize("currency", ["JPY", None, "", ["USD"], "\x1b[31m"])
+@pytest.mark.slow
 def test_a_symbol_that_comes_in_another_currency_than_before_is_refused(server, fetch, tmp_path, currency):
     server.charts["AAPL"] = listing("AAPL")
     name = fetch("AAPL")[2].split()[-1]
@@ -644,6 +646,7 @@ def test_very_many_nested_brackets_are_one_line(server, fetch, status):
 
 @pytest.mark.parametrize("moment", [-(2**40), 2**40, 10**30, 1e308, "x", None, [[]]])
 @pytest.mark.parametrize("place", ["bar", "dividend", "closing time"])
+@pytest.mark.slow
 def test_a_moment_that_is_none_ends_in_bars_or_in_one_line(server, fetch, moment, place):
     regular = {"start": 0, "end": moment if place == "closing time" else 1, "gmtoffset": 0, "timezone": "E"}
     chart = flat_chart("AAPL", dividends={DAYS[3]: 0.5}, meta={"currentTradingPeriod": {"regular": regular}})
@@ -669,6 +672,7 @@ def test_an_answer_that_unpacks_to_gigabytes_is_not_read(server, fetch):
 
 
 @pytest.mark.parametrize("price", [1e308, 1e-320, float("nan"), -5.0])
+@pytest.mark.slow
 def test_an_absurd_price_of_yahoo_is_refused_by_symbol_and_day(server, tmp_path, price):
     server.charts["AAPL"] = flat_chart("AAPL")
     day, o, h, lo, _, a, v = server.charts["AAPL"].rows[50]
@@ -693,6 +697,7 @@ def test_an_absurd_price_of_yahoo_is_refused_by_symbol_and_day(server, tmp_path,
         lambda m: m.update(listings={"AAPL": {"currency": {"x": 1}}}),
     ],
 )
+@pytest.mark.slow
 def test_a_manifest_of_another_shape_is_one_line(server, fetch, tmp_path, change):
     server.charts["AAPL"] = flat_chart("AAPL")
     fetch("AAPL")
@@ -706,6 +711,7 @@ def test_a_manifest_of_another_shape_is_one_line(server, fetch, tmp_path, change
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "{}", "null", "\x00", '{"requests": null}'])
+@pytest.mark.slow
 def test_a_manifest_that_is_no_manifest_is_one_line_and_a_pipe_is_not_waited_for(server, fetch, tmp_path, text):
     server.charts["AAPL"] = flat_chart("AAPL")
     fetch("AAPL")

@@ -80,6 +80,7 @@ def test_mean_variance_equals_skfolio_s_own_on_the_trailing_year(optimization, s
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.001, 1.0])
+@pytest.mark.slow
 def test_mean_variance_is_worth_as_much_as_what_a_general_optimiser_finds(optimization, penalty):
     bars, median_TS, forecast = two_rebalances(5)
     got = weights(bars, forecast, "mean_variance", turnover_penalty=penalty, risk_aversion=2.0)

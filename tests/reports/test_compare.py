@@ -34,6 +34,7 @@ def fields_of(*places) -> dict[str, list]:
 @pytest.mark.parametrize(
     "override", mostly_slow([*EFFECT, "output_dir=elsewhere", "profit_tracker.report_every=7"], quick=range(0, 99, 20))
 )
+@pytest.mark.slow
 def test_a_comparison_shows_exactly_the_override_that_two_runs_differ_in(override, tmp_path, capsys):
     *kind, _ = override.split()  # of the portfolio that the field belongs to: both runs have it
     base = (*QUICK, "stocks.path=bars", *kind)
@@ -80,6 +81,7 @@ def test_a_choice_of_a_config_group_replaces_its_fields_in_the_overrides_that_se
     assert apart(*choices, into=tmp_path) == [[*choice] for choice in choices]
 
 
+@pytest.mark.slow
 def test_a_field_changed_in_addition_to_a_group_choice_sets_runs_apart_too(tmp_path):
     both = [(f"model={model}", f"model.dropout={dropout}") for model in ("tiny", "small") for dropout in (0.3, 0.4)]
     assert apart(*both, into=tmp_path) == [[*overrides] for overrides in both]

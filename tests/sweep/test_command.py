@@ -62,6 +62,7 @@ def study_folder(swept):
     return swept[0] / "outputs" / "sweeps" / "profit-sample5"
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_a_run_of_the_chosen_configuration(swept, study_folder):
     base, out = swept
     run = run_folder(out, base)
@@ -84,6 +85,7 @@ def test_a_sweep_ends_with_a_run_of_the_chosen_configuration(swept, study_folder
     assert summary["steps"]["trained"] == trials["steps"].sum() <= summary["steps"]["unpruned"] == 7 * 20
 
 
+@pytest.mark.slow
 def test_no_trial_has_seen_a_test_day(study_folder):
     trials = sorted(study_folder.glob("trial-*"))
     assert len(trials) == 7
@@ -113,6 +115,7 @@ def test_another_fixed_part_or_objective_is_refused_with_the_difference(swept):
     assert code == 2 and "seeds: [1, 2] where the study has [1]" in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_best_file_composes_to_the_trial_and_trains_to_its_weights(swept, study_folder):
     base, _ = swept
     summary = json.loads((study_folder / "sweep.json").read_text())
@@ -127,6 +130,7 @@ def test_a_best_file_composes_to_the_trial_and_trains_to_its_weights(swept, stud
     assert (trial / "model" / "model.safetensors").read_bytes() == (again / "model" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_no_secret_reaches_a_file_of_a_sweep(swept):
     for path in (swept[0] / "outputs").rglob("*"):
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path

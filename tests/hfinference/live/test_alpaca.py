@@ -77,6 +77,7 @@ def test_an_expired_order_is_final(paper):
     ],
     ids=["429", "500", "502", "504", "cut connection", "strange answer", "no JSON", "403", "422"],
 )
+@pytest.mark.slow
 def test_a_post_that_errors_is_looked_up_and_never_doubled(paper, fault, processed):
     paper.server.faults = [Fault("POST", processed=processed, **fault)]
     assert paper.evening(MONDAY, AAPL=10, MSFT=4) == ""

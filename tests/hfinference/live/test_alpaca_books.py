@@ -93,6 +93,7 @@ def test_a_trade_by_hand_is_of_no_order_of_ours_and_halts_until_resume_accepts_i
         ("AAPL", 5, "split"),
     ],
 )
+@pytest.mark.slow
 def test_a_position_that_nothing_explains_halts_by_name_and_nothing_is_sent(paper, symbol, change, name):
     paper.evening(MONDAY, AAPL=10)
     paper.server.advance(at("2024-03-05 16:05"))

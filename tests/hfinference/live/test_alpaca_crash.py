@@ -74,6 +74,7 @@ def test_a_trader_that_is_killed_at_any_request_goes_on_without_a_lost_or_double
 
 @pytest.mark.parametrize("processed", [False, True], ids=["when it arrives", "when it was done"])
 @pytest.mark.parametrize("post", mostly_slow([1, 2], quick=(0,)))
+@pytest.mark.slow
 def test_a_trader_that_is_killed_at_an_order_sends_it_once(tmp_path, processes, post, processed):
     with alpaca_server(EVENING) as server:
         server.prices = {"AAPL": 100, "MSFT": 50}

@@ -158,6 +158,7 @@ def test_a_session_that_has_not_begun_by_our_clock_halts(world):
     halts(world, "future_bars", world.trade, FIRST + 1)
 
 
+@pytest.mark.slow
 def test_a_clock_that_went_back_by_ten_minutes_halts(world):
     world.clock.instant -= timedelta(minutes=10)
     found = halts(world, "clock", world.trade, FIRST + 1)
@@ -174,6 +175,7 @@ def test_a_clock_that_went_back_by_ten_minutes_halts(world):
         pytest.param("drawdown", "risk.max_drawdown=0.05", 0.12, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_limit_that_is_hit_halts_and_without_it_the_session_is_traded(world, name, word, falls):
     world.day(FIRST + 1)
     loose = ["risk.max_daily_loss=1"] if name == "drawdown" else []

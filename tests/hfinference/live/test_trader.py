@@ -112,6 +112,7 @@ def test_the_command_says_what_the_account_has_and_its_last_line_is_an_object(ow
     assert main([*arguments[:-1], "--status"]) == 0 and "2016" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_replay_of_days_of_the_training_is_refused_unless_it_is_asked_for(own, tmp_path, capsys):
     first, last = load_model(own).days["train"]
     arguments = ["paper", str(own), "--replay", str(np.busday_offset(last, -5, roll="backward")), last]
