@@ -15,6 +15,7 @@ from hftraining.market.features.lookup import find, packages_of
 from hftraining.market.features.names import BASIC, OURS, WIDE_BASES, FeatureError
 from hftraining.market.features.perturbation import faults_of
 from hftraining.market.features.registry import REGISTRY, Feature, feature
+from hftraining.market.features.rows import Rows
 from hftraining.market.features.table import make_features
 from tests import their_features
 from tests.bars_of import make_bars
@@ -169,3 +170,10 @@ def test_windows_that_are_added_up_side_by_side_have_the_bits_of_each_by_itself(
             assert mean_SN[s, n] == np.mean(known_N) and std_SN[s, n] == np.std(known_N, ddof=1)
         else:
             assert np.isnan(mean_SN[s, n]) and np.isnan(std_SN[s, n])
+
+
+@pytest.mark.parametrize("values", [np.zeros(299), np.zeros((300, 1))])
+def test_values_that_some_sessions_lack_are_refused(values):
+    bars = make_bars(n_sessions=300, n_symbols=2)
+    with pytest.raises(ValueError, match="a value for each of 300 sessions is needed, not"):
+        Rows(bars, slice(0, 2), np.zeros(300)).on_days(values)

@@ -48,8 +48,11 @@ class Rows:
         return made
 
     def on_days(self, values_T: np.ndarray) -> np.ndarray:
-        """The values of the sessions of these rows; NaN past a symbol's last bar."""
-        return on_days(np.ascontiguousarray(values_T, np.float64), self.day_SN)
+        """The values of the sessions of these rows; NaN past a symbol's last bar. Raises ValueError where some lack."""
+        values_T = np.ascontiguousarray(values_T, np.float64)
+        if values_T.ndim != 1 or len(values_T) < len(self.market_T):  # the loop would read on past the last
+            raise ValueError(f"a value for each of {len(self.market_T):,} sessions is needed, not {values_T.shape}")
+        return on_days(values_T, self.day_SN)
 
     @cached_property
     def log_close_SN(self) -> np.ndarray:
