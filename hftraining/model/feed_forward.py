@@ -27,7 +27,7 @@ class FeedForward(nn.Sequential):
         if not in_one_pass(x) or type(first) is not nn.Linear or type(second) is not nn.Linear:  # low-rank changes
             return super().forward(x)
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        inputs = x.reshape(-1, x.shape[-1]).to(kind), first.weight.to(kind), first.bias, second.weight.to(kind)
+        inputs = x.reshape(-1, x.shape[-1]).to(kind), first.weight.to(kind), first.bias.float(), second.weight.to(kind)
         if torch.is_grad_enabled():
             return _FeedForward.apply(*inputs, second.bias).view(x.shape)
         return _forward(*inputs, second.bias, None).view(x.shape)

@@ -88,7 +88,8 @@ def numbers(tensor: Tensor) -> np.ndarray:
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
-    return numbers(tensor.contiguous())
+    """For kernels that take no bfloat16, of which numpy raises TypeError: they would take its bits for numbers."""
+    return tensor.detach().contiguous().numpy()
 
 
 class _RmsNorm(torch.autograd.Function):

@@ -50,7 +50,7 @@ class Dropout(nn.Module):
         """sum_ + forward(x), both of one shape."""
         if (lanes := self._lanes(x)) is None:
             return sum_ + x
-        return _AddKept.apply(sum_, x, lanes, *self._rule) if in_one_pass(x) else sum_ + x * self._keep(lanes)
+        return _AddKept.apply(sum_.float(), x, lanes, *self._rule) if in_one_pass(x) else sum_ + x * self._keep(lanes)
 
     @property
     def _rule(self) -> tuple[int, float]:
@@ -96,6 +96,7 @@ class _AddKept(torch.autograd.Function):
     def forward(ctx: Any, sum_: Tensor, x: Tensor, lanes: Tensor, least: int, scale: float) -> Tensor:
         ctx.save_for_backward(lanes)
         ctx.rule = least, scale, x.dtype
+        assert sum_.shape == x.shape  # which the loop does not see
         out = torch.empty(x.shape)
         kernels.add_kept(*map(_flat, (sum_, x, lanes)), least, np.float32(scale), _flat(out))
         return out

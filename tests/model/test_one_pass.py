@@ -10,6 +10,7 @@ from hftraining.model.adapt import LowRank
 from hftraining.model.attention import Band, TimeAttention
 from hftraining.model.config import ModelConfig
 from hftraining.model.feed_forward import FeedForward
+from hftraining.model.layers import RmsNorm
 from hftraining.model.noise import Dropout, noise
 from tests.model.test_layers import torchs_operators
 
@@ -102,3 +103,15 @@ def test_dropout_with_its_sum_is_dropout_and_then_the_sum_to_the_gradient():
     torch.testing.assert_close(together, apart)
     assert 0 < (together == inputs[0]).sum() < 30  # some were dropped
     assert torch.equal(site.eval().added_to(*inputs), inputs[0] + inputs[1])
+
+
+def test_weights_in_bf16_are_taken_for_the_numbers_that_they_are_or_not_at_all():
+    torch.manual_seed(0)
+    layer, x = FeedForward(8).bfloat16(), torch.randn(3, 8).bfloat16()
+    torch.testing.assert_close(layer(x).double(), exact(layer, x, x)[0], rtol=0, atol=0.03)
+    site, sum_ = Dropout(0.5).train(), torch.randn(3, 8).bfloat16()
+    with noise(site, 1, 2, range(3)):
+        together = site.added_to(sum_, x)
+        torch.testing.assert_close(together, sum_ + site(x))
+    with pytest.raises(TypeError, match="BFloat16"):
+        RmsNorm(8).bfloat16()(torch.randn(3, 8))
