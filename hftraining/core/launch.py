@@ -11,12 +11,12 @@ HELP = "torchrun sets it; unset it to train in one process"
 def started() -> int:
     """How many processes torchrun has started beside each other, this one included; 1 where it has not.
 
-    A size by itself, which some machines set for all that they run, is no torchrun. Raises ConfigError for variables
-    that contradict each other: ranks that do not find each other would each train the whole run.
+    A size by itself, which some machines set for all that they run, is no torchrun, whatever it says. Raises
+    ConfigError for variables that contradict each other: ranks that do not find each other would each train the whole
+    run.
     """
-    size = _number(SIZE, 1, None) if os.environ.get(SIZE) else 1
     given = [name for name in PLACE if os.environ.get(name)]
-    if size == 1 or not given:
+    if not given or not os.environ.get(SIZE) or (size := _number(SIZE, 1, None)) == 1:
         return 1
     if lacking := [name for name in PLACE if name not in given]:
         raise ConfigError(

@@ -29,6 +29,7 @@ def test_all_variables_together_say_how_many_processes_there_are_and_a_size_alon
     for variables, size in (
         (GOOD, 2),
         ({"WORLD_SIZE": "8"}, 1),
+        ({"WORLD_SIZE": "0"}, 1),
         ({"WORLD_SIZE": ""}, 1),
         (GOOD | {"WORLD_SIZE": "1"}, 1),
     ):
