@@ -109,11 +109,11 @@ def _typed(column: pa.ChunkedArray, file: str) -> tuple[pa.Array, pa.Array | Non
             row = pc.index(outside, True).as_py()
             raise _no_date(file, row, f"{numbers[row].as_py()} {column.type.unit} since 1970")
     since_1970, a_day = numbers.to_numpy(), DAY_SECONDS * part
-    midnights = since_1970 // a_day
-    midnights *= a_day  # in place: new memory takes longer than the numbers
+    days = since_1970 // a_day
+    midnights = days * a_day  # that of the first nanoseconds there are overflows, and what is left of them is right
     times = None if np.array_equal(midnights, since_1970) else since_1970 - midnights
-    midnights //= part
-    sessions = pa.array(midnights.view("datetime64[s]"))
+    days *= DAY_SECONDS
+    sessions = pa.array(days.view("datetime64[s]"))
     if times is None:
         return sessions, None
     # Nanoseconds are cut, which only a bar shorter than a microsecond would notice.

@@ -205,9 +205,17 @@ def _each(texts: pa.DictionaryArray, counts: list[int]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(np.repeat(texts.indices.to_numpy(), counts), texts.dictionary)
 
 
+def _of_rows(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Without entries that no row has, as those of symbols that were left out before the file was written."""
+    used = pc.unique(column.indices).drop_null()
+    if len(used) == len(column.dictionary):
+        return column
+    return pa.DictionaryArray.from_arrays(pc.index_in(column.indices, used), column.dictionary.take(used))
+
+
 def _symbols(raw: pa.ChunkedArray) -> pa.DictionaryArray:
     """The symbol of each row. Raises UnsafeFile for one that is empty, too long or cannot be printed."""
-    column = texts_of(raw)
+    column = _of_rows(texts_of(raw))
     if column.null_count or column.dictionary.null_count:
         raise UnsafeFile("has rows with an empty symbol")
     trimmed = pc.utf8_trim_whitespace(column.dictionary).dictionary_encode()

@@ -8,6 +8,7 @@ import pytest
 
 from hftraining.market.columns import NEEDED
 from hftraining.market.config import StocksConfig
+from hftraining.market.dates import days_and_times
 from hftraining.market.files import adjusted, read_files
 from hftraining.market.prices import load_bars
 from hftraining.market.sample import read_sample5
@@ -225,3 +226,21 @@ def test_files_that_are_read_together_are_read_as_each_alone_and_the_one_at_faul
     rows.loc[7, "date"] = None
     rows.to_parquet(tmp_path / "BBB.parquet", index=False)
     assert "BBB.parquet, row 8: nothing is not a date" in refused(tmp_path)
+
+
+def test_symbols_that_were_left_out_before_a_file_was_written_are_no_symbols_of_it(tmp_path):
+    bars = made_bars(("AAA", "BBB", "CCC"))
+    kinds = pd.CategoricalDtype(["", "CCC", "BBB", "AAA"])  # pandas writes them all
+    some = bars[bars["symbol"] != "BBB"]
+    some.assign(symbol=some["symbol"].astype(kinds)).to_parquet(tmp_path / "some.parquet", index=False)
+    some.to_csv(tmp_path / "same.csv", index=False)
+    assert load(tmp_path / "some.parquet").symbols_S == ("AAA", "CCC")
+    assert same(load(tmp_path / "some.parquet"), load(tmp_path / "same.csv"))
+
+
+def test_a_moment_before_the_first_midnight_of_nanoseconds_is_one_of_its_own_year():
+    first = -(2**63) + 1
+    moments = pa.chunked_array([pa.array([first, 0, 1_500], pa.timestamp("ns"))])
+    days, times = days_and_times(moments, "a file")
+    assert [str(day)[:10] for day in days.to_pylist()] == ["1677-09-21", "1970-01-01", "1970-01-01"]
+    assert times.to_pylist() == [first % (86_400 * 10**9) // 1000, 0, 1]
