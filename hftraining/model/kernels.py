@@ -186,16 +186,16 @@ def random_words(key_W, word_WR):
 
 @_kernel
 def add_kept(x_N, y_N, lane_N, least, scale, out_N):
-    """Write x + y * scale where a lane is at least `least`, else x; y may be of bfloat16."""
+    """Write x + y * scale where a lane is at least `least`, else x + y * 0; y may be of bfloat16."""
     for n in range(x_N.size):
-        out_N[n] = x_N[n] + (_number(y_N[n]) * scale if lane_N[n] >= least else _f32(0))
+        out_N[n] = x_N[n] + _number(y_N[n]) * (scale if lane_N[n] >= least else _f32(0))
 
 
 @_kernel
 def kept(y_N, lane_N, least, scale, out_N):
-    """Write y * scale where a lane is at least `least`, else 0; what is written may be of bfloat16."""
+    """Write y * scale where a lane is at least `least`, else y * 0; what is written may be of bfloat16."""
     for n in range(y_N.size):
-        out_N[n] = _as(y_N[n] * scale if lane_N[n] >= least else _f32(0), out_N[n])
+        out_N[n] = _as(y_N[n] * (scale if lane_N[n] >= least else _f32(0)), out_N[n])
 
 
 @_kernel

@@ -115,3 +115,9 @@ def test_weights_in_bf16_are_taken_for_the_numbers_that_they_are_or_not_at_all()
         torch.testing.assert_close(together, sum_ + site(x))
     with pytest.raises(TypeError, match="BFloat16"):
         RmsNorm(8).bfloat16()(torch.randn(3, 8))
+
+
+def test_what_is_not_finite_stays_so_through_dropout_also_where_it_is_dropped():
+    site, x = Dropout(0.5).train(), torch.full((1, 1000), float("nan"))
+    with noise(site, 1, 2, range(1)):
+        assert site(x).isnan().all() and site.added_to(torch.zeros(1, 1000), x).isnan().all()
