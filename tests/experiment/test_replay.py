@@ -250,8 +250,14 @@ CONFIGS = {
 }
 
 
+LONG = ("top, lag 2, whole shares", "sign, frictionless, one horizon", "other comparators", "fewer symbols and days")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", CONFIGS.values(), ids=list(CONFIGS))
+@pytest.mark.parametrize(
+    "overrides",
+    [pytest.param(v, id=k, marks=[pytest.mark.long] if k in LONG else []) for k, v in CONFIGS.items()],
+)
 def test_replay_is_bit_exact_whatever_the_config(folder, tmp_path, overrides):
     path = Path(run(folder, tmp_path, *overrides)["folder"])
     again = replay(path)

@@ -212,7 +212,7 @@ def put(value, place, new):
         return new
     other = value.copy()
     if new is None and type(other) is dict:
-        del other[place[0]]
+        other.pop(place[0], None)
     else:
         other[place[0]] = put(value.get(place[0]) if type(value) is dict else value[place[0]], place[1:], new)
     return other
