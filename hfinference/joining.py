@@ -33,13 +33,16 @@ from hftraining.runs.member_results import EnsembleResult
 from hftraining.runs.result import PERIODS, FinishedRun, Losses, RunResult
 from hftraining.trading.strategies import STRATEGIES
 
-VALIDATION, RIDGE = "validation", "ridge"
+SPREAD, VALIDATION, RIDGE = "spread", "validation", "ridge"
 WEIGHTS = {
     EQUAL: "equal",
+    SPREAD: "by spread: each member's is 1 / the standard deviation of its medians on the validation days, over the "
+    "sum of these, so that all move the mean alike",
     VALIDATION: "by validation loss: each member's is 1 / its loss on the validation days, over the sum of these",
     RIDGE: "by ridge regression of the validation days' outcomes on the members' medians, not negative, of sum 1",
 }
 VALID_IN_SAMPLE = "in sample: the weights were fitted to these days"  # the verdict on them
+LEAST_SPREAD = 1e-9  # of medians, in the unit of the labels; below it is what rounding leaves of equal ones
 KIND = "ensembles"
 
 
@@ -238,7 +241,7 @@ def _periods(
 def weights_of(weighting: str, common: "_Common", forecasts: Sequence[Forecast], horizon: int) -> list[float]:
     """The weights of members, of sum 1, by one of WEIGHTS. forecasts: of the validation days.
 
-    Raises UserError where a loss is not positive, or no median goes with the outcomes.
+    Raises UserError where a loss is not positive, a member's medians are all alike, or none goes with the outcomes.
     """
     valid = common.periods["valid"]
     if weighting == EQUAL:
@@ -251,7 +254,19 @@ def weights_of(weighting: str, common: "_Common", forecasts: Sequence[Forecast],
                 "are not all positive, so that their inverses are no weights: use equal or ridge"
             )
         return _shares([1.0 / loss for loss in losses])
-    found = ridge_weights(*_medians(valid, forecasts, horizon))
+    h = forecasts[0].horizons.index(horizon or max(forecasts[0].horizons))  # the traded one
+    median_MTS = _medians(valid, forecasts, h)
+    if weighting == SPREAD:
+        spreads = np.nanstd(median_MTS, axis=(1, 2)).tolist()
+        if still := [common.models[m].folder for m, spread in enumerate(spreads) if not spread > LEAST_SPREAD]:
+            raise UserError(
+                f"--weights {SPREAD}: {still[0]} forecasts the same for every stock and validation day, so that it has "
+                "no spread: use another weighting, or leave it out"
+            )
+        return _shares([1.0 / spread for spread in spreads])
+    outcome_TS = valid.scored_labels_TSH[:, :, h]
+    known_TS = np.isfinite(median_MTS[0]) & np.isfinite(outcome_TS)
+    found = ridge_weights(median_MTS[:, known_TS], outcome_TS[known_TS])
     if not sum(found) > 0.0:
         raise UserError(
             f"--weights {RIDGE}: on the validation days no member's median goes with the outcomes, so that each gets "
@@ -273,14 +288,11 @@ def ridge_weights(median_MN: np.ndarray, outcome_N: np.ndarray) -> list[float]:
     return found
 
 
-def _medians(valid: Period, forecasts: Sequence[Forecast], horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """Medians and outcomes at the traded horizon, in the unit of the labels, where all are known."""
-    first = forecasts[0]
-    h, middle = first.horizons.index(horizon or max(first.horizons)), first.levels.index(0.5)
-    outcome_TS = valid.scored_labels_TSH[:, :, h]
+def _medians(valid: Period, forecasts: Sequence[Forecast], h: int) -> np.ndarray:
+    """median_MTS at a horizon, in the unit of the labels; NaN for all members where it is for one."""
+    middle = forecasts[0].levels.index(0.5)
     median_MTS = np.stack([one.quantiles_TSHQ[:, :, h, middle] for one in forecasts]) / valid.span_TSH[:, :, h]
-    known_TS = np.isfinite(median_MTS).all(axis=0) & np.isfinite(outcome_TS)
-    return median_MTS[:, known_TS], outcome_TS[known_TS]
+    return np.where(np.isfinite(median_MTS).all(axis=0), median_MTS, np.nan)
 
 
 def _shares(values: Sequence[float]) -> list[float]:

@@ -30,6 +30,7 @@ from hftraining.trading.metrics import daily_returns
 HERE = Path(__file__).resolve().parent
 LAG, DRAWS, SEED = 1, 2000, 1
 MIDDLE = LEVELS.index(0.5)
+PAIR, BY_SPREAD = "small+lightgbm", "small+lightgbm by spread"
 MEAN = r"^mean of (\d+): "
 
 
@@ -61,10 +62,40 @@ def mean_of(forecasts: list[Forecast]) -> Forecast:
     return Forecast(quantiles_TSHQ, first.head_TS, first.horizons, first.levels, first.relative)
 
 
+def fold_rows(bars: Bars, name: str) -> list[slice]:
+    """The rows of each fold among the days that are forecast."""
+    days = [np.datetime64(day) for fold in Task(name, "", "", 0).folds() for day in fold]
+    rows = np.searchsorted(bars.sessions_T, days) - np.searchsorted(bars.sessions_T, days[0])
+    return [slice(first, stop) for first, stop in zip(rows[::2], rows[1::2], strict=True)]
+
+
+def by_spread(parts: list[tuple[Forecast, float]], folds: list[slice]) -> tuple[Forecast, float]:
+    """Quantiles averaged with weights of 1 / the spread of a member's medians at 5 sessions, as --weights spread.
+
+    Of the fold's days until the day itself: no day is weighed by a later one.
+    """
+    quantiles_M = [forecast.quantiles_TSHQ for forecast, _ in parts]
+    h, weights_M = parts[0][0].horizons.index(5), []
+    for quantiles_TSHQ in quantiles_M:
+        median_TS, spread_T = quantiles_TSHQ[:, :, h, MIDDLE], np.empty(len(quantiles_TSHQ))
+        for rows in folds:
+            own_TS = median_TS[rows]
+            count_T = np.isfinite(own_TS).sum(axis=1).cumsum()
+            mean_T = np.nansum(own_TS, axis=1).cumsum() / count_T
+            spread_T[rows] = np.sqrt(np.nansum(own_TS**2, axis=1).cumsum() / count_T - mean_T**2)
+        weights_M.append(1.0 / spread_T)
+    mean_TSHQ = np.zeros_like(quantiles_M[0])
+    for weight_T, quantiles_TSHQ in zip(weights_M, quantiles_M, strict=True):
+        mean_TSHQ += (weight_T / sum(weights_M))[:, None, None, None] * quantiles_TSHQ
+    first = parts[0][0]
+    made = Forecast(mean_TSHQ, first.head_TS, first.horizons, first.levels, first.relative)
+    return made, sum(seconds for _, seconds in parts)
+
+
 def table(data: Path, kept: Path, tasks: list[Task]) -> pd.DataFrame:
     """One row a task that is whole, and one for each mean of seeds, of the transformer and lightgbm, and of both.
 
-    A mean costs what its members do.
+    Of transformer and lightgbm with equal weights, and with weights by their spread. A mean costs what its members do.
     """
     found = {task: parts for task in tasks if (parts := stitched(task, data, kept)) is not None}
     books: dict[tuple[str, str], dict[str, dict[int, tuple[Forecast, float]]]] = {}
@@ -74,7 +105,9 @@ def table(data: Path, kept: Path, tasks: list[Task]) -> pd.DataFrame:
     for (name, features), variants in books.items():
         for seed, parts in variants.get("small", {}).items():
             if seed in variants.get("lightgbm", {}):
-                variants.setdefault("small+lightgbm", {})[seed] = _mean_of([parts, variants["lightgbm"][seed]])
+                both = [parts, variants["lightgbm"][seed]]
+                variants.setdefault(PAIR, {})[seed] = _mean_of(both)
+                variants.setdefault(BY_SPREAD, {})[seed] = by_spread(both, fold_rows(bars_of(data, name), name))
         for variant in [known for known, seeds in variants.items() if len(seeds) > 1]:
             variants[f"mean of {len(variants[variant])}: {variant}"] = {0: _mean_of(list(variants[variant].values()))}
         bars, first = bars_of(data, name), f"{SETS[name].years[0]}-01-01"
@@ -96,7 +129,7 @@ def joined(scores: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     which = which.iloc[np.argsort(-seeds.to_numpy(), kind="stable")]
     repeated = which.duplicated(["data", "features", "variant", "seed"])
     both = both.iloc[np.argsort(-seeds.to_numpy(), kind="stable")][~repeated]
-    order = [*VARIANTS, "small+lightgbm"]
+    order = [*VARIANTS, PAIR, BY_SPREAD]
     ranks = {
         "data": [*SETS].index,
         "features": ["basic", "wide"].index,

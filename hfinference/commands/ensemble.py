@@ -16,10 +16,11 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or ensembles of such")
     parser.add_argument(
         "--weights",
-        choices=("equal", "validation", "ridge"),
+        choices=("equal", "spread", "validation", "ridge"),
         default="equal",
-        help="of the members: equal; by the inverse of their validation loss; or by ridge regression of the validation "
-        "days' outcomes on their medians, which makes the figures of these days in sample",
+        help="of the members: equal; by the inverse of their spread on the validation days, so that all move the mean "
+        "alike; by the inverse of their validation loss; or by ridge regression of the validation days' outcomes on "
+        "their medians. All but equal make the figures of these days in sample",
     )
     parser.add_argument("--name", help="of the folder; by default of the first run")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="where ensembles/NAME/DATE_TIME goes")

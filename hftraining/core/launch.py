@@ -1,11 +1,17 @@
-"""What torchrun, or whoever sets its variables, says of this process: read here alone, since it may be anything."""
+"""What the variables of torchrun and Ray say of this process: read here alone, since they may be anything."""
 
 import os
+import re
+import socket
 
 from hftraining.core.errors import ConfigError, in_a_line
 
 SIZE, PLACE = "WORLD_SIZE", ("RANK", "MASTER_ADDR", "MASTER_PORT")
 HELP = "torchrun sets it; unset it to train in one process"
+RAY = "RAY_ADDRESS"
+RAY_HELP = "unset it to start Ray on this machine, or give the HOST:PORT of a cluster's head"
+_HOST_PORT = re.compile(r"([\w.-]+|\[[\da-fA-F:]+\]):(\d{1,5})", re.ASCII)
+_ANSWER_SECONDS = 10.0
 
 
 def started() -> int:
@@ -44,3 +50,25 @@ def _number(name: str, least: int, most: int | None) -> int:
         return int(text)
     wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise ConfigError(f"{name}={in_a_line(text, 60)} in the environment is no whole number {wanted}: {HELP}")
+
+
+def ray_cluster() -> str | None:
+    """The Ray cluster of RAY_ADDRESS, HOST:PORT or `auto`; None where one is to be started on this machine.
+
+    Raises ConfigError for what is no address, and where nobody answers: Ray itself would wait for many minutes.
+    """
+    address = os.environ.get(RAY)
+    if not address or address == "local":
+        return None
+    if address == "auto":
+        return address
+    said = f"{RAY}={in_a_line(address, 60)} in the environment"
+    if address.startswith("ray://"):
+        raise ConfigError(f"{said}: a Ray client cannot lead a training, run it on the cluster: {RAY_HELP}")
+    if not (found := _HOST_PORT.fullmatch(address)) or not 0 < int(found[2]) < 65_536:
+        raise ConfigError(f"{said} is no address: {RAY_HELP}")
+    try:
+        socket.create_connection((found[1].strip("[]"), int(found[2])), _ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(f"{said}: nobody answers there ({in_a_line(str(error), 100)}): {RAY_HELP}") from None
+    return address

@@ -14,6 +14,7 @@ import torch
 
 from hftraining.core.bars import Bars
 from hftraining.core.errors import ConfigError, listed
+from hftraining.core.launch import ray_cluster
 from hftraining.core.metrics import IC_TAG
 from hftraining.core.progress import phase
 from hftraining.evidence.leaks import LeakReport
@@ -222,8 +223,10 @@ def use_machine(config: ExperimentConfig) -> ExperimentConfig:
     training = config.training
     if training.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device=cuda: this machine has no usable CUDA device; use training.device=cpu")
-    if training.engine == "ray" and find_spec("ray") is None:
-        raise ConfigError("training.engine=ray needs the extra `ray`: pip install -e '.[ray]'")
+    if training.engine == "ray":
+        if find_spec("ray") is None:
+            raise ConfigError("training.engine=ray needs the extra `ray`: pip install -e '.[ray]'")
+        ray_cluster()
     _set_threads(training, config.walk_forward.workers)
     if config.resume:
         folder = Path(config.resume)

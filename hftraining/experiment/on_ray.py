@@ -17,6 +17,7 @@ from typing import Any
 import torch.distributed as dist
 
 from hftraining.core.errors import Ending, Interrupted, in_a_line
+from hftraining.core.launch import ray_cluster
 from hftraining.experiment.helper import serve
 from hftraining.training.group import LAST_WORDS_SECONDS, START_SECONDS, join, saying_goodbye
 from hftraining.training.parallel import LEAD, TIMEOUT, CrewBroken, ProcessCrew
@@ -117,8 +118,11 @@ def _cluster(ray: Any, size: int) -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
-    own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(size, os.cpu_count() or 1)}
-    ray.init(runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}, **own, **_LOCAL)
+    own = {} if ray_cluster() else {"num_cpus": max(size, os.cpu_count() or 1)}
+    try:
+        ray.init(runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}, **own, **_LOCAL)
+    except (OSError, RuntimeError, ValueError) as error:  # `auto` without a cluster, one that no longer answers
+        raise CrewBroken(Interrupted(f"Ray: {in_a_line(str(error), 200)}")) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's own handler would end this process before it saves
     try:

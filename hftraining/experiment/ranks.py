@@ -6,6 +6,7 @@ from pathlib import Path
 from hftraining.core.errors import ConfigError
 from hftraining.experiment.config import ExperimentConfig, load_config, typed_config
 from hftraining.experiment.opening import TORCHRUN
+from hftraining.model.config import HEADLESS
 from hftraining.runs.record import read_manifest
 from hftraining.runs.result import RESULT_FILE
 from hftraining.training.group import RANKS, is_launched, is_restarted, launch_id
@@ -41,6 +42,8 @@ def with_ranks(config: ExperimentConfig) -> ExperimentConfig:
         raise ConfigError(
             f"training.processes={training.processes}, but torchrun has started {size}: leave training.processes out"
         )
+    if config.model.kind in HEADLESS:
+        raise ConfigError(f"model.kind={config.model.kind} learns in one process: leave torchrun out")
     values = dataclasses.asdict(config)
     values["training"]["processes"] = size
     return typed_config(values)

@@ -1,4 +1,4 @@
-"""What torchrun's variables say: taken as they are meant, or refused in one line before anything else begins."""
+"""What the variables of torchrun and Ray say: taken as they are meant, or refused in one line before all else."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from hftraining.core.errors import ConfigError
-from hftraining.core.launch import started
+from hftraining.core.launch import ray_cluster, started
 from tests.commands import ROOT
 
 GOOD = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "LOCAL_RANK": "1"}
@@ -76,3 +76,34 @@ def test_a_port_that_is_taken_ends_in_one_line_and_begins_nothing(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"MASTER_PORT={port}: the ranks cannot meet there" in ended_with(tmp_path, RANK="0", MASTER_PORT=port)
+
+
+def test_an_address_of_ray_is_a_cluster_that_answers_or_none_is_given(monkeypatch):
+    for none in ("", "local"):
+        monkeypatch.setenv("RAY_ADDRESS", none)
+        assert ray_cluster() is None
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert ray_cluster() is None
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        for known in ("auto", address):
+            monkeypatch.setenv("RAY_ADDRESS", known)
+            assert ray_cluster() == known
+    with pytest.raises(ConfigError, match=rf"^RAY_ADDRESS={address} in the env.*: nobody answers there \(.*refused"):
+        ray_cluster()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["nonsense", "host:", ":6379", "host:0", "host:65536", "host:1e3", "a b:6379", "http://host:6379", "[::1]"],
+)
+def test_what_is_no_address_of_ray_is_refused(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ConfigError, match="is no address: unset it to start Ray on this machine"):
+        ray_cluster()
+
+
+def test_a_ray_client_is_refused(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
+    with pytest.raises(ConfigError, match="a Ray client cannot lead a training"):
+        ray_cluster()

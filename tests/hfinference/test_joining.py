@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,13 @@ from scipy.optimize import minimize
 
 from hfinference import average_predictions, load_model
 from hfinference.__main__ import main
-from hfinference.joining import join, ridge_weights
+from hfinference.joining import join, ridge_weights, weights_of
 from hftraining.core.errors import UserError
+from hftraining.core.forecast import Forecast
 from hftraining.evidence.bootstrap import resampled_days, sharpe_difference
 from hftraining.experiment.config import load_config
 from hftraining.experiment.replay import replay
+from hftraining.market.features.table import make_features
 from hftraining.market.prices import load_bars
 from hftraining.profit_tracker import ProfitTracker
 from hftraining.runs.folder import read_run
@@ -181,6 +184,43 @@ def test_weights_by_validation_are_inverse_losses_and_mark_the_validation_days(r
         assert member["weight"] == pytest.approx(1 / loss / total, rel=1e-12)
     assert found["ensemble"]["in_sample"] and found["valid"]["verdict"].startswith("in sample")
     assert not found["test"]["verdict"].startswith("in sample")
+
+
+def test_weights_by_spread_let_every_member_move_the_mean_alike(runs, place, bars):
+    found = result_of(join(runs, "spread", outputs=place).folder)
+    config, rows = load_config(runs[0] / "config.yaml"), rows_of(bars, found["valid"])
+    h = len(config.objective.horizons) - 1
+    unit_TS = make_features(bars).volatility_TS[rows] * math.sqrt(config.objective.horizons[h])
+    medians = [load_model(run).predict(bars).quantiles_TSHQ[rows, :, h, 2] / unit_TS for run in runs]
+    members = found["ensemble"]["members"]
+    moved = [member["weight"] * np.std(median_TS) for member, median_TS in zip(members, medians, strict=True)]
+    assert moved == pytest.approx([moved[0]] * 3, rel=1e-6)
+    weights = [member["weight"] for member in members]
+    assert math.fsum(weights) == pytest.approx(1.0) and max(weights) > 1.2 * min(weights)
+    assert found["ensemble"]["in_sample"] and found["valid"]["verdict"].startswith("in sample")
+    assert not found["test"]["verdict"].startswith("in sample")
+
+
+@pytest.mark.parametrize(
+    ("weighting", "said"),
+    [
+        ("spread", "runs/still forecasts the same for every stock and validation day"),
+        ("validation", "the losses on the validation days, 0.3, 0, are not all positive"),
+        ("ridge", "no member's median goes with the outcomes"),
+    ],
+)
+def test_members_that_give_no_weights_are_refused(weighting, said):
+    rng = np.random.default_rng(4)
+    outcome_TSH = rng.normal(size=(50, 4, 1))
+    medians = -outcome_TSH, np.full((50, 4, 1), 0.3)
+    members = [Forecast(m[..., None], np.zeros((50, 4)), (5,), (0.5,), "zscore") for m in medians]
+    losses = iter((0.3, 0.0))
+    valid = SimpleNamespace(
+        span_TSH=np.ones((50, 4, 1)), scored_labels_TSH=outcome_TSH - 1.0, forecast_loss=lambda _: next(losses)
+    )
+    models = [SimpleNamespace(folder=Path("runs") / name) for name in ("moving", "still")]
+    with pytest.raises(UserError, match=said):
+        weights_of(weighting, SimpleNamespace(periods={"valid": valid}, models=models), members, 0)
 
 
 @pytest.mark.parametrize("seed", range(5))
