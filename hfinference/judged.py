@@ -21,7 +21,7 @@ from hftraining.experiment.inherit import signature_of
 from hftraining.experiment.judging import Judgement
 from hftraining.experiment.ledger_row import open_ledger, remember
 from hftraining.experiment.selecting import days_of, decide
-from hftraining.market.features.lookup import packages_of
+from hftraining.market.features.lookup import marks_of, packages_of
 from hftraining.reports.report import write_report
 from hftraining.runs.code_version import source_digest
 from hftraining.runs.identity import manifest
@@ -220,6 +220,7 @@ def _facts(
     seed, threads = asked.config.seed, torch.get_num_threads()
     facts = manifest(signature=signature, seed=seed, threads=threads, data=data, argv=argv)
     facts["versions"] |= packages_of(asked.config.features.columns)
+    facts["marks"] = marks_of(asked.config.features.columns)
     facts["id"] = own_id
     return facts | {"made_of": [dict(source) for source in asked.made_of], "ledger": str(ledger)}, delta
 

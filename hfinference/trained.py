@@ -128,7 +128,7 @@ def load_model(path: Path | str, device: str = "cpu") -> TrainedModel:
     if not (folder / "model").is_dir():
         raise ModelFolderError(f"{folder} has no model{_why(folder, manifest)}")
     predictor = load_predictor(folder / "model", device)
-    if apart := other_packages(predictor.columns, manifest.get("versions")):
+    if apart := other_packages(predictor.columns, manifest):
         logger.warning(
             "%s: its features come from another version of their package (%s): its forecasts may be others",
             *(folder, ", ".join(apart)),

@@ -63,9 +63,9 @@ ENTRIES = "[hftraining.features]\n" + "".join(
 
 
 @contextmanager
-def installed(folder, monkeypatch, version="1.2"):
+def installed(folder, monkeypatch, version="1.2", code=PACKAGE):
     """The package in a folder, on the path while the context lasts."""
-    (folder / "their_features.py").write_text(PACKAGE)
+    (folder / "their_features.py").write_text(code)
     for old in folder.glob("their_features-*.dist-info"):
         old.rename(folder / f"their_features-{version}.dist-info")
     facts = folder / f"their_features-{version}.dist-info"

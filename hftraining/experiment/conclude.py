@@ -127,7 +127,7 @@ def _warnings(ground: Ground, openings: int) -> list[str]:
     config, base, universe, warnings = ground.config, ground.base, ground.universe, list[str]()
     if base and universe.symbols_S == base.forecaster.symbols and universe.fingerprint() != base.fingerprint:
         warnings.append("the bars are not those that the base model was trained on: its features may differ")
-    if base and (apart := other_packages(config.features.columns, read_manifest(base.folder).get("versions"))):
+    if base and (apart := other_packages(config.features.columns, read_manifest(base.folder))):
         warnings.append(f"the base model learned from features of other versions of their package: {', '.join(apart)}")
     if base and ground.days["test"][0] <= base.forecaster.days["test"][1]:
         warnings.append("the base model's own run has opened test days of this run: they are no first look")

@@ -15,7 +15,7 @@ from hftraining.experiment.finished import SEALED, is_whole, lost_ledger
 from hftraining.experiment.ground import Ground
 from hftraining.experiment.inherit import refuse_edited, signature_of
 from hftraining.experiment.ledger_row import LedgerRow, in_the_ledger, open_ledger
-from hftraining.market.features.lookup import other_packages, packages_of
+from hftraining.market.features.lookup import marks_of, other_packages, packages_of
 from hftraining.runs.bar_digests import digest_bars, write_digests
 from hftraining.runs.code_version import code_patch
 from hftraining.runs.folder import CANDIDATES_FOLDER, FOLDS_FOLDER, MEMBERS_FOLDER
@@ -172,7 +172,7 @@ def _reopened(
                     f"{folder}: the bars are not those that the run began with ({what} {found} where run.json says "
                     f"{known}): start a new run"
                 )
-        if apart := other_packages(ground.config.features.columns, facts.get("versions")):
+        if apart := other_packages(ground.config.features.columns, facts):
             raise ConfigError(
                 f"{folder}: its features come from another version of their package ({', '.join(apart)}): install the "
                 "one that it began with, or start a new run"
@@ -208,6 +208,7 @@ def _created(
     threads = torch.get_num_threads()
     facts = manifest(signature=signature, seed=config.seed, threads=threads, data=data, argv=argv, patch=patch)
     facts["versions"] |= packages_of(config.features.columns)
+    facts["marks"] = marks_of(config.features.columns)
     facts |= {"ledger": str(ledger), SEALED: ground.sealed}
     if base:
         facts["base"] = {"folder": str(base.folder), "signature": base.signature, "weights": base.weights}

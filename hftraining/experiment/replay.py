@@ -20,7 +20,7 @@ from hftraining.experiment.inherit import refuse_edited
 from hftraining.experiment.opening import REPEATS
 from hftraining.experiment.run import run_experiment
 from hftraining.market.config import MarketDataError
-from hftraining.market.features.lookup import packages_of
+from hftraining.market.features.lookup import other_marks, packages_of
 from hftraining.market.prices import load_bars
 from hftraining.market.snapshots import with_snapshot
 from hftraining.runs.bar_digests import data_delta, digest_bars, read_digests
@@ -186,6 +186,7 @@ def known_causes(run: RunFolder, config: ExperimentConfig) -> list[Cause]:
         causes.append(
             Cause(kind, f"{_text(name.removeprefix('versions.'))} {_text(value)} then, {_text(ours.get(name))} now")
         )
+    causes += [Cause("library", text) for text in other_marks(config.features.columns, run.manifest)]
     return causes
 
 

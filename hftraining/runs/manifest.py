@@ -16,6 +16,7 @@ NEEDED = ("kind", "name", "signature", "seed", "threads", "data", "code")  # of 
 NEEDED_DATA = ("fingerprint", "source", "symbols", "first", "last")
 MOST_THREADS = 1024
 MOST_SYMBOLS = 20_000
+MOST_MARKS = 100  # numbers of a feature
 MOST_COUNT = 2**53  # whole numbers that a float holds
 
 
@@ -114,6 +115,7 @@ class _Manifest(_Part):
     cpu: _Cpu | None = None
     numerics: dict[Word, Word | Count | None] | None = None
     versions: dict[Word, Word | None] | None = None
+    marks: dict[Word, Annotated[list[float], Field(max_length=MOST_MARKS)]] | None = None
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

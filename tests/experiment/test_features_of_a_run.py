@@ -1,6 +1,7 @@
 """A run with other features: its model names them, its fine-tunes have them, and the leak proof sees them."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from hftraining.core.files import sha256
 from hftraining.experiment.config import load_config
 from hftraining.experiment.ground import lay
 from hftraining.experiment.proof import prove
-from hftraining.experiment.replay import replay
+from hftraining.experiment.replay import known_causes, replay
 from hftraining.experiment.their_features import their_lines
 from hftraining.market.config import StocksConfig
 from hftraining.market.features.names import BASIC, WIDE
@@ -22,6 +23,7 @@ from hftraining.market.features.table import make_features
 from hftraining.market.prices import load_bars
 from hftraining.model.base import Forecaster
 from hftraining.model.folder import ModelFolderError
+from hftraining.runs.folder import read_run
 from tests import looks_ahead, their_features
 from tests.bars_of import make_bars
 from tests.compose import compose_config
@@ -158,6 +160,12 @@ def test_a_run_names_the_package_of_its_features_and_a_replay_says_that_another_
             ConfigError, match=r"another version of their package \(their-features 1.3 here, 1.2 then\)"
         ):
             trained(config)
+    edited = their_features.PACKAGE.replace("mean(rows.close_SN, 5)", "mean(rows.close_SN, 4)")
+    with their_features.installed(package, monkeypatch, code=edited):  # under the same version
+        said = "another version of their package (over_its_week has other values here than then)"
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            trained(config)
+        assert known_causes(read_run(made), config)[0].text == "over_its_week has other values here than then"
     assert [cause.text for cause in causes] == ["their-features 1.2 then, 1.3 now"]
     assert "another version of their package (their-features 1.3 here, 1.2 then): its forecasts may" in caplog.text
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(package)])

@@ -13,7 +13,7 @@ from hftraining.market.features import kernels
 from hftraining.market.features.config import FeaturesConfig
 from hftraining.market.features.lookup import find, packages_of
 from hftraining.market.features.names import BASIC, OURS, WIDE_BASES, FeatureError
-from hftraining.market.features.perturbation import faults_of
+from hftraining.market.features.perturbation import faults_of, is_marked_alike, mark_of
 from hftraining.market.features.registry import REGISTRY, Feature, feature
 from hftraining.market.features.rows import Rows
 from hftraining.market.features.table import make_features
@@ -177,3 +177,22 @@ def test_values_that_some_sessions_lack_are_refused(values):
     bars = make_bars(n_sessions=300, n_symbols=2)
     with pytest.raises(ValueError, match="a value for each of 300 sessions is needed, not"):
         Rows(bars, slice(0, 2), np.zeros(300)).on_days(values)
+
+
+def test_the_mark_of_a_feature_is_that_of_no_other_one_and_forgives_rounding():
+    marks = {name: mark_of(find(name)) for name in WIDE_BASES}
+    for name, mark in marks.items():
+        assert np.isfinite(mark).all() and len(mark) == 6 and 0.0 < mark[0] <= 1.0
+        assert [other for other in marks if is_marked_alike(marks[other], mark)] == [name]
+        feature = find(name)
+        rounded = replace(feature, make=lambda rows, make=feature.make: make(rows).astype(np.float32))
+        once = replace(feature, make=lambda rows, make=feature.make: _with_one_more(make(rows)))
+        assert is_marked_alike(mark, mark_of(rounded)) and not is_marked_alike(mark, mark_of(once)), name
+
+
+def _with_one_more(values_SN: np.ndarray) -> np.ndarray:
+    """One value is higher by a tenth of their standard deviation."""
+    s, n = np.argwhere(np.isfinite(values_SN))[-1]
+    values_SN = values_SN.astype(float)
+    values_SN[s, n] += 0.1 * np.nanstd(values_SN)
+    return values_SN

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from hftraining.core.errors import in_a_line
 from hftraining.market.features import alpha158, alpha158_changes, basic, wide
 from hftraining.market.features.names import FeatureError, base_of, foreign, refuse_unknown
-from hftraining.market.features.perturbation import faults_of
+from hftraining.market.features.perturbation import faults_of, is_marked_alike, mark_of
 from hftraining.market.features.registry import REGISTRY, Feature
 
 SETS = (basic, wide, alpha158, alpha158_changes)  # the files that register our features
@@ -30,11 +31,28 @@ def packages_of(columns: Sequence[str]) -> dict[str, str]:
     return {point.dist.name: point.dist.version for point in points if point.dist}
 
 
-def other_packages(columns: Sequence[str], versions: Mapping[str, object] | None) -> list[str]:
-    """Where the packages of some columns are not those that `versions` in a run.json names, in words."""
-    known, found = versions or {}, packages_of(columns).items()
+def marks_of(columns: Sequence[str]) -> dict[str, list[float]]:
+    """A few numbers for each feature of an installed package among some columns, or whose rank is: see mark_of.
+
+    They tell features apart whose code has changed under one version, as that of an editable package does.
+    """
+    names = dict.fromkeys(base_of(name) for name in columns)
+    return {name: mark_of(find(name)) for name in names if name not in REGISTRY}
+
+
+def other_packages(columns: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
+    """Where the packages of some columns are not those that a run.json names, or make other values, in words."""
+    known, found = facts.get("versions") or {}, packages_of(columns).items()
     apart = {name: version for name, version in found if name in known and known[name] != version}
-    return [f"{name} {version} here, {known[name]} then" for name, version in apart.items()]
+    lines = [f"{name} {version} here, {known[name]} then" for name, version in apart.items()]
+    return lines + other_marks(columns, facts)
+
+
+def other_marks(columns: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
+    """Which features of installed packages make other values than when a run.json was written, in words."""
+    known = facts.get("marks") or {}
+    found = [(name, mark) for name, mark in marks_of(columns).items() if name in known]
+    return [f"{name} has other values here than then" for name, mark in found if not is_marked_alike(mark, known[name])]
 
 
 @cache

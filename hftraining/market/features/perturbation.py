@@ -3,7 +3,7 @@
 Legend: T sessions, S symbols, N rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,7 @@ SHARED = (
 )
 PRICES, VOLUMES = 1000.0, 10.0  # what a scale-free feature does not see
 ROUNDING = 1e-5
+ALIKE = 1e-3  # marks, as a share of the largest of a feature's mean and standard deviation
 
 
 def faults_of(feature: Feature) -> list[str]:
@@ -63,6 +64,30 @@ def values_of(
     """values_TS of a feature by itself, float64; of some symbols, beside the market of all."""
     rows = Rows(bars, part or slice(0, len(bars.symbols_S)), market_of(bars) if market_T is None else market_T)
     return _placed(feature.make(rows), rows)
+
+
+def mark_of(feature: Feature) -> list[float]:
+    """A few numbers that tell what a feature makes of the proof's bars from what another one would.
+
+    The share of its values that is finite, their mean, their standard deviation, and three sums of the values with
+    random factors, as large as one value that stands out.
+    """
+    rng = np.random.default_rng(20240229)
+    values_TS = values_of(feature, random_bars(rng))
+    known_TS = np.isfinite(values_TS)
+    known_N, factors_KN = values_TS[known_TS], rng.normal(size=(3, *known_TS.shape))[:, known_TS]
+    with np.errstate(all="ignore"):
+        found = [known_TS.mean(), known_N.mean(), known_N.std(), *(factors_KN @ (known_N - known_N.mean()))]
+    marks: list[float] = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0).tolist()
+    return marks
+
+
+def is_marked_alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two marks are of the same feature: alike but for what rounding, on another machine, may change."""
+    if len(one) != len(other) or one[0] != other[0]:
+        return False
+    scale = max(abs(one[1]), one[2])
+    return bool(np.allclose(one[1:], other[1:], rtol=0.0, atol=ALIKE * scale))
 
 
 def keeps_what_it_made(plain_TS: np.ndarray, later_TS: np.ndarray, all_TS: np.ndarray) -> np.ndarray:
