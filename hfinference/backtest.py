@@ -283,6 +283,7 @@ def asked_of(model: TrainedModel, config: ExperimentConfig, bars: Bars, whole: B
         further=_further(model, (str(bars.sessions_T[0]), str(bars.sessions_T[-1]))),
         test_first=first_test_day(model),
         in_sample=in_sample,
+        columns=model.columns,
     )
 
 

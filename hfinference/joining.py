@@ -42,7 +42,7 @@ WEIGHTS = {
     RIDGE: "by ridge regression of the validation days' outcomes on the members' medians, not negative, of sum 1",
 }
 VALID_IN_SAMPLE = "in sample: the weights were fitted to these days"  # the verdict on them
-LEAST_SPREAD = 1e-9  # of medians, in the unit of the labels; below it is what rounding leaves of equal ones
+LEAST_SPREAD = 1e-3  # of a member's medians, as a share of the largest: with less it would decide alone
 KIND = "ensembles"
 
 
@@ -85,6 +85,7 @@ def join(
             "ensemble.members": [_identity(m).get("id", str(m.folder)) for m in models],
         },
         periods={name: period.window for name, period in common.periods.items()},
+        columns=ensemble.columns,
     )
     with judged_folder(asked, Path(outputs), argv) as found:
         members = [
@@ -257,11 +258,14 @@ def weights_of(weighting: str, common: "_Common", forecasts: Sequence[Forecast],
     h = forecasts[0].horizons.index(horizon or max(forecasts[0].horizons))  # the traded one
     median_MTS = _medians(valid, forecasts, h)
     if weighting == SPREAD:
+        if not np.isfinite(median_MTS).any():
+            raise UserError(f"--weights {SPREAD}: there is no validation day on which all members forecast a stock")
         spreads = np.nanstd(median_MTS, axis=(1, 2)).tolist()
-        if still := [common.models[m].folder for m, spread in enumerate(spreads) if not spread > LEAST_SPREAD]:
+        if still := [m for m, spread in enumerate(spreads) if not spread > LEAST_SPREAD * max(spreads)]:
             raise UserError(
-                f"--weights {SPREAD}: {still[0]} forecasts the same for every stock and validation day, so that it has "
-                "no spread: use another weighting, or leave it out"
+                f"--weights {SPREAD}: {common.models[still[0]].folder} forecasts all but the same for every stock and "
+                f"validation day (spread {spreads[still[0]]:.2g}, where another has {max(spreads):.2g}), and would "
+                "decide alone: leave it out, or use another weighting"
             )
         return _shares([1.0 / spread for spread in spreads])
     outcome_TS = valid.scored_labels_TSH[:, :, h]

@@ -46,6 +46,7 @@ class Asked:
     further: what beside the config makes it another trial, see signature_of. test_first: the day, ISO, from which on
     days are test days of what it is made of; None: there are none. in_sample: a sentence where the model was trained
     on these days. periods: valid, and perhaps test, with their first and last day, where they are judged apart.
+    columns: the features that the forecasts are made of.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Asked:
     test_first: str | None = None
     in_sample: str = ""
     periods: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    columns: Sequence[str] = ()
 
     @property
     def windows(self) -> dict[str, tuple[str, str]]:
@@ -219,8 +221,8 @@ def _facts(
     }
     seed, threads = asked.config.seed, torch.get_num_threads()
     facts = manifest(signature=signature, seed=seed, threads=threads, data=data, argv=argv)
-    facts["versions"] |= packages_of(asked.config.features.columns)
-    facts["marks"] = marks_of(asked.config.features.columns)
+    facts["versions"] |= packages_of(asked.columns)
+    facts["marks"] = marks_of(asked.columns)
     facts["id"] = own_id
     return facts | {"made_of": [dict(source) for source in asked.made_of], "ledger": str(ledger)}, delta
 

@@ -70,9 +70,10 @@ def fold_rows(bars: Bars, name: str) -> list[slice]:
 
 
 def by_spread(parts: list[tuple[Forecast, float]], folds: list[slice]) -> tuple[Forecast, float]:
-    """Quantiles averaged with weights of 1 / the spread of a member's medians at 5 sessions, as --weights spread.
+    """Quantiles averaged with weights of 1 / the spread of a member's medians at 5 sessions.
 
-    Of the fold's days until the day itself: no day is weighed by a later one.
+    That of the fold's days until the day itself, so that no day is weighed by a later one; `--weights spread` of the
+    product has one weight a member, of the validation days, which are not kept here.
     """
     quantiles_M = [forecast.quantiles_TSHQ for forecast, _ in parts]
     h, weights_M = parts[0][0].horizons.index(5), []

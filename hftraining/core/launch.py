@@ -69,6 +69,6 @@ def ray_cluster() -> str | None:
         raise ConfigError(f"{said} is no address: {RAY_HELP}")
     try:
         socket.create_connection((found[1].strip("[]"), int(found[2])), _ANSWER_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: of a name that no name server could know
         raise ConfigError(f"{said}: nobody answers there ({in_a_line(str(error), 100)}): {RAY_HELP}") from None
     return address

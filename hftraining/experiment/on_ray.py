@@ -118,13 +118,15 @@ def _cluster(ray: Any, size: int) -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
-    own = {} if ray_cluster() else {"num_cpus": max(size, os.cpu_count() or 1)}
+    # Ray takes a cluster that `ray start` began on this machine unless it is told `local`.
+    own = {} if ray_cluster() else {"address": "local", "num_cpus": max(size, os.cpu_count() or 1)}
     try:
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}, **own, **_LOCAL)
-    except (OSError, RuntimeError, ValueError) as error:  # `auto` without a cluster, one that no longer answers
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # no such cluster, or no token for it
         raise CrewBroken(Interrupted(f"Ray: {in_a_line(str(error), 200)}")) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # Ray's own handler would end this process before it saves
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own handler would end this process before it saves
     try:
         yield
     finally:

@@ -47,6 +47,7 @@ Symbol = Annotated[str, Field(strict=True, min_length=1, max_length=100), AfterV
 Hex = Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{1,64}$")]
 Sha256 = Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{64}$")]
 Day = Annotated[str, Field(strict=True, max_length=10), AfterValidator(iso_day)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=0, le=MOST_COUNT)]
 
 
@@ -115,7 +116,7 @@ class _Manifest(_Part):
     cpu: _Cpu | None = None
     numerics: dict[Word, Word | Count | None] | None = None
     versions: dict[Word, Word | None] | None = None
-    marks: dict[Word, Annotated[list[float], Field(max_length=MOST_MARKS)]] | None = None
+    marks: dict[Word, Annotated[list[Finite], Field(max_length=MOST_MARKS)]] | None = None
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -103,6 +103,13 @@ def test_what_is_no_address_of_ray_is_refused(address, monkeypatch):
         ray_cluster()
 
 
+@pytest.mark.parametrize("host", ["a..b", ".", "x" * 64, "no-such-host.invalid"])
+def test_a_host_of_ray_that_nobody_knows_is_refused(host, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", f"{host}:6379")
+    with pytest.raises(ConfigError, match="nobody answers there"):
+        ray_cluster()
+
+
 def test_a_ray_client_is_refused(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
     with pytest.raises(ConfigError, match="a Ray client cannot lead a training"):

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from hfinference import average_predictions, load_model
+from hfinference.joining import join
 from hftraining.core.errors import ConfigError
 from hftraining.core.files import sha256
+from hftraining.core.untrusted import Untrusted
 from hftraining.experiment.config import load_config
 from hftraining.experiment.ground import lay
 from hftraining.experiment.proof import prove
@@ -24,6 +26,7 @@ from hftraining.market.prices import load_bars
 from hftraining.model.base import Forecaster
 from hftraining.model.folder import ModelFolderError
 from hftraining.runs.folder import read_run
+from hftraining.runs.manifest import read_facts
 from tests import looks_ahead, their_features
 from tests.bars_of import make_bars
 from tests.compose import compose_config
@@ -140,13 +143,35 @@ def test_a_feature_that_is_another_each_time_it_is_made_is_named(installed, monk
     assert len(lines) == 1 and lines[0].startswith("feature remembered keeps what it has made: from ")
 
 
+def marks_of(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())["marks"]
+
+
+def change_marks(folder: Path, change) -> None:
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(facts | {"marks": change(facts["marks"])}))
+
+
+@pytest.mark.parametrize(
+    "mark", [["0.5"], [True], [None], [[0.5]], ["nan"], [10**400], [0.5] * 101, "0.5", {"0": 0.5}, {"x\n": [0.5]}]
+)
+def test_marks_that_are_no_numbers_are_refused_in_one_line(tmp_path, mark):
+    (tmp_path / "run.json").write_text(json.dumps({"marks": mark if isinstance(mark, dict) else {"feature": mark}}))
+    with pytest.raises(Untrusted, match=r"run\.json is damaged \(") as refused:
+        read_facts(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.slow
 def test_a_run_names_the_package_of_its_features_and_a_replay_says_that_another_version_is_there(
     folder, tmp_path, monkeypatch, caplog
 ):
     (package := tmp_path / "package").mkdir()
     with their_features.installed(package, monkeypatch):
-        made = Path(run(folder, tmp_path / "out", "features.columns=[return_1d,over_its_week_rank]")["folder"])
+        asked = ((), ("features.columns=[return_1d,over_its_week_rank]",))
+        plain, made = (Path(run(folder, tmp_path / "out", *words)["folder"]) for words in asked)
+        both = join([plain, made], outputs=tmp_path / "out").folder
+        assert marks_of(both) == marks_of(made) != marks_of(plain) == {}
         assert json.loads((made / "run.json").read_text())["versions"]["their-features"] == "1.2"
         assert replay(made, tmp_path / "same", say=lambda line: None).bits.equal
     with their_features.installed(package, monkeypatch, version="1.3"):
@@ -160,14 +185,23 @@ def test_a_run_names_the_package_of_its_features_and_a_replay_says_that_another_
             ConfigError, match=r"another version of their package \(their-features 1.3 here, 1.2 then\)"
         ):
             trained(config)
+    assert [cause.text for cause in causes] == ["their-features 1.2 then, 1.3 now"]
+    assert "another version of their package (their-features 1.3 here, 1.2 then): its forecasts may" in caplog.text
     edited = their_features.PACKAGE.replace("mean(rows.close_SN, 5)", "mean(rows.close_SN, 4)")
     with their_features.installed(package, monkeypatch, code=edited):  # under the same version
         said = "another version of their package (over_its_week has other values here than then)"
         with pytest.raises(ConfigError, match=re.escape(said)):
             trained(config)
         assert known_causes(read_run(made), config)[0].text == "over_its_week has other values here than then"
-    assert [cause.text for cause in causes] == ["their-features 1.2 then, 1.3 now"]
-    assert "another version of their package (their-features 1.3 here, 1.2 then): its forecasts may" in caplog.text
+        for model in (made, both):  # one of its members has learned from the feature
+            caplog.clear()
+            with caplog.at_level("WARNING", "hftraining"):
+                load_model(model)
+            assert said in caplog.text
+        change_marks(both, lambda marks: {"another": marks["over_its_week"]})
+        caplog.clear()
+        load_model(both)  # without a mark of its features, as a run from before there were marks
+        assert "has other values" not in caplog.text
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(package)])
     with pytest.raises(ConfigError, match="over_its_week_rank is no feature"):
         load_config(made / "config.yaml")

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from hftraining.core.errors import ConfigError, Interrupted
+from hftraining.experiment import on_ray
 from hftraining.experiment.config import load_config
 from hftraining.experiment.ground import use_machine
 from hftraining.experiment.replay import replay
 from hftraining.experiment.run import run_experiment
 from hftraining.reports.console import Console
 from hftraining.training.checkpoint import Checkpoints
+from hftraining.training.parallel import CrewBroken
 from tests.commands import ROOT, TRAIN, ended, start, start_train, train_here, wait_for
 from tests.compose import compose_config
 from tests.experiment.test_endings_of_processes import descendants, gone
@@ -86,6 +88,27 @@ def test_ray_is_named_where_it_is_missing_and_nothing_is_left_behind(folder, tmp
     with pytest.raises(ConfigError, match=r"training\.engine=ray needs the extra `ray`: pip install -e '\.\[ray\]'"):
         run(folder, tmp_path, *SHARED, "training.engine=ray")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_of_ray_that_cannot_be_is_said_before_anything_is_written(folder, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
+    with pytest.raises(ConfigError, match="RAY_ADDRESS=nonsense in the environment is no address"):
+        run(folder, tmp_path, *SHARED, "training.engine=ray")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_of_ray_that_is_not_there_ends_in_one_line(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    for name, value in {"RAY_ADDRESS": "auto", "RAY_TMPDIR": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}.items():
+        monkeypatch.setenv(name, value)
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(CrewBroken, match="Ray: Could not find any running Ray instance") as broken,
+        on_ray._cluster(ray, 2),
+    ):
+        pass
+    assert isinstance(broken.value.end, Interrupted) and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_with_more_processes_than_windows_leaves_nothing_behind(folder, tmp_path):

@@ -202,23 +202,25 @@ def test_weights_by_spread_let_every_member_move_the_mean_alike(runs, place, bar
 
 
 @pytest.mark.parametrize(
-    ("weighting", "said"),
+    ("weighting", "second", "said"),
     [
-        ("spread", "runs/still forecasts the same for every stock and validation day"),
-        ("validation", "the losses on the validation days, 0.3, 0, are not all positive"),
-        ("ridge", "no member's median goes with the outcomes"),
+        ("spread", 0.3, "runs/second forecasts all but the same for every stock and validation day"),
+        ("spread", 0.3 + 1e-5 * np.arange(4), "runs/second forecasts all but the same .* would decide alone"),
+        ("spread", np.nan, "there is no validation day on which all members forecast a stock"),
+        ("validation", 0.3, "the losses on the validation days, 0.3, 0, are not all positive"),
+        ("ridge", 0.3, "no member's median goes with the outcomes"),
     ],
 )
-def test_members_that_give_no_weights_are_refused(weighting, said):
+def test_members_that_give_no_weights_are_refused(weighting, second, said):
     rng = np.random.default_rng(4)
     outcome_TSH = rng.normal(size=(50, 4, 1))
-    medians = -outcome_TSH, np.full((50, 4, 1), 0.3)
+    medians = -outcome_TSH, np.broadcast_to(np.reshape(second, (-1, 1)), outcome_TSH.shape)
     members = [Forecast(m[..., None], np.zeros((50, 4)), (5,), (0.5,), "zscore") for m in medians]
     losses = iter((0.3, 0.0))
     valid = SimpleNamespace(
         span_TSH=np.ones((50, 4, 1)), scored_labels_TSH=outcome_TSH - 1.0, forecast_loss=lambda _: next(losses)
     )
-    models = [SimpleNamespace(folder=Path("runs") / name) for name in ("moving", "still")]
+    models = [SimpleNamespace(folder=Path("runs") / name) for name in ("first", "second")]
     with pytest.raises(UserError, match=said):
         weights_of(weighting, SimpleNamespace(periods={"valid": valid}, models=models), members, 0)
 

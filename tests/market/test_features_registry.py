@@ -190,6 +190,14 @@ def test_the_mark_of_a_feature_is_that_of_no_other_one_and_forgives_rounding():
         assert is_marked_alike(mark, mark_of(rounded)) and not is_marked_alike(mark, mark_of(once)), name
 
 
+def test_a_small_change_of_a_feature_with_a_large_mean_is_seen_and_warnings_are_not_printed():
+    with np.errstate(all="raise"):
+        one, other = (mark_of(declared(lambda rows, k=k: 1.0 + k * np.log(rows.close_SN - 50.0))) for k in (1e-4, 9e-5))
+        huge = mark_of(declared(lambda rows: rows.close_SN * 1e306))
+    assert is_marked_alike(one, one) and not is_marked_alike(one, other)
+    assert is_marked_alike(huge, huge) and not is_marked_alike(huge, [-number for number in huge])
+
+
 def _with_one_more(values_SN: np.ndarray) -> np.ndarray:
     """One value is higher by a tenth of their standard deviation."""
     s, n = np.argwhere(np.isfinite(values_SN))[-1]

@@ -1,6 +1,6 @@
 """Every feature by name: those of this package, and those of installed packages once they are proved."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -31,13 +31,15 @@ def packages_of(columns: Sequence[str]) -> dict[str, str]:
     return {point.dist.name: point.dist.version for point in points if point.dist}
 
 
-def marks_of(columns: Sequence[str]) -> dict[str, list[float]]:
+def marks_of(columns: Sequence[str], among: Container[str] | None = None) -> dict[str, list[float]]:
     """A few numbers for each feature of an installed package among some columns, or whose rank is: see mark_of.
 
-    They tell features apart whose code has changed under one version, as that of an editable package does.
+    They tell features apart whose code has changed under one version, as that of an editable package does. among: of
+    these features alone, and no other one is loaded.
     """
     names = dict.fromkeys(base_of(name) for name in columns)
-    return {name: mark_of(find(name)) for name in names if name not in REGISTRY}
+    asked = [name for name in names if name not in REGISTRY and (among is None or name in among)]
+    return {name: mark_of(find(name)) for name in asked}
 
 
 def other_packages(columns: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
@@ -51,7 +53,7 @@ def other_packages(columns: Sequence[str], facts: Mapping[str, Any]) -> list[str
 def other_marks(columns: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
     """Which features of installed packages make other values than when a run.json was written, in words."""
     known = facts.get("marks") or {}
-    found = [(name, mark) for name, mark in marks_of(columns).items() if name in known]
+    found = marks_of(columns, among=known).items()
     return [f"{name} has other values here than then" for name, mark in found if not is_marked_alike(mark, known[name])]
 
 

@@ -21,7 +21,7 @@ SHARED = (
 )
 PRICES, VOLUMES = 1000.0, 10.0  # what a scale-free feature does not see
 ROUNDING = 1e-5
-ALIKE = 1e-3  # marks, as a share of the largest of a feature's mean and standard deviation
+ALIKE, LEAST_SPREAD = 1e-3, 1e-6  # marks: as a share of the standard deviation; that as a share of the mean
 
 
 def faults_of(feature: Feature) -> list[str]:
@@ -73,10 +73,10 @@ def mark_of(feature: Feature) -> list[float]:
     random factors, as large as one value that stands out.
     """
     rng = np.random.default_rng(20240229)
-    values_TS = values_of(feature, random_bars(rng))
-    known_TS = np.isfinite(values_TS)
-    known_N, factors_KN = values_TS[known_TS], rng.normal(size=(3, *known_TS.shape))[:, known_TS]
     with np.errstate(all="ignore"):
+        values_TS = values_of(feature, random_bars(rng))
+        known_TS = np.isfinite(values_TS)
+        known_N, factors_KN = values_TS[known_TS], rng.normal(size=(3, *known_TS.shape))[:, known_TS]
         found = [known_TS.mean(), known_N.mean(), known_N.std(), *(factors_KN @ (known_N - known_N.mean()))]
     marks: list[float] = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0).tolist()
     return marks
@@ -86,8 +86,10 @@ def is_marked_alike(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two marks are of the same feature: alike but for what rounding, on another machine, may change."""
     if len(one) != len(other) or one[0] != other[0]:
         return False
-    scale = max(abs(one[1]), one[2])
-    return bool(np.allclose(one[1:], other[1:], rtol=0.0, atol=ALIKE * scale))
+    mean, spread = abs(one[1]), max(one[2], LEAST_SPREAD * abs(one[1]))  # less than that is rounding of the mean
+    with np.errstate(over="ignore"):
+        apart_K = np.abs(np.subtract(one[1:], other[1:]))
+    return bool((apart_K <= ALIKE * np.array([max(mean, spread), *[spread] * (len(one) - 2)])).all())
 
 
 def keeps_what_it_made(plain_TS: np.ndarray, later_TS: np.ndarray, all_TS: np.ndarray) -> np.ndarray:
