@@ -265,7 +265,7 @@ def test_runs_that_do_not_fit_are_refused_before_anything_is_written(runs, folde
     shutil.copytree(runs[0], copy)
     assert "has the very model of" in refused([runs[0], copy], outputs=tmp_path)
     shutil.rmtree(copy.parent)
-    assert "is none of equal, validation, ridge" in refused(runs, "best", outputs=tmp_path)
+    assert "is none of equal, spread, validation, ridge" in refused(runs, "best", outputs=tmp_path)
     assert "does not exist" in refused([tmp_path / "none"], outputs=tmp_path)
     assert "give their folders" in refused([], outputs=tmp_path)
     half = tmp_path / "half"
