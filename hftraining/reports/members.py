@@ -67,8 +67,7 @@ def sentences(found: EnsembleResult, cpu_seconds: Mapping[str, float]) -> list[s
         lines.append(f"Training them took {number(spent, Unit.COUNT)} s of processor time, all together.")
     if found.in_sample:
         lines.append(
-            "These weights were fitted to the outcomes of the validation days: figures on these are in sample, and too "
-            "good."
+            "These weights were fitted to the validation days: figures on these are in sample, and may be too good."
         )
     return lines
 

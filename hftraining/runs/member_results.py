@@ -48,8 +48,7 @@ class Correlations:
 class EnsembleResult:
     """An ensemble: how its weights were found, its members, and how alike they are, by period.
 
-    in_sample: whether the weights were fitted to the outcomes of the validation days, so that figures on these are too
-    good.
+    in_sample: whether the weights were fitted to the validation days, so that figures on these may be too good.
     """
 
     weighting: Text

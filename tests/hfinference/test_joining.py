@@ -300,7 +300,7 @@ def test_the_command_prints_its_table_and_one_object(runs, place, capsys):
     out = capsys.readouterr().out
     found = json.loads(out.splitlines()[-1])
     assert code == 0 and Path(found["folder"]).is_dir()
-    assert "members, on the validation days" in out and "fitted to the outcomes of the validation days" in out
+    assert "members, on the validation days" in out and "These weights were fitted to the validation days" in out
     assert read_run(Path(found["folder"])).judged == "an ensemble"
     assert main(["ensemble", str(place / "nowhere")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
