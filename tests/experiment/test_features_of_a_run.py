@@ -30,7 +30,7 @@ from hftraining.runs.manifest import read_facts
 from tests import looks_ahead, their_features
 from tests.bars_of import make_bars
 from tests.compose import compose_config
-from tests.runs_of import QUICK, run, trained, tuned_config
+from tests.runs_of import QUICK, run, trained, tune, tuned_config
 
 SMALL = ["stocks=sample5", *(text for text in QUICK if text != "stocks=folder"), "features=wide"]
 
@@ -198,6 +198,9 @@ def test_a_run_names_the_package_of_its_features_and_a_replay_says_that_another_
             with caplog.at_level("WARNING", "hftraining"):
                 load_model(model)
             assert said in caplog.text
+        learned = "the base model learned from features of other versions of their package: over_its_week has other"
+        tuned = tune(made, tmp_path / "tuned", "training.methods=[full]")
+        assert any(warning.startswith(learned) for warning in tuned["warnings"])
         change_marks(both, lambda marks: {"another": marks["over_its_week"]})
         caplog.clear()
         load_model(both)  # without a mark of its features, as a run from before there were marks

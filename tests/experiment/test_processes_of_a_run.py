@@ -4,7 +4,9 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -109,6 +111,20 @@ def test_a_cluster_of_ray_that_is_not_there_ends_in_one_line(tmp_path, monkeypat
     ):
         pass
     assert isinstance(broken.value.end, Interrupted) and signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+def test_a_cluster_of_ray_that_asks_for_a_token_which_is_not_here_ends_in_one_line(tmp_path):
+    """In a process of its own: Ray reads once how it is to be authenticated."""
+    pytest.importorskip("ray")
+    code = "import ray; from hftraining.experiment import on_ray\nwith on_ray._cluster(ray, 2): pass"
+    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        cluster = f"127.0.0.1:{listener.getsockname()[1]}"
+        given |= {"RAY_ADDRESS": cluster, "RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], env=given, text=True, capture_output=True, timeout=120)
+    last = done.stderr.splitlines()[-1]
+    assert "CrewBroken: Ray: Token authentication is enabled but no authentication token was found" in last
 
 
 def test_a_run_with_more_processes_than_windows_leaves_nothing_behind(folder, tmp_path):
