@@ -42,6 +42,35 @@ def counting(rows):
     called.append(1)
     return rows.return_SN + len(called)
 
+def is_long(rows):
+    return rows.close_SN.shape[1] > 450
+
+def spoils(rows):
+    out_SN = rows.return_SN.copy()
+    if is_long(rows):
+        rows.volatility_SN[:] *= 2.0
+        rows.once(lag_of_volatility)[:] = 7.0
+        rows.market_T[:] = 7.0
+    return out_SN
+
+def lag_of_volatility(rows):
+    return lag(rows.volatility_SN, 1)
+
+def lost(rows):
+    return [][0] if is_long(rows) else rows.return_SN
+
+def narrow(rows):
+    return rows.return_SN[:, 1:] if is_long(rows) else rows.return_SN
+
+def one_number(rows):
+    return 0.5 if is_long(rows) else rows.return_SN
+
+def complex_numbers(rows):
+    return rows.return_SN.astype(complex)
+
+def leaves(rows):
+    raise SystemExit(0)
+
 def cleaned(rows):
     rows.return_SN[np.isnan(rows.return_SN)] = 0.0
     return rows.return_SN
@@ -51,14 +80,24 @@ after_years = Feature("after_years", after_years, ("close",), 1, True, "Return, 
 remembered = Feature("remembered", remembered, ("close",), 450, False, "The close of tomorrow, once it was seen.")
 counting = Feature("counting", counting, ("close",), 450, False, "Return and the number of calls.")
 cleaned = Feature("cleaned", cleaned, ("close",), 1, True, "Return, 0 where unknown.")
+spoils = Feature("spoils", spoils, ("close",), 1, True, "Return; it doubles the volatility of others.")
+lost = Feature("lost", lost, ("close",), 1, True, "Return, and an error for long series.")
+narrow = Feature("narrow", narrow, ("close",), 1, True, "Return, of long series without the first row.")
+one_number = Feature("one_number", one_number, ("close",), 1, True, "Return, and one number for long series.")
+complex_numbers = Feature("complex_numbers", complex_numbers, ("close",), 1, True, "Return, as a complex number.")
+leaves = Feature("leaves", leaves, ("close",), 1, True, "Nothing: it ends the process.")
 over_its_week = Feature("over_its_week", week, ("close",), 4, True, "Close over its mean of 5 rows.")
 tomorrow = Feature("tomorrow", tomorrow, ("close",), 1, True, "The return of tomorrow.")
 ahead = Feature("ahead", ahead, ("close",), 1, True, "The close of tomorrow.")
 """
 SOUND_ON_FEW_BARS = ("in_long_series", "after_years")
-OTHERS = ("over_its_week", "tomorrow", "ahead", "remembered", "counting", "cleaned", "missing")
+SOUND = ("over_its_week", "spoils")
+OTHERS = (
+    *("tomorrow", "ahead", "remembered", "counting", "cleaned", "missing"),
+    *("lost", "narrow", "one_number", "complex_numbers", "leaves"),
+)
 ENTRIES = "[hftraining.features]\n" + "".join(
-    f"{name} = their_features:{name}\n" for name in (*SOUND_ON_FEW_BARS, *OTHERS)
+    f"{name} = their_features:{name}\n" for name in (*SOUND, *SOUND_ON_FEW_BARS, *OTHERS)
 )
 
 

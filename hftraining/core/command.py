@@ -33,6 +33,12 @@ class Parser(argparse.ArgumentParser):
         print(f"error: {in_a_line(message)}", file=sys.stderr)
         sys.exit(EXIT_USER)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse. An empty argument, of a variable that is not set, would be taken for the working directory."""
+        if "" in (sys.argv[1:] if args is None else args):
+            self.error("an argument is empty: is a variable of the shell not set?")
+        return super().parse_known_args(args, namespace)
+
 
 class Commands:
     """The commands of `python -m PACKAGE COMMAND`: each takes --json, whose one object is the last line printed."""

@@ -263,12 +263,17 @@ def _schema() -> DictConfig:
 
 
 def _check_texts_and_lists(config: Any, prefix: str = "") -> None:
-    """Refuse a list within a typed list, which OmegaConf lets pass, and text that no file can hold."""
+    """Refuse a list within a typed list, which OmegaConf lets pass, empty text, and text that no file can hold.
+
+    Empty text is a variable of the shell that is not set: it would pass for a field that was left out.
+    """
     types = typing.get_type_hints(type(config))
     for entry in dataclasses.fields(config):
         name, value = f"{prefix}{entry.name}", getattr(config, entry.name)
         if dataclasses.is_dataclass(value):
             _check_texts_and_lists(value, f"{name}.")
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"{name}= is empty: give a value, or leave it out")
         items = value if isinstance(value, list) else [value]
         wanted = typing.get_args(types[entry.name])[:1] if isinstance(value, list) else ()
         for item in items:

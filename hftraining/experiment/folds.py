@@ -113,6 +113,11 @@ def folds_of(ground: Ground) -> list[Fold]:
     return folds_along(ground.config, ground.splits, ground.universe.sessions_T, periods)
 
 
+def how_many(folds: Sequence[Fold]) -> str:
+    """Their number and the most sessions that one has, in words: the last of a period may have more than `every`."""
+    return f"{len(folds)} folds of up to {max(fold.rows.stop - fold.rows.start for fold in folds)} sessions"
+
+
 def fold_config(config: ExperimentConfig, fold: Fold, sessions_T: np.ndarray, relative: str) -> ExperimentConfig:
     """The config of a fold's own run: the inner days are its validation days, the fold's its test days.
 

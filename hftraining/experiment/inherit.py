@@ -19,7 +19,7 @@ from hftraining.runs.code_version import source_digest
 from hftraining.runs.folder import read_config_diff
 from hftraining.runs.identity import cannot_change_a_number, config_delta, signature
 from hftraining.runs.record import read_manifest
-from hftraining.training.config import WalkForwardConfig
+from hftraining.training.config import TrainingConfig, WalkForwardConfig
 
 OWN = ("name", "output_dir", "resume", "init_from", "evidence.ledger")  # fields that are not inherited
 SYMBOLS_IN_A_NAME = 3
@@ -38,16 +38,26 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
     values["walk_forward"] = dataclasses.asdict(WalkForwardConfig())  # of the base: how its model came about
     theirs = {name: values["training"][name] for name in ("batch_size", "symbols_per_window")}
     values["training"] |= composed(config_name="training/finetune")["training"]
-    if values["model"]["cross_asset"]:  # windows of one stock, as for a specialist, would teach it to look at nobody
-        values["training"] |= theirs
     values["stocks"] |= {"refresh": False, "name": "finetune"}
     wanted, defaults = flatten(asked), flatten(dataclasses.asdict(typed_config({})))
     keys = [text.lstrip("+~").split("=")[0] for text in overrides]
-    for name, value in wanted.items():
+
+    def is_asked(name: str) -> bool:
         typed = any(name == key or name.startswith(f"{key}.") for key in keys)
-        if name in OWN or typed or (value != defaults[name] and not name.endswith(".name")):
-            *groups, field = name.split(".")
-            functools.reduce(operator.getitem, groups, values)[field] = value
+        return name in OWN or typed or (wanted[name] != defaults[name] and not name.endswith(".name"))
+
+    for name in filter(is_asked, wanted):
+        *groups, field = name.split(".")
+        functools.reduce(operator.getitem, groups, values)[field] = wanted[name]
+    training, unread = values["training"], TrainingConfig()
+    if values["model"]["cross_asset"] or values["objective"]["loss"] == "ic":
+        # Windows of one stock, as for a specialist, would teach it to look at nobody, and have no order of the day.
+        training |= {name: value for name, value in theirs.items() if not is_asked(f"training.{name}")}
+    # What belongs to a choice of the base's is not inherited where the user has made another one.
+    if training["schedule"] != "wsd" and not is_asked("training.decay_share"):
+        training["decay_share"] = unread.decay_share
+    if training["processes"] == 1 and not is_asked("training.engine"):
+        training["engine"] = unread.engine
     for name in ("valid", "test"):
         values["stocks"][f"{name}_start"] = values["stocks"][f"{name}_start"] or base.forecaster.days[name][0]
     known = base.forecaster.symbols

@@ -24,6 +24,7 @@ from hftraining.experiment.folds import (
     fold_ground,
     folds_of,
     forecast_of,
+    how_many,
     read_forecast,
     stitched,
     until_the_end,
@@ -56,7 +57,7 @@ def walk(ground: Ground, record: RunRecord, row: LedgerRow, opening: tuple[str, 
     """
     config, folds = ground.config, folds_of(ground)
     console = Console(config.most_steps, 0, config.profit_tracker.report_every)
-    for line in (*opening, f"  walk-forward: {len(folds)} folds of up to {config.walk_forward.every} sessions"):
+    for line in (*opening, f"  walk-forward: {how_many(folds)}"):
         console.say(line)
 
     def say(fold: Fold) -> None:

@@ -20,7 +20,7 @@ def search_of(composed: DictConfig) -> SearchConfig:
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(explain(error)) from error
     assert isinstance(search, SearchConfig)
-    remember(search.storage)
+    remember(search.storage or "")
     return search
 
 

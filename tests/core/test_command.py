@@ -49,5 +49,13 @@ def test_an_expected_ending_prints_one_line_and_gives_its_exit_code(capsys, end,
     assert capsys.readouterr().err == line + "\n"
 
 
+@pytest.mark.parametrize("words", [[""], ["report", ""], ["--last", "", "report"]])
+def test_an_empty_argument_which_would_be_taken_for_the_working_directory_is_refused(capsys, words):
+    with pytest.raises(SystemExit) as stopped:
+        parser().parse_args(words)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: an argument is empty: is a variable of the shell not set?\n"
+
+
 def test_success_gives_its_exit_code():
     assert run_command(lambda arguments: len(arguments), ["a"]) == 1

@@ -1,8 +1,11 @@
 """The config tree, prepare, fit and conclude: hftraining/experiment/, with the real conf/."""
 
 import dataclasses
+import functools
+import itertools
 import json
 import re
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +42,15 @@ def test_the_large_model_and_ten_technology_stocks_compose():
     assert (config.model.hidden_size, config.model.num_layers, config.model.num_heads) == (512, 8, 16)
     assert config.stocks.symbols == "AAPL MSFT GOOGL AMZN META NVDA TSLA AMD NFLX AVGO".split()
     assert config.training.max_steps == 2
+
+
+def texts_of(kind=ExperimentConfig, group=""):
+    """The dotted names of the fields that hold one text, or none."""
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            yield from texts_of(hint, f"{group}{name}.")
+        elif hint in (str, str | None):
+            yield f"{group}{name}"
 
 
 @pytest.mark.slow
@@ -116,6 +128,15 @@ def test_impossible_values_are_refused_in_one_line(override, message):
     with pytest.raises(ConfigError, match=message) as caught:
         compose_config(*override.split(" ") if "'" not in override else [override])
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_text_which_would_pass_for_a_field_that_was_left_out_is_refused_in_every_field():
+    names = list(texts_of())
+    assert {"resume", "init_from", "stocks.snapshot", "stocks.csv.date_format", "name"} < set(names)
+    for name, empty in itertools.product(names, ("", " ")):
+        *groups, field = name.split(".")
+        with pytest.raises(ConfigError, match=field):
+            typed_config(functools.reduce(lambda inner, group: {group: inner}, groups[::-1], {field: empty}))
 
 
 def test_a_key_slipped_in_with_a_plus_is_refused():

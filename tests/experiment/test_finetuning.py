@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -391,6 +392,36 @@ def test_a_base_that_looks_across_its_stocks_is_not_tuned_without_them(base, tmp
     path.write_text(path.read_text().replace("cross_asset: false", "cross_asset: true"))
     with pytest.raises(ConfigError, match=r"it cannot be tuned without 2 of them"):
         tuned_config(copy, tmp_path / "out")
+
+
+def test_what_belongs_to_a_choice_of_the_base_is_not_inherited_where_the_user_makes_another(base, tmp_path):
+    copy = own_copy(base, tmp_path / "copy")
+    rewrite(copy / "config.yaml", schedule="wsd", decay_share=0.5, processes=2, engine="ray", loss="ic")
+    rewrite(copy / "config.yaml", batch_size=6, symbols_per_window=3)
+    # Of another version of the code, whose defaults may have been others: its config is not held against its signature.
+    (copy / "run.json").write_text(re.sub('"digest": "[^"]+"', '"digest": "0"', (copy / "run.json").read_text()))
+
+    def training(*settings):
+        typed = [f"init_from={copy}", f"output_dir={tmp_path}", *settings]
+        return inherit(composed(typed), typed).training
+
+    same, other = training(), training("training.schedule=cosine", "training.processes=1", "objective.loss=pinball")
+    assert (same.schedule, same.decay_share, same.processes, same.engine) == ("wsd", 0.5, 2, "ray")
+    assert (same.batch_size, same.symbols_per_window) == (6, 3), "a correlation over the stocks of a day needs some"
+    assert (other.schedule, other.decay_share, other.processes, other.engine) == ("cosine", 0.2, 1, "local")
+    assert (other.batch_size, other.symbols_per_window) == (8, 1)
+    assert training("training.batch_size=12").batch_size == 12
+    with pytest.raises(ConfigError, match=r"training.decay_share=0.4 belongs to training.schedule=wsd, not constant"):
+        training("training.schedule=constant", "training.decay_share=0.4")
+
+
+def rewrite(path, **values):
+    """Set fields of a config.yaml, wherever they stand in it."""
+    text = path.read_text()
+    for name, value in values.items():
+        text, count = re.subn(f"^( +{name}:).*$", rf"\1 {value}", text, flags=re.MULTILINE)
+        assert count == 1, name
+    path.write_text(text)
 
 
 @pytest.mark.slow

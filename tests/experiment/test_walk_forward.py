@@ -19,7 +19,7 @@ from hftraining.experiment import seams
 from hftraining.experiment import walk_forward as walking
 from hftraining.experiment.config import load_config
 from hftraining.experiment.finetune import run as run_any
-from hftraining.experiment.folds import fold_config, fold_ground, folds_along, read_forecast, until_the_end
+from hftraining.experiment.folds import fold_config, fold_ground, folds_along, how_many, read_forecast, until_the_end
 from hftraining.experiment.ground import lay
 from hftraining.experiment.portfolios import try_portfolios
 from hftraining.experiment.proof import prove_run
@@ -66,6 +66,7 @@ def test_folds_tile_the_validation_days_and_then_the_test_days(every):
     assert [fold.number for fold in folds] == list(range(1, len(folds) + 1))
     lengths = [fold.rows.stop - fold.rows.start for fold in folds]
     assert all(max(every // 2, min(every, PURGE + 1)) <= n < every + max(every // 2, PURGE + 1) for n in lengths)
+    assert how_many(folds) == f"{len(lengths)} folds of up to {sorted(lengths)[-1]} sessions"
 
 
 def test_a_number_on_the_command_line_is_the_length_of_a_fold():

@@ -136,12 +136,36 @@ def test_an_installed_package_adds_features_which_are_loaded_when_they_are_asked
         ("cleaned", "feature cleaned of their-features 1.2 is refused: it changes its inputs: rows.return_SN"),
         ("counting", "feature counting of their-features 1.2 is refused: it looks ahead"),
         ("missing", "feature missing of their-features 1.2 cannot be used: AttributeError"),
+        ("leaves", "feature leaves of their-features 1.2 cannot be used: SystemExit: 0"),
+        ("complex_numbers", "feature complex_numbers of their-features 1.2 is refused: it gives values of complex128"),
     ],
 )
 def test_a_feature_of_a_package_that_looks_ahead_or_cannot_be_loaded_is_refused_by_name(installed, name, said):
     with pytest.raises(FeatureError, match=said) as caught:
         make_features(make_bars(n_sessions=60), [name])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("lost", "cannot be used: IndexError: list index out of range"),
+        ("narrow", "is refused: it gives ndarray where values_SN of the shape of close_SN are wanted"),
+        ("one_number", "is refused: it gives float where values_SN of the shape of close_SN are wanted"),
+    ],
+)
+def test_a_feature_of_a_package_that_fails_on_the_bars_of_a_run_alone_is_refused_by_name(installed, name, said):
+    make_features(make_bars(n_sessions=60), [name])
+    with pytest.raises(FeatureError, match=f"feature {name} of their-features 1.2 {said}"):
+        make_features(make_bars(n_sessions=500), [name, "gap"])
+
+
+def test_what_a_feature_of_a_package_does_to_its_rows_reaches_no_other_feature_and_no_label(installed):
+    bars, ours = make_bars(n_sessions=500), ["momentum_5", "market_return", "volatility_5_63"]
+    plain = make_features(bars, ours)
+    beside = make_features(bars, ["spoils", *ours, "spoils_rank"])
+    np.testing.assert_array_equal(beside.values_TSF[:, :, 1:4], plain.values_TSF)
+    np.testing.assert_array_equal(beside.volatility_TS, plain.volatility_TS)
 
 
 def test_the_page_about_features_has_a_row_for_each_and_the_size_of_each_set():

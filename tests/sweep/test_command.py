@@ -151,11 +151,12 @@ def test_no_secret_reaches_a_file_of_a_sweep(swept):
             (("search.first=[{training.learning_rate:5.0}]",), "lies outside"),
             (("search.sampler=grid",), "is not a choice or a range"),
             (("search.storage=nonsense://x",), "search.storage=nonsense://x"),
+            (("search.storage=",), "search.storage= is empty: give a URL, or leave it out for a journal file"),
             (("hydra.sweeper.n_trials=0",), "search.n_trials=0 must be at least 1"),
             (("search.samplr=gp",), "did you mean search.sampler?"),
             (("search.constraints={profit/costs: '<= 2000'}",), "+search.constraints="),
         ],
-        quick=(2, 4, 11),
+        quick=(2, 4, 12),
     ),
 )
 def test_a_sweep_that_cannot_run_ends_in_one_line_and_writes_nothing(tmp_path, overrides, part):

@@ -1,14 +1,18 @@
 """Every feature by name: those of this package, and those of installed packages once they are proved."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from hftraining.core.errors import in_a_line
 from hftraining.market.features import alpha158, alpha158_changes, basic, wide
 from hftraining.market.features.names import FeatureError, base_of, foreign, refuse_unknown
 from hftraining.market.features.perturbation import faults_of, is_marked_alike, mark_of
-from hftraining.market.features.registry import REGISTRY, Feature
+from hftraining.market.features.registry import REGISTRY, Feature, fault_of
+from hftraining.market.features.rows import Rows
 
 SETS = (basic, wide, alpha158, alpha158_changes)  # the files that register our features
 
@@ -57,18 +61,44 @@ def other_marks(columns: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
     return [f"{name} has other values here than then" for name, mark in found if not is_marked_alike(mark, known[name])]
 
 
+def made(name: str, rows: Rows) -> np.ndarray:
+    """values_SN of the feature of this name.
+
+    One of an installed package has rows of its own: what it does to them reaches no other feature. Raises FeatureError
+    where it fails, or gives something else than numbers for these rows, whatever it did in its proof.
+    """
+    feature = find(name)
+    if name in REGISTRY:
+        return feature.make(rows)
+    with _by_name(name):
+        values_SN = feature.make(rows.anew())
+    if fault := fault_of(values_SN, rows):
+        raise FeatureError(f"{_called(name)} is refused: {fault}")
+    return values_SN
+
+
 @cache
 def _proved(name: str) -> Feature:
-    point = foreign()[name]
-    package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-    try:
-        found = point.load()
+    with _by_name(name):
+        found = foreign()[name].load()
         if not isinstance(found, Feature) or found.name != name:
-            raise TypeError(f"{point.value} is no Feature named {name}")
+            raise TypeError(f"{foreign()[name].value} is no Feature named {name}")
         faults = faults_of(found)
-    except Exception as error:  # another package's code may raise anything
-        said = in_a_line(f"{type(error).__name__}: {error}", 300)
-        raise FeatureError(f"feature {name} of {package} cannot be used: {said}") from error
     if faults:
-        raise FeatureError(f"feature {name} of {package} is refused: {'; '.join(faults)}")
+        raise FeatureError(f"{_called(name)} is refused: {'; '.join(faults)}")
     return found
+
+
+def _called(name: str) -> str:
+    point = foreign()[name]
+    return f"feature {name} of {f'{point.dist.name} {point.dist.version}' if point.dist else point.value}"
+
+
+@contextmanager
+def _by_name(name: str) -> Iterator[None]:
+    """Raise what a feature of an installed package raises, which may be anything, as a FeatureError."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # sys.exit would end the command as if it were done
+        said = in_a_line(f"{type(error).__name__}: {error}", 300)
+        raise FeatureError(f"{_called(name)} cannot be used: {said}") from error

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from hftraining.core.bars import ARRAYS, Bars
-from hftraining.market.features.registry import INPUTS, Feature
+from hftraining.market.features.registry import INPUTS, Feature, fault_of
 from hftraining.market.features.rows import VOLATILITY_ROWS, Rows, market_of
 
 SESSIONS, SYMBOLS = 420, 6
@@ -39,8 +39,8 @@ def faults_of(feature: Feature) -> list[str]:
     with np.errstate(all="ignore"):
         before = {name: getattr(whole, name).copy() for name in SHARED}
         made_SN = feature.make(whole)
-        if not isinstance(made_SN, np.ndarray) or made_SN.shape != whole.close_SN.shape:
-            return [f"it gives {type(made_SN).__name__} where values_SN of the shape of close_SN are wanted"]
+        if fault := fault_of(made_SN, whole):
+            return [fault]
         values_TS = _placed(made_SN, whole)
         if changed := [name for name, array in before.items() if not _equal(getattr(whole, name), array)]:
             return [f"it changes its inputs: rows.{changed[0]}, of which the other features are made, too"]

@@ -51,6 +51,13 @@ class Feature:
             raise ValueError(f"feature {self.name}: lookback: {error}") from None
 
 
+def fault_of(made: object, rows: Rows) -> str | None:
+    """What is wrong with what a feature gives, if it is no array of real numbers of the shape of the rows."""
+    if not isinstance(made, np.ndarray) or made.shape != rows.close_SN.shape:
+        return f"it gives {type(made).__name__} where values_SN of the shape of close_SN are wanted"
+    return None if made.dtype.kind in "fiub" else f"it gives values of {made.dtype}, which are no real numbers"
+
+
 REGISTRY: dict[str, Feature] = {}  # of this package, by name
 
 

@@ -15,6 +15,7 @@ from hftraining.market.features.kernels import add_by_day, gather, lag, on_days,
 VOLATILITY_ROWS = 20
 VOLATILITY_FLOOR = 0.001  # a day; without it a constant price would give infinite features
 T = TypeVar("T")
+_GIVEN = {name: f"{name.removesuffix('_TS')}_SN" for name in ARRAYS}
 CELLS = 2**15  # rows times symbols that are worked on at once: their arrays stay near the processor
 
 
@@ -35,9 +36,17 @@ class Rows:
         turned = {name: _turned(getattr(bars, name), part) for name in ARRAYS}
         self.day_SN = rows_of(turned["close_TS"])
         for name, values_ST in turned.items():
-            setattr(self, f"{name.removesuffix('_TS')}_SN", gather(values_ST, self.day_SN))
+            setattr(self, _GIVEN[name], gather(values_ST, self.day_SN))
         self.market_T = market_T
         self._made: dict[Any, Any] = {}
+
+    def anew(self) -> "Rows":
+        """The same rows in arrays of their own, of which nothing is made yet."""
+        rows = Rows.__new__(Rows)
+        for name in (*_GIVEN.values(), "day_SN", "market_T"):
+            setattr(rows, name, getattr(self, name).copy())
+        rows._made = {}
+        return rows
 
     def once(self, make: Callable[..., T], *arguments: Any) -> T:
         """What make(self, *arguments) gives, made once for all features of these rows; not to be changed."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from hftraining.core.bars import Bars
 from hftraining.market.features.kernels import all_finite, hide_incomplete, scatter
-from hftraining.market.features.lookup import find
+from hftraining.market.features.lookup import made
 from hftraining.market.features.names import BASIC, base_of
 from hftraining.market.features.ranks import rank_of_the_day
 from hftraining.market.features.rows import Rows, market_of, parts_of
@@ -121,7 +121,7 @@ def _made(names: Sequence[str], rows: Rows) -> np.ndarray:
     """block_FSN: features of some rows."""
     block_FSN = np.empty((len(names), *rows.day_SN.shape), np.float32)
     for f, name in enumerate(names):
-        block_FSN[f] = find(name).make(rows)
+        block_FSN[f] = made(name, rows)
     return block_FSN
 
 
