@@ -163,7 +163,7 @@ def staged(
     if stocks or of_stocks or model.config is None:
         config = dataclasses.replace(config, stocks=bars.config)
     seen = SeenDays.of(model)
-    rows = rows_between(bars.universe.sessions_T, start or seen.test_first, end, LEAST_SESSIONS)
+    rows = rows_between(bars.universe.sessions_T, seen.test_first if start is None else start, end, LEAST_SESSIONS)
     sentence = seen.check(bars.universe.sessions_T, rows, in_sample)
     seen_before = seen.notes(bars.universe.sessions_T, rows)
     warnings += [*bars.notes, *notes_of_walk(model), *seen_before, *bars.universe.warnings]

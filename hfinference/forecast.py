@@ -201,7 +201,7 @@ def _until(portfolio: PortfolioConfig, share: float) -> int | None:
 def _first_row(bars: RunBars, today: int, seen: SeenDays, start: str | None, portfolio: PortfolioConfig) -> int:
     """The row on which the portfolio's book begins."""
     sessions_T = bars.universe.sessions_T
-    if start:
+    if start is not None:
         first = row_of(sessions_T, start, "start", side="right")
         if first > today:
             raise UserError(f"--start {start} is after the close of {sessions_T[today]}")

@@ -121,7 +121,8 @@ def rows_between(sessions_T: np.ndarray, start: str | None, end: str | None, lea
     Raises UserError, in one line, for what is no day, for days outside the bars, and for fewer than `least` sessions.
     """
     first, last = sessions_T[0], sessions_T[-1]
-    low, high = _day("start", start) if start else first, _day("end", end) if end else last
+    low = first if start is None else _day("start", start)
+    high = last if end is None else _day("end", end)
     if start and end and low > high:
         raise UserError(f"--start {low} is after --end {high}")
     if low < first - SLACK or low > last or high > last + SLACK or high < first:

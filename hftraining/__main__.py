@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from hftraining.core.command import Answer, Commands, positive
+from hftraining.core.command import Answer, Commands, free_text, positive
 from hftraining.core.errors import EXIT_DONE, EXIT_OURS, UserError
 
 # A command imports what it needs when it is called, so that --help and the ledger import nothing heavy.
@@ -49,7 +49,7 @@ def _commands() -> Commands:
     record = command("record", _record, "write a record of an experiment from its runs")
     record.add_argument("name", metavar="NAME", help="one word, such as RelativeLabels")
     record.add_argument("runs", nargs="+", metavar="RUN", help="as compare takes them; the first group is the baseline")
-    record.add_argument("--question", default="", help="what was asked, in a sentence")
+    record.add_argument("--question", type=free_text, default="", help="what was asked, in a sentence")
     record.add_argument("--experiments", type=Path, default=Path("experiments"), help="the folder of the records")
     return found
 

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 
 from hfinference.commands.halt import account_arguments
-from hftraining.core.command import Answer, Commands
+from hftraining.core.command import Answer, Commands, free_text
 from hftraining.core.errors import EXIT_DONE
 
 
@@ -13,7 +13,7 @@ def add_to(commands: Commands) -> None:
     text = "let a paper account close all that it holds, from its next decision on, and then stay halted"
     parser = commands.add("flatten", _flatten, text)
     account_arguments(parser)
-    parser.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever looks later")
+    parser.add_argument("--reason", type=free_text, default="", metavar="TEXT", help="why, for whoever looks later")
 
 
 def _flatten(options: argparse.Namespace) -> Answer:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hftraining.core.command import Answer, Commands
+from hftraining.core.command import Answer, Commands, free_text
 from hftraining.core.errors import EXIT_DONE
 
 
@@ -12,7 +12,7 @@ def add_to(commands: Commands) -> None:
     text = "stop a paper account at once: nothing more is sent, also by a trader that runs"
     parser = commands.add("halt", _halt, text)
     account_arguments(parser)
-    parser.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever looks later")
+    parser.add_argument("--reason", type=free_text, default="", metavar="TEXT", help="why, for whoever looks later")
 
 
 def account_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,11 +33,14 @@ class Parser(argparse.ArgumentParser):
         print(f"error: {in_a_line(message)}", file=sys.stderr)
         sys.exit(EXIT_USER)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse. An empty argument, of a variable that is not set, would be taken for the working directory."""
-        if "" in (sys.argv[1:] if args is None else args):
-            self.error("an argument is empty: is a variable of the shell not set?")
-        return super().parse_known_args(args, namespace)
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        """As argparse. An empty text, of a variable that is not set, would pass for the working directory or a default.
+
+        Free text may be empty: an account must halt, whatever is said of it.
+        """
+        if not text.strip() and action.type is not free_text and not isinstance(action, argparse._SubParsersAction):
+            raise argparse.ArgumentError(action, "an empty text: is a variable of the shell not set?")
+        return super()._get_value(action, text)
 
 
 class Commands:
@@ -77,6 +80,11 @@ class Commands:
         if options.json:
             print(json.dumps(without_nan(plain(found)), allow_nan=False))
         return int(code)
+
+
+def free_text(text: str) -> str:
+    """An argument that is only read by people, and may be empty."""
+    return text
 
 
 def positive(text: str) -> int:

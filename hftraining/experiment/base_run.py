@@ -96,7 +96,8 @@ class BaseRun:
         differing = [name for name in names if ours[name] != theirs.get(name)]
         if unlike := [f"{name}={ours[name]} where the base has {theirs.get(name)}" for name in differing]:
             raise ConfigError(
-                f"init_from={self.folder}: {'; '.join(unlike)}: leave it out, or train another base model"
+                f"init_from={self.folder}: {'; '.join(unlike)}: give the base's value, leave it out, or train another "
+                "base model"
             )
 
     def refuse_seen_days(self, valid_first: str, test_first: str) -> None:

@@ -79,6 +79,7 @@ def composed(
     """
     try:
         with _hydra_on_conf() as more:
+            _refuse_unset(overrides)
             texts = [_of_a_number(text) for text in overrides]
             return values_of(compose(config_name, [*more, *texts]), resolve=resolve, search=search)
     except Exception as error:
@@ -93,6 +94,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
 
     Raises ConfigError for an option that Hydra does not have, and for what its parsers are no match for.
     """
+    _refuse_unset(arguments)
     for text in arguments:
         shown = in_a_line(text, 60)
         if re.search("[\0\ud800-\udfff]", text):
@@ -119,6 +121,21 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     if options.experimental_rerun is not None:  # a pickle, which runs whatever is in it
         raise ConfigError("--experimental-rerun is not offered: resume=FOLDER goes on with a run")
     return arranged
+
+
+def _refuse_unset(texts: Sequence[str]) -> None:
+    """Raise ConfigError for an empty value: that of a variable which is not set would pass for one that was left out.
+
+    An empty list of stocks, as of stocks.symbols=[$SYMBOL], would be all of them.
+    """
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not text.strip():
+            raise ConfigError("an argument is empty: is a variable of the shell not set?")
+        if "=" in text and not value.strip(" '\""):
+            raise ConfigError(f"{in_a_line(name, 60)}= is empty: give a value, or leave it out")
+        if name.lstrip("+~") == "stocks.symbols" and not value.strip("[] ,'\""):
+            raise ConfigError("stocks.symbols= names no stock: name some, or leave it out for all")
 
 
 def _of_a_number(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 import re
 import typing
 from collections.abc import Mapping
@@ -272,11 +274,12 @@ def _check_texts_and_lists(config: Any, prefix: str = "") -> None:
         name, value = f"{prefix}{entry.name}", getattr(config, entry.name)
         if dataclasses.is_dataclass(value):
             _check_texts_and_lists(value, f"{name}.")
-        if isinstance(value, str) and not value.strip():
-            raise ValueError(f"{name}= is empty: give a value, or leave it out")
         items = value if isinstance(value, list) else [value]
         wanted = typing.get_args(types[entry.name])[:1] if isinstance(value, list) else ()
         for item in items:
+            if isinstance(item, str) and not item.strip():
+                what = "has an empty text" if isinstance(value, list) else "is empty"
+                raise ValueError(f"{name}= {what}: give a value, or leave it out")
             if wanted and not isinstance(item, wanted):
                 raise ValueError(f"{name}: {in_a_line(repr(item), 60)} in the list is no {wanted[0].__name__}")
             if isinstance(item, str) and re.search("[\0\ud800-\udfff]", item):
@@ -298,13 +301,17 @@ def plain_values(path: Path) -> dict[str, Any]:
     """The nested values of a file of config fields, as data. Raises UserError, naming the file and the field.
 
     A field that there is not, an interpolation, an unprintable text and a number or list beyond MOST are refused. The
-    config.yaml of an earlier version has the fields that were added since.
+    config.yaml of an earlier version has the fields that were added since, and no value where it had an empty text.
     """
     values = read_yaml(path)
     if path.name == "config.yaml":
         values = in_todays_fields(values)
     known = flatten(dataclasses.asdict(ExperimentConfig()))
     for name, value in flatten(values).items():
+        if value == "" and name in known and known[name] is None:
+            *groups, field = name.split(".")
+            functools.reduce(operator.getitem, groups, values)[field] = None
+            continue
         if name not in known:
             raise ConfigError(f"{path}: {unknown_key(shown(name))}")
         most = MOST.get(name.rpartition(".")[2])
@@ -347,6 +354,8 @@ def explain(error: BaseException) -> str:
     full_key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key")), "")
     if "is not a ListConfig, list or tuple" in text and full_key:
         value = getattr(error, "value", None)
+        if isinstance(value, str) and not value.strip():
+            return f"{full_key}= is empty: give a list in brackets, or leave it out"
         items = ",".join(str(value).replace(",", " ").split()) if isinstance(value, str | int | float) else "..."
         return f"{full_key} is a list: write {full_key}=[{in_a_line(items, 60)}]"
     if match := re.search(r"Key '(\w+)' (?:not in|is not in struct)", text):

@@ -1,17 +1,22 @@
 """How a command of ours ends: one line and an exit code: hftraining/core/command.py."""
 
+from pathlib import Path
+
 import pytest
 
-from hftraining.core.command import Parser, positive, run_command
+from hftraining.core.command import Parser, free_text, positive, run_command
 from hftraining.core.errors import Interrupted, LeakError, UserError
 
 
 def parser():
     parser = Parser(prog="ours")
     parser.add_argument("--last", type=positive)
+    parser.add_argument("--why", type=free_text, default="")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in ("report", "replay"):
-        commands.add_parser(name)
+        made = commands.add_parser(name)
+        made.add_argument("--to", type=Path)
+        made.add_argument("--stocks", nargs="*")
     return parser
 
 
@@ -49,12 +54,25 @@ def test_an_expected_ending_prints_one_line_and_gives_its_exit_code(capsys, end,
     assert capsys.readouterr().err == line + "\n"
 
 
-@pytest.mark.parametrize("words", [[""], ["report", ""], ["--last", "", "report"]])
-def test_an_empty_argument_which_would_be_taken_for_the_working_directory_is_refused(capsys, words):
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["report", "--to="], "argument --to: an empty text: is a variable of the shell not set?"),
+        (["report", "--to", " "], "argument --to: an empty text: is a variable of the shell not set?"),
+        (["report", "--stocks", "AAPL", ""], "argument --stocks: an empty text: is a variable of the shell not set?"),
+        (["--last=", "report"], "argument --last: an empty text: is a variable of the shell not set?"),
+        ([""], ": there is no such command (there are report, replay)"),
+    ],
+)
+def test_an_empty_text_which_would_pass_for_the_working_directory_or_a_default_is_refused(capsys, words, line):
     with pytest.raises(SystemExit) as stopped:
         parser().parse_args(words)
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err == "error: an argument is empty: is a variable of the shell not set?\n"
+    assert (stopped.value.code, capsys.readouterr().err) == (2, f"error: {line}\n")
+
+
+def test_free_text_may_be_empty():
+    for words in (["--why", ""], ["--why="], []):
+        assert parser().parse_args([*words, "report"]).why == ""
 
 
 def test_success_gives_its_exit_code():

@@ -101,6 +101,11 @@ def test_the_composer_works_in_a_spawned_process_and_without_torch():
         ("model=tiny,small", "several values need -m"),
         ("stocks.symbols=AAPL,MSFT", r"or brackets if they are one list: stocks.symbols=\[AAPL,MSFT\]"),
         ("name=${nowhere}", "nowhere"),
+        ("resume=", "resume= is empty: give a value, or leave it out"),
+        ("stocks=''", "stocks= is empty: give a value, or leave it out"),
+        (" ", r"an argument is empty: is a variable of the shell not set\?"),
+        ("stocks.symbols=[]", "stocks.symbols= names no stock: name some, or leave it out for all"),
+        ("stocks.symbols=['', ]", "stocks.symbols= names no stock"),
     ],
 )
 def test_what_cannot_be_composed_is_one_line(text, message):

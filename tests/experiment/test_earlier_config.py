@@ -35,3 +35,11 @@ def test_the_sample_of_an_old_config_is_the_one_of_five_stocks(tmp_path):
 def test_a_policy_that_is_gone_is_named_with_what_takes_its_place(tmp_path):
     with pytest.raises(ConfigError, match=r"portfolio.kind=top_k is not one of .*: it is gone, long_short is nearest"):
         loaded(tmp_path, {"profit_tracker": {"policy": "top_k"}})
+
+
+def test_an_empty_text_of_an_old_config_is_none_as_it_was_read(tmp_path):
+    values = {"init_from": "", "resume": "", "stocks": {"path": "", "snapshot": "", "csv": {"separator": ","}}}
+    config = loaded(tmp_path, values)
+    assert (config.init_from, config.resume, config.stocks.path, config.stocks.snapshot) == (None,) * 4
+    with pytest.raises(ConfigError, match="output_dir= is empty"):  # which has a default, and none would be another
+        loaded(tmp_path, {"output_dir": ""})

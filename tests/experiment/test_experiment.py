@@ -66,6 +66,7 @@ def test_the_profit_objective_trades_the_position_head_unless_told_otherwise():
     mostly_slow(
         [
             ("portfolio.horizon=7", "portfolio.horizon=7 is not one of"),
+            ("stocks.exclude=['']", "stocks.exclude= has an empty text: give a value, or leave it out"),
             ("objective.profit_weight=0 portfolio=head", "objective.profit_weight=0 does not train it"),
             ("profit_tracker.lag=0", "profit_tracker.lag=0 must be 1 or 2"),
             ("profit_tracker.commission=-0.1", "profit_tracker.commission=-0.1 must be zero or positive"),

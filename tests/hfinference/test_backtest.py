@@ -153,6 +153,12 @@ def test_days_that_the_last_training_labels_reach_over_are_refused_too(own, tmp_
         backtest_model(own, after, outputs=tmp_path)
 
 
+def test_an_empty_day_is_none_and_not_the_default(own, tmp_path):
+    for days in (("", None), (None, " ")):
+        with pytest.raises(UserError, match=r"--(start|end) +is not a day"):
+            backtest_model(own, *days, outputs=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -161,6 +167,7 @@ def test_days_that_the_last_training_labels_reach_over_are_refused_too(own, tmp_
         (["--start", "2016-10-08", "--end", "2016-10-09"], "no trading day lies from 2016-10-08 to 2016-10-09"),
         (["--start", "2016-10-10", "--end", "2016-10-09"], "--start 2016-10-10 is after --end 2016-10-09"),
         (["--start", "soon"], "--start soon is not a day such as 2019-01-31"),
+        (["--start="], "argument --start: an empty text: is a variable of the shell not set?"),
         (["model.hidden_size=8"], "model.hidden_size: a trained model is what it is"),
         (["portfolio=topp"], "portfolio=topp: there is no such option; did you mean top?"),
         (["--stocks", "ZZZ"], "ZZZ"),

@@ -43,7 +43,11 @@ def marks_of(columns: Sequence[str], among: Container[str] | None = None) -> dic
     """
     names = dict.fromkeys(base_of(name) for name in columns)
     asked = [name for name in names if name not in REGISTRY and (among is None or name in among)]
-    return {name: mark_of(find(name)) for name in asked}
+    marks = dict[str, list[float]]()
+    for name in asked:
+        with _by_name(name):
+            marks[name] = mark_of(find(name))
+    return marks
 
 
 def other_packages(columns: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
@@ -64,14 +68,14 @@ def other_marks(columns: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
 def made(name: str, rows: Rows) -> np.ndarray:
     """values_SN of the feature of this name.
 
-    One of an installed package has rows of its own: what it does to them reaches no other feature. Raises FeatureError
-    where it fails, or gives something else than numbers for these rows, whatever it did in its proof.
+    Those of installed packages have rows of their own: what one does to them reaches none of ours. Raises FeatureError
+    where one fails, or gives something else than numbers for these rows, whatever it did in its proof.
     """
     feature = find(name)
     if name in REGISTRY:
         return feature.make(rows)
     with _by_name(name):
-        values_SN = feature.make(rows.anew())
+        values_SN = feature.make(rows.theirs)
     if fault := fault_of(values_SN, rows):
         raise FeatureError(f"{_called(name)} is refused: {fault}")
     return values_SN
@@ -99,6 +103,8 @@ def _by_name(name: str) -> Iterator[None]:
     """Raise what a feature of an installed package raises, which may be anything, as a FeatureError."""
     try:
         yield
+    except FeatureError:
+        raise
     except (Exception, SystemExit) as error:  # sys.exit would end the command as if it were done
         said = in_a_line(f"{type(error).__name__}: {error}", 300)
         raise FeatureError(f"{_called(name)} cannot be used: {said}") from error

@@ -53,7 +53,7 @@ class Feature:
 
 def fault_of(made: object, rows: Rows) -> str | None:
     """What is wrong with what a feature gives, if it is no array of real numbers of the shape of the rows."""
-    if not isinstance(made, np.ndarray) or made.shape != rows.close_SN.shape:
+    if type(made) is not np.ndarray or made.shape != rows.close_SN.shape:  # a masked array would lose its mask
         return f"it gives {type(made).__name__} where values_SN of the shape of close_SN are wanted"
     return None if made.dtype.kind in "fiub" else f"it gives values of {made.dtype}, which are no real numbers"
 

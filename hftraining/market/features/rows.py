@@ -40,8 +40,9 @@ class Rows:
         self.market_T = market_T
         self._made: dict[Any, Any] = {}
 
-    def anew(self) -> "Rows":
-        """The same rows in arrays of their own, of which nothing is made yet."""
+    @cached_property
+    def theirs(self) -> "Rows":
+        """The same rows in arrays of their own, for all features of installed packages: ours are not made of them."""
         rows = Rows.__new__(Rows)
         for name in (*_GIVEN.values(), "day_SN", "market_T"):
             setattr(rows, name, getattr(self, name).copy())
