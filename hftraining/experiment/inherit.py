@@ -19,7 +19,7 @@ from hftraining.runs.code_version import source_digest
 from hftraining.runs.folder import read_config_diff
 from hftraining.runs.identity import cannot_change_a_number, config_delta, signature
 from hftraining.runs.record import read_manifest
-from hftraining.training.config import TrainingConfig, WalkForwardConfig
+from hftraining.training.config import WalkForwardConfig
 
 OWN = ("name", "output_dir", "resume", "init_from", "evidence.ledger")  # fields that are not inherited
 SYMBOLS_IN_A_NAME = 3
@@ -46,18 +46,20 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
         typed = any(name == key or name.startswith(f"{key}.") for key in keys)
         return name in OWN or typed or (wanted[name] != defaults[name] and not name.endswith(".name"))
 
-    for name in filter(is_asked, wanted):
+    def put(name: str, value: Any) -> None:
         *groups, field = name.split(".")
-        functools.reduce(operator.getitem, groups, values)[field] = wanted[name]
-    training, unread = values["training"], TrainingConfig()
+        functools.reduce(operator.getitem, groups, values)[field] = value
+
+    for name in filter(is_asked, wanted):
+        put(name, wanted[name])
+    training = values["training"]
     if values["model"]["cross_asset"] or values["objective"]["loss"] == "ic":
         # Windows of one stock, as for a specialist, would teach it to look at nobody, and have no order of the day.
         training |= {name: value for name, value in theirs.items() if not is_asked(f"training.{name}")}
-    # What belongs to a choice of the base's is not inherited where the user has made another one.
-    if training["schedule"] != "wsd" and not is_asked("training.decay_share"):
-        training["decay_share"] = unread.decay_share
-    if training["processes"] == 1 and not is_asked("training.engine"):
-        training["engine"] = unread.engine
+    unread = _unread(training, values["stocks"])
+    for name in defaults:
+        if (name in unread or name.rpartition(".")[0] in unread) and not is_asked(name):
+            put(name, defaults[name])
     for name in ("valid", "test"):
         values["stocks"][f"{name}_start"] = values["stocks"][f"{name}_start"] or base.forecaster.days[name][0]
     known = base.forecaster.symbols
@@ -68,6 +70,18 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
     made = typed_config(values)
     check(made, base)
     return made
+
+
+def _unread(training: Mapping[str, Any], stocks: Mapping[str, Any]) -> list[str]:
+    """Fields, and groups of fields, that belong to a choice of the base's where the user has made another one."""
+    of_files = ("stocks.path", "stocks.csv", "stocks.csv.columns", "stocks.resample")
+    belongs = {
+        ("training.decay_share",): training["schedule"] == "wsd",
+        ("training.engine",): training["processes"] > 1,
+        of_files: stocks["source"] == "files",
+        ("stocks.snapshot",): stocks["source"] == "yahoo" and not stocks["refresh"],
+    }
+    return [name for names, is_read in belongs.items() if not is_read for name in names]
 
 
 def check(config: ExperimentConfig, base: BaseRun) -> None:

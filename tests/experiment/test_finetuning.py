@@ -18,6 +18,7 @@ from hftraining.experiment.ground import steps_of_epochs
 from hftraining.experiment.inherit import candidate_config, inherit, signature_of
 from hftraining.experiment.prepare import prepare
 from hftraining.experiment.replay import replay
+from hftraining.market.config import CsvConfig
 from hftraining.market.features.names import BASIC
 from hftraining.model.base import Forecaster
 from hftraining.model.folder import FORMAT
@@ -415,13 +416,37 @@ def test_what_belongs_to_a_choice_of_the_base_is_not_inherited_where_the_user_ma
         training("training.schedule=constant", "training.decay_share=0.4")
 
 
-def rewrite(path, **values):
+def test_files_and_a_snapshot_of_the_base_are_not_inherited_where_the_bars_come_from_elsewhere(base, tmp_path):
+    copy = own_copy(base, tmp_path / "copy")
+    rewrite(copy / "config.yaml", separator=";", date_format='"%d.%m.%Y"', snapshots="kept", close="last")
+    (copy / "run.json").write_text(re.sub('"digest": "[^"]+"', '"digest": "0"', (copy / "run.json").read_text()))
+
+    def stocks(*settings):
+        typed = [f"init_from={copy}", f"output_dir={tmp_path}", *settings]
+        return inherit(composed(typed), typed).stocks
+
+    same, other = stocks(), stocks("stocks.source=yahoo")
+    assert (same.path, same.csv.separator, same.csv.date_format) == (str(base_bars(base)), ";", "%d.%m.%Y")
+    assert (other.path, other.csv, other.snapshots, same.snapshots) == (None, CsvConfig(), "kept", "kept")
+    rewrite(copy / "config.yaml", source="yahoo", path="null", separator='","', date_format="null", close="null")
+    rewrite(copy / "config.yaml", snapshot="some-id", symbols="[S0, S1, S2]")
+    assert stocks().snapshot == "some-id"
+    assert stocks("stocks.refresh=true").snapshot is None
+    with pytest.raises(ConfigError, match=r"stocks\.refresh=true contradicts it"):
+        stocks("stocks.refresh=true", "stocks.snapshot=some-id")
+
+
+def base_bars(base):
+    return load_config(base / "config.yaml").stocks.path
+
+
+def rewrite(file, **values):
     """Set fields of a config.yaml, wherever they stand in it."""
-    text = path.read_text()
+    text = file.read_text()
     for name, value in values.items():
         text, count = re.subn(f"^( +{name}:).*$", rf"\1 {value}", text, flags=re.MULTILINE)
         assert count == 1, name
-    path.write_text(text)
+    file.write_text(text)
 
 
 @pytest.mark.slow

@@ -51,6 +51,12 @@ def test_halt_works_while_a_trader_holds_the_journal(run, folder, capsys):
         assert (folder / "HALT").read_text() == "earnings\\x1b[2J tonight\n"
 
 
+@pytest.mark.parametrize("command", ["halt", "flatten"])
+def test_an_account_halts_whatever_the_reason_is(run, folder, capsys, command):
+    assert said(capsys, command, run, "--reason", "")[0] == 0
+    assert (halt_of(folder) if command == "halt" else flatten_asked(folder)) is not None
+
+
 def test_the_first_halt_stays_when_it_is_asked_for_again(folder):
     first = halt(folder, "one")
     assert halt(folder, "two") == first and first.reason == "one"
