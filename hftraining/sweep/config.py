@@ -32,7 +32,7 @@ class SearchConfig:
     seeds: list[int] = field(default_factory=lambda: [1])  # a trial is trained with each of these
     folds: int = 1  # walk-forward folds that the validation days are cut into
     workers: int = 1  # processes; more than one needs a parallel launcher, e.g. hydra/launcher=joblib
-    storage: str | None = None  # an SQLAlchemy URL, e.g. sqlite:///study.db; null: a journal file in the sweep's folder
+    storage: str = ""  # an SQLAlchemy URL, e.g. sqlite:///study.db; empty: a journal file in the sweep's folder
     max_failures: int = 0  # the sweep stops after more failed trials than this; 0: a quarter of n_trials, at least 3
     choose: str = "knee"  # knee (of the Pareto front), or the metric whose best trial is chosen
     final_seeds: int = 1  # to train the chosen configuration with; the first one opens the test days
@@ -41,8 +41,6 @@ class SearchConfig:
         """Refuse a search that cannot run."""
         if not re.fullmatch(r"\w[\w.-]{0,99}", self.name):
             raise ValueError(f"search.name={self.name} is not a plain folder name")
-        if self.storage is not None and not self.storage.strip():  # another machine would have a study of its own
-            raise ValueError("search.storage= is empty: give a URL, or leave it out for a journal file")
         if not self.objectives:
             raise ValueError("search.objectives is empty: choose a search, e.g. search=profit")
         for where, metrics in (("objectives", self.objectives), ("constraints", self.constraints)):

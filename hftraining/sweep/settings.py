@@ -20,7 +20,9 @@ def search_of(composed: DictConfig) -> SearchConfig:
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(explain(error)) from error
     assert isinstance(search, SearchConfig)
-    remember(search.storage or "")
+    if OmegaConf.is_interpolation(composed.search, "storage") and not search.storage.strip():
+        raise ConfigError("search.storage refers to an empty value, and each machine would have a study of its own")
+    remember(search.storage)
     return search
 
 

@@ -54,7 +54,7 @@ class Study:
         Raises ConfigError for a storage that cannot be used and for a study with other objectives.
         """
         self.search, self.folder = search, folder
-        url = search.storage or ""
+        url = search.storage
         remember(url)
         self.is_file = not url or url.startswith("sqlite")
         # Without its secrets, since the study stores this hash, and the hash of a weak password is no secret.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hftraining.evidence.config import EvidenceConfig
 from hftraining.experiment import run as running
 from hftraining.experiment.config import load_config
 from hftraining.runs import identity
@@ -210,7 +211,7 @@ def test_a_state_folder_that_cannot_be_used_ends_the_run_in_one_line_before_it_b
 
 def test_an_empty_name_of_a_ledger_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"evidence.ledger is empty: name a file"):
-        compose_config("evidence.ledger=''")
+        EvidenceConfig(ledger="")
 
 
 def test_the_ledger_of_an_earlier_version_is_taken_over_when_a_run_begins(bars, tmp_path, capsys):

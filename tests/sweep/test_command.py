@@ -151,7 +151,7 @@ def test_no_secret_reaches_a_file_of_a_sweep(swept):
             (("search.first=[{training.learning_rate:5.0}]",), "lies outside"),
             (("search.sampler=grid",), "is not a choice or a range"),
             (("search.storage=nonsense://x",), "search.storage=nonsense://x"),
-            (("search.storage=",), "search.storage= is empty: give a URL, or leave it out for a journal file"),
+            (("search.storage=",), "search.storage= is empty: give a value, or leave it out"),
             (("hydra.sweeper.n_trials=0",), "search.n_trials=0 must be at least 1"),
             (("search.samplr=gp",), "did you mean search.sampler?"),
             (("search.constraints={profit/costs: '<= 2000'}",), "+search.constraints="),
@@ -163,6 +163,13 @@ def test_a_sweep_that_cannot_run_ends_in_one_line_and_writes_nothing(tmp_path, o
     code, _, err = sweep(tmp_path, *overrides)
     assert (code, err.count("\n")) == (2, 1) and part in err, err
     assert not list(tmp_path.rglob("trial-*"))
+
+
+def test_a_storage_of_a_variable_that_is_set_to_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_URL", " ")
+    code, _, err = sweep(tmp_path, "search.storage=${oc.env:STUDY_URL}")
+    assert code == 2 and err.startswith("error: search.storage refers to an empty value, and each machine"), err
+    assert not (tmp_path / "sweeps").exists()
 
 
 def test_a_search_without_m_and_a_size_without_a_search_are_refused(tmp_path):
