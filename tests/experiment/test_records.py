@@ -92,7 +92,7 @@ def test_a_record_is_never_overwritten_and_a_failure_leaves_no_files(record, out
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
 
-@pytest.mark.parametrize("name", ["lower", "../Up", "Two Words", "", "X"])
+@pytest.mark.parametrize("name", ["lower", "../Up", "Two Words", "X"])
 def test_an_invalid_name_ends_in_one_line(outputs, tmp_path, capsys, name):
     assert main(["record", name, str(outputs), "--experiments", str(tmp_path / "e")]) == 2
     captured = capsys.readouterr()
