@@ -211,7 +211,7 @@ def test_helpers_do_not_outlive_a_killed_lead_and_the_run_goes_on(folder, tmp_pa
     os.kill(helper, signal.SIGKILL)
     code, _, err = ended(process)
     assert code == 3
-    # Between two steps, while weights are compared, a lost helper ends the run at its newest checkpoint, with less to say.
+    # Lost between two steps, while weights are compared, it ends the run at its newest checkpoint, with less to say.
     last = r"interrupted: process 1 of 2 was killed by SIGKILL(, in step \d+; everything before it is saved)?; "
     assert re.fullmatch(last + rf"python train\.py resume={re.escape(str(path))} goes on\n", err)
     assert statuses(tmp_path) == ["interrupted"]
