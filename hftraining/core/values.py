@@ -39,6 +39,14 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def put(values: dict[str, Any], name: str, value: Any) -> None:
+    """Set a value of nested mappings by its dotted name, as flatten has it."""
+    *groups, field = name.split(".")
+    for group in groups:
+        values = values[group]
+    values[field] = value
+
+
 def canonical(value: Any) -> str:
     """One text for equal values: 1.0 as 1, a tuple as its list; True is not 1."""
     return json.dumps(_normal(plain(value)), sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 import re
 import typing
 from collections.abc import Mapping
@@ -20,7 +18,7 @@ from hftraining.core.errors import ConfigError, did_you_mean, in_a_line
 from hftraining.core.metrics import IC_TAG, PROFIT_LOSS_TAG
 from hftraining.core.secret import refuse_secrets
 from hftraining.core.untrusted import is_printable, is_there, read_yaml, refuse_links, shown
-from hftraining.core.values import flatten
+from hftraining.core.values import flatten, put
 from hftraining.evidence.config import EvidenceConfig
 from hftraining.market.config import StocksConfig, default_stocks
 from hftraining.market.features.config import FeaturesConfig
@@ -309,8 +307,7 @@ def plain_values(path: Path) -> dict[str, Any]:
     known = flatten(dataclasses.asdict(ExperimentConfig()))
     for name, value in flatten(values).items():
         if value == "" and name in known and known[name] is None:
-            *groups, field = name.split(".")
-            functools.reduce(operator.getitem, groups, values)[field] = None
+            put(values, name, None)
             continue
         if name not in known:
             raise ConfigError(f"{path}: {unknown_key(shown(name))}")

@@ -1,14 +1,12 @@
 """The config of a fine-tune: the fields of its base run, the defaults of fine-tuning, and the user's settings."""
 
 import dataclasses
-import functools
-import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hftraining.core.errors import ConfigError
-from hftraining.core.values import canonical, flatten
+from hftraining.core.values import canonical, flatten, put
 from hftraining.experiment.base_run import BaseRun
 from hftraining.experiment.compose import composed
 from hftraining.experiment.config import ExperimentConfig, load_config, trains_hidden, typed_config
@@ -46,12 +44,8 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
         typed = any(name == key or name.startswith(f"{key}.") for key in keys)
         return name in OWN or typed or (wanted[name] != defaults[name] and not name.endswith(".name"))
 
-    def put(name: str, value: Any) -> None:
-        *groups, field = name.split(".")
-        functools.reduce(operator.getitem, groups, values)[field] = value
-
     for name in filter(is_asked, wanted):
-        put(name, wanted[name])
+        put(values, name, wanted[name])
     training = values["training"]
     if values["model"]["cross_asset"] or values["objective"]["loss"] == "ic":
         # Windows of one stock, as for a specialist, would teach it to look at nobody, and have no order of the day.
@@ -59,7 +53,7 @@ def inherit(asked: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experime
     unread = _unread(training, values["stocks"])
     for name in defaults:
         if (name in unread or name.rpartition(".")[0] in unread) and not is_asked(name):
-            put(name, defaults[name])
+            put(values, name, defaults[name])
     for name in ("valid", "test"):
         values["stocks"][f"{name}_start"] = values["stocks"][f"{name}_start"] or base.forecaster.days[name][0]
     known = base.forecaster.symbols

@@ -11,7 +11,7 @@ from hftraining.core.errors import ConfigError
 from hftraining.experiment.config import CONF, typed_config
 from hftraining.market.features import kernels
 from hftraining.market.features.config import FeaturesConfig
-from hftraining.market.features.lookup import find, packages_of
+from hftraining.market.features.lookup import find, marks_of, packages_of
 from hftraining.market.features.names import BASIC, OURS, WIDE_BASES, FeatureError
 from hftraining.market.features.perturbation import faults_of, is_marked_alike, mark_of
 from hftraining.market.features.registry import REGISTRY, Feature, feature
@@ -166,6 +166,13 @@ def test_what_a_feature_of_a_package_does_to_its_rows_reaches_no_other_feature_a
     beside = make_features(bars, ["spoils", *ours, "spoils_rank"])
     np.testing.assert_array_equal(beside.values_TSF[:, :, 1:4], plain.values_TSF)
     np.testing.assert_array_equal(beside.volatility_TS, plain.volatility_TS)
+
+
+def test_a_feature_of_a_package_that_fails_where_it_is_marked_is_refused_by_name(installed, monkeypatch):
+    assert set(marks_of(["over_its_week_rank", "gap"])) == {"over_its_week"}
+    monkeypatch.setattr(sys.modules["their_features"], "mean", lambda x_SN, span: sys.exit(0))
+    with pytest.raises(FeatureError, match=r"over_its_week of their-features 1\.2 cannot be used: SystemExit: 0"):
+        marks_of(["over_its_week"])
 
 
 def test_the_page_about_features_has_a_row_for_each_and_the_size_of_each_set():
